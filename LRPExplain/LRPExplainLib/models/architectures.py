@@ -1,0 +1,68 @@
+"""Networks that a model card may name, so that a weights file without code (safetensors) can be loaded.
+
+Every architecture is a plain :class:`torch.nn.Module` whose constructor takes JSON values as keyword arguments:
+the ``network`` entry of the card is ``{"architecture": "UNet3d", "arguments": {"channels": [8, 16]}}``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ARCHITECTURES", "UNet3d"]
+
+
+class UNet3d(nn.Module):
+    """A 3D U-Net: input ``[N, in_channels, D, H, W]``, output logits ``[N, out_channels, D, H, W]``.
+
+    Each of D, H and W must be a multiple of :attr:`size_multiple` (2 to the number of levels below the first).
+
+    The parts are chosen for legible relevance maps as well as for segmentation: batch norm folds exactly into the
+    convolution before it; average pooling and trilinear resampling are linear and treat all voxels alike, so they
+    leave neither the sparse pattern of max pooling nor the checkerboard of strided convolutions in the map
+    (Montavon, Samek and Müller 2018, "Methods for interpreting and understanding deep neural networks").
+
+    Args:
+        in_channels: number of input volumes.
+        out_channels: number of classes.
+        channels: width of each level, finest first; at least one.
+    """
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 2, channels: Sequence[int] = (8, 16, 32, 64)) -> None:
+        super().__init__()
+        if not channels:
+            raise ValueError("UNet3d needs the width of at least one level in 'channels'.")
+        widths = [in_channels, *channels]
+        self.size_multiple = 2 ** (len(channels) - 1)
+        self.encoder = nn.ModuleList(_double_conv(wide, wider) for wide, wider in zip(widths, channels, strict=False))
+        self.decoder = nn.ModuleList(
+            _double_conv(fine + coarse, fine) for fine, coarse in zip(channels, channels[1:], strict=False)
+        )
+        self.down = nn.AvgPool3d(2)
+        self.up = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
+        self.head = nn.Conv3d(channels[0], out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else self.down(x))
+            skips.append(x)
+        skips.pop()
+        for block, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
+            x = block(torch.cat([skip, self.up(x)], dim=1))
+        return self.head(x)
+
+
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3x3x3 convolutions, each with batch norm (hence without a bias of its own) and ReLU."""
+    return nn.Sequential(
+        nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm3d(out_channels),
+        nn.ReLU(),
+        nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm3d(out_channels),
+        nn.ReLU(),
+    )
+
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {"UNet3d": UNet3d}

@@ -1,0 +1,22 @@
+"""The one error that is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Wrong input, said in one clear sentence: what is wrong and what to do.
+
+    The shell command prints it on one line and exits with code 2; the Slicer module shows it as it is.
+    """
+
+
+def reason(error: BaseException) -> str:
+    """The telling line of a library's exception, for the end of a `UserError`.
+
+    SimpleITK and TorchScript raise several lines of C++ locations around one line of fact, and put that line last.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    last = lines[-1]
+    for prefix in ("ITK ERROR:", "RuntimeError:", "sitk::ERROR:"):
+        last = last.split(prefix, 1)[-1].strip()
+    return last.rstrip(".")

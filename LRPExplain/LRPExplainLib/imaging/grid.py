@@ -1,0 +1,146 @@
+"""Regular grids in patient space, and the grid that a model asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from math import ceil
+
+import numpy as np
+import SimpleITK as sitk
+
+Triple = tuple[float, float, float]
+Size = tuple[int, int, int]
+
+# Letter -> (axis of ITK's patient space, sign). An orientation such as "RAS" names where the i, j and k axes run to.
+_LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
+# A volume is cut into model voxels without a sliver more for rounding errors of its spacing (in voxels).
+_SLIVER = 1e-3
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume are: ITK's conventions, LPS millimetres, axes in the order i, j, k.
+
+    `direction` is row-major 3x3; its columns are the unit vectors of the i, j and k axes. An array or tensor on this
+    grid has the reversed shape [k, j, i], as SimpleITK and PyTorch ([D, H, W]) have it.
+    """
+
+    size: Size
+    spacing: Triple
+    origin: Triple
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: sitk.Image) -> "Grid":
+        """The grid of a 3D image."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    def stamp(self, image: sitk.Image) -> sitk.Image:
+        """Give `image` (same size) exactly this spacing, origin and direction; returns it."""
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
+    def image(self, array: np.ndarray) -> sitk.Image:
+        """An image on this grid from an array of shape [k, j, i]."""
+        return self.stamp(sitk.GetImageFromArray(array))
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """JSON-ready."""
+        return {
+            "size": list(self.size),
+            "spacing": list(self.spacing),
+            "origin": list(self.origin),
+            "direction": list(self.direction),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, list[float]]) -> "Grid":
+        """The reverse of `as_dict`."""
+        i, j, k = (int(n) for n in values["size"])
+        return cls((i, j, k), _triple(values["spacing"]), _triple(values["origin"]), tuple(values["direction"]))
+
+    @property
+    def shape(self) -> Size:
+        """Shape of an array on this grid: [k, j, i]."""
+        i, j, k = self.size
+        return k, j, i
+
+    @property
+    def axes(self) -> np.ndarray:
+        """3x3, columns: the step in mm from one voxel to the next along i, j and k."""
+        return np.asarray(self.direction).reshape(3, 3) * np.asarray(self.spacing)
+
+    def point(self, index: Sequence[float]) -> Triple:
+        """The position in mm of a (continuous) index i, j, k."""
+        return _triple(np.asarray(self.origin) + self.axes @ np.asarray(index, dtype=float))
+
+
+def model_grid(
+    source: Grid,
+    orientation: str | None = None,
+    spacing: Sequence[float] | None = None,
+    size: Sequence[int] | None = None,
+    size_multiple: int = 1,
+) -> Grid:
+    """The grid on which a model wants the volume on `source`; it keeps the volume's own (oblique) axes.
+
+    Axes are permuted and flipped to the nearest anatomical `orientation`; the extent is divided into voxels of
+    `spacing` (mm, along the new i, j, k) around the same centre; then the grid is grown or cut to `size`, and grown
+    to the next multiple of `size_multiple`, evenly on both sides, by whole voxels.
+    """
+    grid = source if orientation is None else reorient(source, orientation)
+    if spacing is not None:
+        grid = respace(grid, _triple(spacing))
+    wanted = grid.size if size is None else tuple(size)
+    rounded = tuple(-(-n // size_multiple) * size_multiple for n in wanted)
+    return refit(grid, rounded)
+
+
+def reorient(grid: Grid, orientation: str) -> Grid:
+    """The same voxels with axes permuted and flipped so that they run as closely as possible to `orientation`."""
+    direction = np.asarray(grid.direction).reshape(3, 3)
+    wanted = [_LETTERS[letter] for letter in orientation]
+    order = max(
+        permutations(range(3)), key=lambda p: sum(abs(direction[w, a]) for a, (w, _) in zip(p, wanted, strict=True))
+    )
+    signs = [1 if direction[w, a] * sign >= 0 else -1 for a, (w, sign) in zip(order, wanted, strict=True)]
+    corner = [0.0, 0.0, 0.0]
+    for axis, sign in zip(order, signs, strict=True):
+        corner[axis] = 0 if sign > 0 else grid.size[axis] - 1
+    i, j, k = order
+    return Grid(
+        size=(grid.size[i], grid.size[j], grid.size[k]),
+        spacing=(grid.spacing[i], grid.spacing[j], grid.spacing[k]),
+        origin=grid.point(corner),
+        direction=tuple((direction[:, order] * signs).ravel().tolist()),
+    )
+
+
+def respace(grid: Grid, spacing: Triple) -> Grid:
+    """The same extent around the same centre in voxels of `spacing` mm; the last voxels may stick out a little.
+
+    No voxel centre lies outside the extent, so nothing of it is padding. An axis already at that spacing stays as it is.
+    """
+    same = [abs(new - old) <= 1e-4 * old for new, old in zip(spacing, grid.spacing, strict=True)]
+    steps = [old if keep else new for keep, new, old in zip(same, spacing, grid.spacing, strict=True)]
+    i, j, k = (
+        max(1, ceil(n * old / new - _SLIVER)) for n, old, new in zip(grid.size, grid.spacing, steps, strict=True)
+    )
+    centre = grid.point([(n - 1) / 2 for n in grid.size])
+    resized = replace(grid, size=(i, j, k), spacing=_triple(steps), origin=(0.0, 0.0, 0.0))
+    offset = resized.point([(n - 1) / 2 for n in resized.size])
+    return replace(resized, origin=_triple(np.subtract(centre, offset)))
+
+
+def refit(grid: Grid, size: Sequence[int]) -> Grid:
+    """Grown or cut to `size` by whole voxels, evenly on both sides (an odd voxel is added or cut at the far side)."""
+    i, j, k = (int(n) for n in size)
+    start = [(old - new) // 2 if old > new else -((new - old) // 2) for old, new in zip(grid.size, size, strict=True)]
+    return replace(grid, size=(i, j, k), origin=grid.point(start))
+
+
+def _triple(values: Sequence[float] | np.ndarray) -> Triple:
+    x, y, z = (float(value) for value in values)
+    return x, y, z

@@ -1,0 +1,133 @@
+"""Volumes from disk: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads, or a folder with a DICOM series."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import UserError, reason
+
+FORMATS = "a NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+_IMAGE_POSITION = "0020|0032"
+# Gaps between slices may differ by this share of their median before the series counts as uneven.
+_UNEVEN = 0.05
+_COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+
+
+def read_volume(path: str | os.PathLike[str]) -> sitk.Image:
+    """Read one 3D scalar volume, with its pixel type as stored.
+
+    Raises:
+        UserError: nothing there, not an image, several DICOM series, uneven slices, or any reason of `check_volume`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"There is no file or folder '{path}': check the path of the volume.")
+    with _quiet():
+        image = _read_series(path) if path.is_dir() else _read_file(path)
+    check_volume(image, path.name)
+    return image
+
+
+def volume_files(path: Path) -> list[Path]:
+    """The files that make up the volume at `path`, in a fixed order: itself, or the slices of its DICOM series."""
+    if not path.is_dir():
+        return [path]
+    with _quiet():
+        return sorted(Path(name) for name in _series_files(path))
+
+
+def check_volume(image: sitk.Image, name: str) -> None:
+    """Refuse what no model can be asked about.
+
+    Raises:
+        UserError: not three dimensions, several components per voxel, NaN or infinite voxels, one single value.
+    """
+    if image.GetDimension() != 3:
+        raise UserError(
+            f"'{name}' has {image.GetDimension()} dimensions, but a 3D volume is needed: extract one first."
+        )
+    components = image.GetNumberOfComponentsPerPixel()
+    if components != 1 or image.GetPixelID() in _COMPLEX:
+        kind = f"{components} values per voxel (colour or vector)" if components != 1 else "complex voxels"
+        raise UserError(f"'{name}' has {kind}, but a scalar volume is needed: extract one component first.")
+    voxels = sitk.GetArrayViewFromImage(image)
+    if voxels.size == 0:
+        raise UserError(f"'{name}' has no voxels: choose another volume.")
+    if np.issubdtype(voxels.dtype, np.floating):
+        bad = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
+        if bad:
+            raise UserError(f"'{name}' has {bad} NaN or infinite voxels: replace them by numbers first.")
+    if voxels.min() == voxels.max():
+        raise UserError(f"'{name}' has the same value in every voxel, so there is nothing to explain in it.")
+
+
+def _read_file(path: Path) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    kind = reader.GetImageIOFromFileName(str(path))
+    if not kind:
+        raise UserError(f"'{path}' is not an image that can be read: give {FORMATS}.")
+    reader.SetFileName(str(path))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise UserError(f"'{path}' is damaged or of an unsupported kind ({reason(error)}): give {FORMATS}.") from error
+    size = image.GetSize()
+    if kind == "GDCMImageIO" and len(size) == 3 and size[2] == 1:
+        raise UserError(f"'{path}' is a single DICOM slice: give the folder of its series.")
+    if len(size) == 4 and size[3] == 1:  # NIfTI writers often add a time axis of length one
+        image = image[:, :, :, 0]
+    return image
+
+
+def _series_files(folder: Path) -> tuple[str, ...]:
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise UserError(f"The folder '{folder}' holds no DICOM series: give {FORMATS}.")
+    if len(series) > 1:
+        raise UserError(
+            f"The folder '{folder}' holds {len(series)} DICOM series: give a folder with one of them alone."
+        )
+    return tuple(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    reader.MetaDataDictionaryArrayUpdateOn()
+    names = _series_files(folder)
+    reader.SetFileNames(names)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise UserError(
+            f"The DICOM series in '{folder}' could not be read ({reason(error)}): check its files."
+        ) from error
+    if not _evenly_spaced(reader, len(names), np.asarray(image.GetDirection()).reshape(3, 3)[:, 2]):
+        raise UserError(
+            f"The DICOM series in '{folder}' has missing or unevenly spaced slices, which would misplace the relevance:"
+            " resample it to even slices first."
+        )
+    return image
+
+
+def _evenly_spaced(reader: sitk.ImageSeriesReader, count: int, normal: np.ndarray) -> bool:
+    """Whether the slices' own positions are even; ITK only takes their mean distance."""
+    if count < 3 or not all(reader.HasMetaDataKey(n, _IMAGE_POSITION) for n in range(count)):
+        return True
+    positions = [np.array(reader.GetMetaData(n, _IMAGE_POSITION).split("\\"), dtype=float) for n in range(count)]
+    gaps = np.diff(np.asarray(positions) @ normal)
+    return bool(np.ptp(gaps) <= _UNEVEN * abs(np.median(gaps)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ITK's C++ warnings off the terminal: what matters in them is raised as a `UserError`."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -1,0 +1,146 @@
+"""Reading volumes, and refusing what is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import make_volume
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.imaging.grid import Grid
+from LRPExplainLib.imaging.reading import read_volume, volume_files
+
+
+def write_series(volume: sitk.Image, folder: Path, uid: str = "1.2.826.0.1.3680043.2.1125.1", skip: int = -1) -> None:
+    """Write int16 slices as a DICOM series, leaving out slice `skip`."""
+    folder.mkdir(exist_ok=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    direction = volume.GetDirection()
+    for k in range(volume.GetSize()[2]):
+        if k == skip:
+            continue
+        image = volume[:, :, k : k + 1]
+        position = image.GetOrigin()
+        tags = {
+            "0008|0060": "MR",
+            "0020|000e": uid,
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
+            "0008|0018": f"{uid}.{k + 1}",
+            "0020|0013": str(k + 1),
+            "0020|0032": "\\".join(f"{x:.8f}" for x in position),
+            "0020|0037": "\\".join(f"{direction[n]:.10f}" for n in (0, 3, 6, 1, 4, 7)),
+            "0018|0050": str(volume.GetSpacing()[2]),
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{uid[-1]}-{k:03d}.dcm"))
+        writer.Execute(image)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"])
+def test_files_keep_voxels_and_oblique_geometry(tmp_path, oblique_volume, suffix):
+    path = tmp_path / f"volume{suffix}"
+    sitk.WriteImage(oblique_volume, str(path))
+    read = read_volume(path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(oblique_volume))
+    np.testing.assert_allclose(Grid.of(read).axes, Grid.of(oblique_volume).axes, atol=1e-5)
+    np.testing.assert_allclose(read.GetOrigin(), oblique_volume.GetOrigin(), atol=1e-4)
+    assert volume_files(path) == [path]
+
+
+def test_a_dicom_series_folder_is_a_volume(tmp_path, oblique_volume):
+    volume = sitk.Cast(oblique_volume, sitk.sitkInt16)
+    write_series(volume, tmp_path / "series")
+    read = read_volume(tmp_path / "series")
+    assert read.GetSize() == volume.GetSize()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(volume))
+    np.testing.assert_allclose(Grid.of(read).axes, Grid.of(volume).axes, atol=1e-4)
+    np.testing.assert_allclose(read.GetOrigin(), volume.GetOrigin(), atol=1e-4)
+    assert len(volume_files(tmp_path / "series")) == volume.GetSize()[2]
+
+
+def test_a_single_time_point_is_a_volume(tmp_path, oblique_volume):
+    path = tmp_path / "one.nii.gz"
+    sitk.WriteImage(sitk.JoinSeries([oblique_volume]), str(path))
+    assert read_volume(path).GetSize() == oblique_volume.GetSize()
+
+
+def _missing(folder: Path) -> Path:
+    return folder / "nowhere.nii.gz"
+
+
+def _text(folder: Path) -> Path:
+    path = folder / "notes.txt"
+    path.write_text("not an image")
+    return path
+
+
+def _text_named_as_image(folder: Path) -> Path:
+    path = folder / "notes.nii.gz"
+    path.write_text("not an image")
+    return path
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "cut.nrrd"
+    sitk.WriteImage(make_volume(), str(path))
+    path.write_bytes(path.read_bytes()[:2000])
+    return path
+
+
+def _written(folder: Path, image: sitk.Image, name: str = "volume.nrrd") -> Path:
+    sitk.WriteImage(image, str(folder / name))
+    return folder / name
+
+
+def _with_voxel(value: float) -> sitk.Image:
+    volume = make_volume()
+    volume[3, 4, 5] = value
+    return volume
+
+
+def _two_series(folder: Path) -> Path:
+    volume = sitk.Cast(make_volume(), sitk.sitkInt16)
+    write_series(volume, folder / "two", "1.2.826.0.1.3680043.2.1125.1")
+    write_series(volume, folder / "two", "1.2.826.0.1.3680043.2.1125.2")
+    return folder / "two"
+
+
+def _missing_slice(folder: Path) -> Path:
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), folder / "gap", skip=6)
+    return folder / "gap"
+
+
+def _single_slice(folder: Path) -> Path:
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), folder / "series")
+    return folder / "series" / "1-003.dcm"
+
+
+BAD = {
+    "missing": (_missing, "no file or folder"),
+    "text": (_text, "not an image"),
+    "text named as image": (_text_named_as_image, "not an image|damaged"),
+    "truncated": (_truncated, "damaged"),
+    "4D": (lambda f: _written(f, sitk.JoinSeries([make_volume()] * 3), "t.nii.gz"), "4 dimensions"),
+    "2D": (lambda f: _written(f, make_volume()[:, :, 3], "s.nrrd"), "2 dimensions"),
+    "RGB": (lambda f: _written(f, sitk.Compose([sitk.Cast(make_volume(), sitk.sitkUInt8)] * 3)), "3 values per voxel"),
+    "NaN": (lambda f: _written(f, _with_voxel(float("nan"))), "1 NaN or infinite voxels"),
+    "infinite": (lambda f: _written(f, _with_voxel(float("inf"))), "1 NaN or infinite voxels"),
+    "constant": (lambda f: _written(f, make_volume() * 0), "same value"),
+    "empty folder": (lambda f: f, "no DICOM series"),
+    "two series": (_two_series, "2 DICOM series"),
+    "missing slice": (_missing_slice, "unevenly spaced"),
+    "single slice": (_single_slice, "single DICOM slice"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_sentence(tmp_path, case, capfd):
+    make, expected = BAD[case]
+    path = make(tmp_path)
+    capfd.readouterr()
+    with pytest.raises(UserError, match=expected) as caught:
+        read_volume(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,32 @@
+"""Layer-wise Relevance Propagation on ATen graphs. Pure torch; knows nothing of medicine, files or Slicer.
+
+    graph = capture(model, x)
+    a = attribute(graph, x, Target(1), composite="epsilon-plus-flat")
+    a.relevance, a.output, a.ledger
+"""
+
+from . import rules
+from .capture import capture
+from .composites import COMPOSITES, DEFAULT_COMPOSITE, Composite, Row, composite_named
+from .errors import LRPError
+from .graph import Graph
+from .ledger import Ledger, LedgerRow
+from .propagation import Attribution, attribute
+from .target import Target
+
+__all__ = [
+    "COMPOSITES",
+    "DEFAULT_COMPOSITE",
+    "Attribution",
+    "Composite",
+    "Graph",
+    "LRPError",
+    "Ledger",
+    "LedgerRow",
+    "Row",
+    "Target",
+    "attribute",
+    "capture",
+    "composite_named",
+    "rules",
+]

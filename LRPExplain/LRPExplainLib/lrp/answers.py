@@ -1,0 +1,436 @@
+"""The kinds of answer an operator can give to "how does relevance pass through you?".
+
+:mod:`.operators` gives every ATen operator one of these. An answer gets the call (values of its arguments and output),
+the relevance of its output and the rule the composite chose for it, and returns where the relevance went.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .errors import LRPError
+from .graph import Graph, layer_of, shape_of
+from .linear import Average, LinearMap, Sum, transposed, unbroadcast
+from .rules import Flow, LinearRule, Rule, Stabilizer, total
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the forward pass, seen from the backward walk.
+
+    Attributes:
+        node: the call.
+        values: values of constants and of what the plan kept.
+        graph: the captured network.
+        non_negative: nodes whose values are never negative.
+        norm: the normalisation that is folded into this layer, or None.
+        mean: whether the sample mean in a norm is held `fixed` or treated as the `linear` function it is.
+    """
+
+    node: fx.Node
+    values: Mapping[fx.Node, Any]
+    graph: Graph
+    non_negative: frozenset[fx.Node]
+    norm: fx.Node | None = None
+    mean: str = "fixed"
+
+    def value(self, argument: Any) -> Any:
+        """An argument as the call got it; floating tensors as float32 at least, in which relevance is computed."""
+        value = self.values[argument] if isinstance(argument, fx.Node) else argument
+        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+            return value.float()
+        return value
+
+    @property
+    def output(self) -> Tensor:
+        return self.value(self.node)
+
+    def is_constant(self, argument: Any) -> bool:
+        return not isinstance(argument, fx.Node) or argument in self.graph.constants
+
+
+Sources = list[fx.Node]
+
+
+class Answer(ABC):
+    """How relevance passes through a kind of operator.
+
+    Attributes:
+        role: what composites call it.
+        source: where the answer is from.
+        rules: names of the choices it understands; `linear` stands for every :class:`LinearRule`.
+        silent: moves relevance one to one, so that a line in the ledger would say nothing.
+        many: the call returns several tensors, and :meth:`propagate` gets a dict of their relevances by position.
+    """
+
+    role: str = "move"
+    source: str = ""
+    rules: tuple[str, ...] = ("pass",)
+    silent: bool = False
+    many: bool = False
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        """The nodes whose values :meth:`propagate` will read."""
+        return []
+
+    def accepts(self, rule: Rule) -> bool:
+        return "linear" in self.rules if isinstance(rule, LinearRule) else rule.name in self.rules
+
+    @abstractmethod
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        """Nodes that get relevance, and the flow whose `relevance` list goes with them."""
+
+
+class Unchanged(Answer):
+    """Elementwise functions of one signal: each element's relevance is its input's (identity rule).
+
+    Bach 2015 for activations; Achtibat 2024, prop. 3.2 for any elementwise non-linearity.
+    """
+
+    source = "identity rule: Bach 2015; Achtibat 2024"
+
+    def __init__(self, role: str = "activation") -> None:
+        self.role = role
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = next(arg for arg in call.node.args if not call.is_constant(arg))
+        assert isinstance(source, fx.Node)
+        return [source], Flow([unbroadcast(relevance, shape_of(source))])
+
+
+class View(Answer):
+    """Views whose adjoint is a view or a copy of the relevance."""
+
+    source = "adjoint; nothing is added or lost"
+    silent = True
+
+    def __init__(self, adjoint: Callable[[Call, Tensor, torch.Size], Tensor]) -> None:
+        self._adjoint = adjoint
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.node.args[0]
+        assert isinstance(source, fx.Node)
+        return [source], Flow([self._adjoint(call, relevance, shape_of(source))])
+
+
+class Selection(Answer):
+    """Each output element is a copy of one input element or of a constant: relevance returns to where it came from.
+
+    The adjoint is PyTorch's own derivative. What lies on constants (padding, class tokens) is absorbed like a bias.
+    """
+
+    source = "adjoint of the selection; constants absorb like a bias"
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        signals = [source for source in call.node.all_input_nodes if not call.is_constant(source)]
+        leaves = {node: relevance.new_zeros(shape_of(node)).requires_grad_() for node in signals}
+        with torch.enable_grad():
+            y = self._run(call, leaves)
+        flow = Flow(list(torch.autograd.grad(y, list(leaves.values()), relevance)))
+        if any(_is_value(call.values[node]) for node in call.node.all_input_nodes if call.is_constant(node)):
+            # ones for signals and zeros for constants tell which outputs are copies of which
+            with torch.no_grad():
+                from_signal = self._run(call, {node: torch.ones_like(leaf) for node, leaf in leaves.items()})
+            flow.bias.append(total(relevance * (1 - from_signal)))
+        return signals, flow
+
+    @staticmethod
+    def _run(call: Call, signals: Mapping[fx.Node, Tensor]) -> Tensor:
+        def load(node: fx.Node) -> Any:
+            value = call.values[node] if node not in signals else signals[node]
+            return torch.zeros_like(value) if node not in signals and _is_value(value) else value
+
+        args, kwargs = fx.node.map_arg((call.node.args, call.node.kwargs), load)
+        return call.node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+class Concatenation(Answer):
+    """`cat`: each piece takes its own relevance back."""
+
+    source = "adjoint; constants absorb like a bias"
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        pieces = call.node.args[0]
+        axis = call.node.args[1] if len(call.node.args) > 1 else 0
+        assert isinstance(pieces, (list, tuple)) and isinstance(axis, int)
+        sizes = [shape_of(piece)[axis] for piece in pieces]  # type: ignore[arg-type]
+        signals, flow = [], Flow([])
+        for piece, part in zip(pieces, relevance.split(sizes, axis), strict=True):
+            if call.is_constant(piece):
+                flow.bias.append(total(part))
+            else:
+                signals.append(piece)
+                flow.relevance.append(part)
+        return signals, flow  # type: ignore[return-value]
+
+
+class Padding(Answer):
+    """Constant padding: the frame's relevance is absorbed like a bias."""
+
+    source = "adjoint; the padded frame absorbs like a bias"
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source, pads = call.node.args[:2]
+        assert isinstance(source, fx.Node) and isinstance(pads, (list, tuple))
+        inner = aten.constant_pad_nd(relevance, [-p for p in pads], 0.0)
+        bias, rest = [], relevance
+        for i in range(0, len(pads), 2):  # one slab before and one after along each padded axis, then go inwards
+            axis = relevance.dim() - 1 - i // 2
+            before, after = max(pads[i], 0), max(pads[i + 1], 0)
+            n = rest.shape[axis]
+            bias += [total(rest.narrow(axis, 0, before)), total(rest.narrow(axis, n - after, after))]
+            rest = rest.narrow(axis, before, n - before - after)
+        return [source], Flow([inner], bias=bias)
+
+
+class Split(Answer):
+    """`split`, `unbind`, `chunk`: the inverse of concatenation."""
+
+    source = "adjoint"
+    silent = True
+    many = True
+
+    def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.node.args[0]
+        assert isinstance(source, fx.Node)
+        indices = sorted(relevance)
+        leaf = relevance[indices[0]].new_zeros(shape_of(source)).requires_grad_()
+        with torch.enable_grad():
+            pieces = call.node.target(leaf, *call.node.args[1:], **call.node.kwargs)  # type: ignore[operator]
+        (gradient,) = torch.autograd.grad([pieces[i] for i in indices], leaf, [relevance[i] for i in indices])
+        return [source], Flow([gradient])
+
+
+class LinearLayer(Answer):
+    """A layer that is linear in its signals: the composite's rule decides."""
+
+    rules = ("linear", "pass")
+
+    def __init__(self, role: str, build: Callable[[Call], tuple[Sources, LinearMap]], source: str) -> None:
+        self.role = role
+        self.source = source
+        self._build = build
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        if not isinstance(rule, LinearRule):
+            return []
+        # Weightless sums read their inputs for z anyway; a folded norm's output stands in for the layer's own.
+        nodes = list(node.all_input_nodes)
+        return [*nodes, node] if rule.reads_output() else nodes
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        if not isinstance(rule, LinearRule):
+            return self._pass(call, relevance)
+        sources, layer = self._build(call)
+        layer.non_negative = all(source in call.non_negative for source in sources)
+        return sources, rule.flow(layer, relevance)
+
+    def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
+        sources = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
+        if len(sources) != 1 or shape_of(sources[0]) != relevance.shape:
+            raise LRPError(f"The rule 'pass' needs one input of the output's shape, which {layer_of(call.node)} has not.")
+        return sources, Flow([relevance])
+
+
+class Product(Answer):
+    """Elementwise product of two signals; if one of them is a gate (sigmoid, softmax, comparison), that is known.
+
+    `signal`: all relevance to what the gate lets through (Arras 2017). `uniform`: half each (Achtibat 2024, prop. 3.3).
+    """
+
+    source = "signal: Arras 2017; uniform: Achtibat 2024, prop. 3.3"
+    rules = ("signal", "uniform")
+
+    def __init__(self, role: str, gate: int | None = None) -> None:
+        self.role = role
+        self._gate = gate
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        factors = list(call.node.args[:2])
+        assert all(isinstance(factor, fx.Node) for factor in factors)
+        if rule.name == "signal" and self._gate is not None:
+            signal = factors[1 - self._gate]
+            return [signal], Flow([unbroadcast(relevance, shape_of(signal))])  # type: ignore
+        half = relevance * 0.5
+        return factors, Flow([unbroadcast(half, shape_of(factor)) for factor in factors])  # type: ignore
+
+
+class SignalMatmul(Answer):
+    """Product of two signals as matrices (attention scores, attention times values).
+
+    `uniform`: epsilon with half of the relevance to each factor (Achtibat 2024, prop. 3.3); `signal`: attention weights
+    are held fixed and the values get all (Ali 2022), scores pass half to each.
+    """
+
+    source = "uniform: Achtibat 2024, prop. 3.3; signal: Ali 2022"
+    rules = ("signal", "uniform")
+    role = "matmul"
+
+    def __init__(self, gate: int | None) -> None:
+        self._gate = gate
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        return [*node.all_input_nodes, node]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        a, b = call.node.args[:2]
+        x, y = call.value(a), call.value(b)
+        z = call.output
+        extra = Stabilizer()(z)
+        s = relevance / (z + extra)
+        flow = Flow([], stabiliser=[total(extra * s)])
+        if rule.name == "signal" and self._gate is not None:
+            if self._gate == 0:
+                flow.relevance.append(y * (x.mT @ s))
+                return [b], flow  # type: ignore[list-item]
+            flow.relevance.append(x * (s @ y.mT))
+            return [a], flow  # type: ignore[list-item]
+        s = s * 0.5
+        flow.relevance += [x * (s @ y.mT), y * (x.mT @ s)]
+        return [a, b], flow  # type: ignore[list-item]
+
+
+class Softmax(Answer):
+    """`taylor`: R_i = x_i (R_i - p_i sum_j R_j), whose constant term takes the rest (Achtibat 2024, prop. 3.1); `pass`."""
+
+    source = "taylor: Achtibat 2024, prop. 3.1"
+    rules = ("taylor", "pass")
+    role = "softmax"
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        return [node, *node.all_input_nodes] if rule.name == "taylor" else []
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source, axis = call.node.args[:2]
+        assert isinstance(source, fx.Node) and isinstance(axis, int)
+        if rule.name == "pass":
+            return [source], Flow([relevance])
+        x, p = call.value(source), call.output
+        together = relevance.sum(axis, keepdim=True)
+        # masked positions are -inf with p = 0 and no relevance; they get none
+        x = torch.where(torch.isinf(x), torch.zeros_like(x), x)
+        taken = total(relevance * (1 - x)) + total((x * p).sum(axis, keepdim=True) * together)
+        return [source], Flow([x * (relevance - p * together)], changed=[taken])
+
+
+class Winner(Answer):
+    """Maximum: the winner takes all (Montavon 2019); adjoint of the selection that the forward pass made."""
+
+    source = "winner takes all: Montavon 2019, sec. 10.3"
+    role = "max"
+    rules = ("winner",)
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        return list(node.all_input_nodes)
+
+    def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
+        signals = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
+        leaves = {node: call.value(node).detach().requires_grad_() for node in signals}
+        args, kwargs = fx.node.map_arg((call.node.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
+        with torch.enable_grad():
+            y = call.node.target(*args, **kwargs)  # type: ignore[operator]
+        values = y[0] if isinstance(y, (tuple, list)) else y
+        return signals, Flow(list(torch.autograd.grad(values, list(leaves.values()), relevance)))
+
+
+class Choose(Answer):
+    """`where`: each element's relevance goes to the side that was chosen; a constant side absorbs like a bias."""
+
+    source = "adjoint of the selection; constants absorb like a bias"
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        return [node.args[0]]  # type: ignore[list-item]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        condition, *sides = call.node.args[:3]
+        chosen = call.values[condition].expand_as(relevance)  # type: ignore[index]
+        signals, flow = [], Flow([])
+        for side, mask in zip(sides, (chosen, ~chosen), strict=True):
+            part = torch.where(mask, relevance, torch.zeros_like(relevance))
+            if call.is_constant(side):
+                flow.bias.append(total(part))
+            else:
+                signals.append(side)
+                flow.relevance.append(unbroadcast(part, shape_of(side)))  # type: ignore[arg-type]
+        return signals, flow  # type: ignore[return-value]
+
+
+class Masking(Answer):
+    """`masked_fill`: what was overwritten by a constant is absorbed like a bias."""
+
+    source = "adjoint of the selection; constants absorb like a bias"
+
+    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+        return [node.args[1]]  # type: ignore[list-item]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source, mask = call.node.args[:2]
+        assert isinstance(source, fx.Node) and isinstance(mask, fx.Node)
+        if call.is_constant(source):
+            return [], Flow([], bias=[total(relevance)])
+        filled = call.values[mask].expand_as(relevance)
+        kept = relevance.masked_fill(filled, 0.0)
+        return [source], Flow([unbroadcast(kept, shape_of(source))], bias=[total(relevance.masked_fill(~filled, 0.0))])
+
+
+class Switch(Answer):
+    """Comparisons and the like: decisions, not signals. What relevance a product hands them is absorbed."""
+
+    source = "a decision carries no signal; absorbs like a bias"
+    role = "switch"
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        return [], Flow([], bias=[total(relevance)])
+
+
+def averaging(call: Call) -> tuple[Sources, LinearMap]:
+    """Pooling, resampling and sums as a linear map of their one signal."""
+    source, *rest = call.node.args
+    assert isinstance(source, fx.Node)
+
+    def run(x: Tensor) -> Tensor:
+        return call.node.target(x, *rest, **call.node.kwargs)  # type: ignore[operator]
+
+    output = call.values.get(call.node)
+    return [source], Average(call.value(source), run, run(call.value(source)) if output is None else call.output)
+
+
+def summing(call: Call) -> tuple[Sources, LinearMap]:
+    """`add`, `sub`, `rsub` with factors as a sum of signals; what is constant is the bias."""
+    a, b = call.node.args[:2]
+    alpha = call.node.kwargs.get("alpha", call.node.args[2] if len(call.node.args) > 2 else 1)
+    kind = getattr(call.node.target, "overloadpacket", None)
+    factors = {aten.sub: (1, -alpha), aten.rsub: (-alpha, 1)}.get(kind, (1, alpha))  # type: ignore[operator]
+    signals = {arg: f for arg, f in zip((a, b), factors, strict=True) if not call.is_constant(arg)}
+    sources = [arg for arg in (a, b) if arg in signals]
+    inputs = [_scaled(call.value(arg), f) for arg, f in zip((a, b), factors, strict=True) if arg in signals]
+    bias = None
+    for arg, factor in zip((a, b), factors, strict=True):
+        if arg not in signals:
+            bias = torch.as_tensor(call.value(arg)).to(inputs[0]) * factor
+    output = call.output if call.node in call.values else _total([*inputs, *([] if bias is None else [bias])])
+    return sources, Sum(inputs, output, bias)  # type: ignore[arg-type]
+
+
+def _scaled(x: Tensor, factor: Any) -> Tensor:
+    return x if factor == 1 else x * factor
+
+
+def _total(summands: list[Tensor]) -> Tensor:
+    total_ = summands[0]
+    for x in summands[1:]:
+        total_ = total_ + x
+    return total_
+
+
+def _is_value(value: Any) -> bool:
+    """A constant that carries numbers into the signal, as opposed to an index or a mask."""
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -1,0 +1,94 @@
+"""Any network -> a normalised ATen graph.
+
+Hooks on `nn.Module` see neither functional calls nor TorchScript; the ATen level has some sixty operators and misses
+nothing. The network is traced with fake tensors (shapes only, no arithmetic), in-place calls are functionalised, and
+the passes of :mod:`.passes` leave a graph in which each node is one that relevance must cross.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from . import passes
+from .errors import LRPError
+from .graph import Graph, Rebuild, flatten_output
+
+
+def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph:
+    """Turn a network into a :class:`Graph` for inputs of these shapes.
+
+    Args:
+        model: an `nn.Module`, a ScriptModule or the module of a `torch.export` program, in eval mode. Not changed.
+        inputs: one tensor per input, batch first; only shapes, dtypes and devices matter.
+
+    Returns:
+        A graph with `graph(*inputs)` equal to `model(*inputs)` up to rounding (batch norms are folded).
+
+    Raises:
+        LRPError: the network draws random numbers, is in training mode, lets the data decide which way to go, or does
+            not accept inputs of this shape.
+    """
+    if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+        raise LRPError("The model needs at least one input tensor; give one per input, batch first.")
+    traced, rebuild = _trace(model, [_plain(x) for x in inputs])
+    passes.refuse_randomness(traced.graph)
+    passes.name_layers(traced, _parameter_names(model))
+    constants = passes.normalize(traced)
+    return Graph(traced, constants, rebuild)
+
+
+def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
+    structure: list[Rebuild] = []
+
+    def flat(*args: Tensor) -> list[Tensor]:
+        tensors, rebuild = flatten_output(model(*args))
+        structure.append(rebuild)
+        return tensors
+
+    try:
+        # The fused attention kernels are opaque; the MATH backend spells attention out as matmul and softmax.
+        with torch.no_grad(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.simplefilter("ignore")
+            tracer = make_fx(functionalize(flat), tracing_mode="fake", _allow_non_fake_inputs=True)
+            traced = tracer(*inputs)
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise LRPError(
+            f"The model lets its data decide what it computes ({error.func}), so its graph cannot be captured; "
+            "replace that branch or loop by tensor operations."
+        ) from error
+    except Exception as error:
+        raise _explained(error, inputs) from error
+    if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
+        raise LRPError("The model returns no tensor; there is nothing to explain.")
+    return traced, structure[-1]
+
+
+def _explained(error: Exception, inputs: list[Tensor]) -> LRPError:
+    text = str(error)
+    if "data-dependent" in text.lower() or "trying to get a value out of" in text or "_local_scalar_dense" in text:
+        return LRPError(
+            "The model lets its data decide what it computes, so its graph cannot be captured; "
+            "replace that branch or loop by tensor operations."
+        )
+    reason = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
+    shapes = ", ".join(str(list(x.shape)) for x in inputs)
+    return LRPError(f"The model refuses an input of shape {shapes}: {reason}")
+
+
+def _plain(x: Tensor) -> Tensor:
+    """A torch.Tensor without a subclass (MONAI's MetaTensor, nn.Parameter), which tracing would carry along."""
+    return x.detach().as_subclass(Tensor)
+
+
+def _parameter_names(model: Any) -> dict[tuple[Any, ...], str]:
+    """Name of each parameter and buffer by the memory it occupies: the one identity TorchScript keeps, too."""
+    named = [*model.named_parameters(), *model.named_buffers()] if isinstance(model, nn.Module) else []
+    return {passes.identity(tensor): name for name, tensor in named}

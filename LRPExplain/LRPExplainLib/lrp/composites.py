@@ -1,0 +1,146 @@
+"""Composites: which rule goes where, as tables.
+
+A row matches a layer by its role (see :mod:`.operators`; `input` is a weighted layer that no other precedes) or, with
+a pattern, by its name; the first row that matches decides. To change a composite, put rows before its own
+(:meth:`Composite.override`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from . import rules
+from .errors import LRPError
+from .rules import PASS, SIGNAL, UNIFORM, WINNER, Rule
+
+ROLES = (
+    "input", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product", "matmul",
+    "softmax", "max", "move", "switch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a composite: layers of this role, or of this name pattern (`encoder.*`), get this rule."""
+
+    match: str
+    rule: Rule
+
+    def matches(self, roles: tuple[str, ...], layer: str) -> bool:
+        return self.match in roles or (self.match not in ROLES and fnmatchcase(layer, self.match))
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A named table of rules.
+
+    Attributes:
+        name: what users, cards and the command line call it.
+        description: one sentence for a person who has to choose.
+        rows: the first that matches decides.
+        normalization: how norms with the sample's own statistics are seen. `fixed`: folded into the layer before
+            them, mean and variance held fixed; `linear`: folded, the mean a linear function of the input; `identity`:
+            relevance passes them unchanged.
+    """
+
+    name: str
+    description: str
+    rows: tuple[Row, ...]
+    normalization: Literal["fixed", "linear", "identity"] = "fixed"
+
+    def rule_for(self, roles: tuple[str, ...], layer: str) -> Rule:
+        """The rule for a layer that plays these roles (most special first) under this name."""
+        for row in self.rows:
+            if row.matches(roles, layer):
+                return row.rule
+        raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")
+
+    def override(self, table: Mapping[str, Rule]) -> Composite:
+        """The same composite with rules for roles or name patterns put before its own."""
+        rows = tuple(Row(match, rule) for match, rule in table.items())
+        return replace(self, name=f"{self.name}*", rows=rows + self.rows)
+
+    def as_rows(self) -> list[tuple[str, str]]:
+        """The table for people and JSON: (match, rule)."""
+        return [(row.match, str(row.rule)) for row in self.rows]
+
+
+def _composite(
+    name: str,
+    description: str,
+    table: Mapping[str, Rule],
+    base: Mapping[str, Rule],
+    normalization: Literal["fixed", "linear", "identity"] = "fixed",
+) -> Composite:
+    return Composite(name, description, tuple(Row(*item) for item in {**table, **base}.items()), normalization)
+
+
+# What most composites agree on away from weighted layers. Where signals that can cancel meet (residual sums, averages,
+# constants), sharing by magnitude keeps relevance bounded; on non-negative signals it equals epsilon and z+.
+BOUNDED: dict[str, Rule] = {
+    "norm": PASS, "sum": rules.magnitude(), "bias": rules.magnitude(), "average": rules.magnitude(),
+    "activation": PASS, "scale": PASS, "gate": SIGNAL, "product": UNIFORM, "matmul": SIGNAL, "softmax": PASS,
+    "max": WINNER, "move": PASS, "switch": PASS,
+}  # fmt: skip
+# Epsilon everywhere a layer is linear, as the epsilon rule is defined.
+EPSILON: dict[str, Rule] = BOUNDED | dict.fromkeys(("sum", "bias", "average"), rules.epsilon(1e-2))
+
+_PRESETS = (
+    _composite(
+        "epsilon",
+        "The plain rule everywhere: every contribution in proportion; closest to gradient times input, and as noisy.",
+        {"conv": rules.epsilon(1e-2), "linear": rules.epsilon(1e-2)},
+        EPSILON,
+    ),
+    _composite(
+        "epsilon-plus",
+        "Positive contributions in convolutions, epsilon in dense layers: smooth maps of what speaks for the target.",
+        {"conv": rules.z_plus(), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
+        "epsilon-plus-flat",
+        "Epsilon-plus with an even spread in the first layer: robust against the input's own contrast.",
+        {"input": rules.flat(), "conv": rules.z_plus(), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
+        "epsilon-alpha2-beta1",
+        "Positive contributions doubled against negative ones: shows what speaks for and against the target.",
+        {"conv": rules.alpha_beta(2, 1), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
+        "epsilon-alpha2-beta1-flat",
+        "Alpha2-beta1 with an even spread in the first layer.",
+        {"input": rules.flat(), "conv": rules.alpha_beta(2, 1), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
+        "epsilon-gamma-box",
+        "Gamma in convolutions and the input's own bounds in the first layer (Montavon 2019).",
+        {"input": rules.z_box(), "conv": rules.gamma(0.25), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
+        "gamma",
+        "Gamma everywhere: favours contributions that agree with the layer's answer, between epsilon and z+.",
+        {"conv": rules.gamma(0.25), "linear": rules.gamma(0.25)},
+        BOUNDED,
+    ),
+)
+
+COMPOSITES: dict[str, Composite] = {composite.name: composite for composite in _PRESETS}
+DEFAULT_COMPOSITE = "epsilon-plus-flat"
+
+
+def composite_named(composite: str | Composite) -> Composite:
+    """A preset by its name, or the composite itself; LRPError names the presets there are."""
+    if isinstance(composite, Composite):
+        return composite
+    if composite not in COMPOSITES:
+        raise LRPError(f"There is no composite '{composite}'; choose one of {', '.join(COMPOSITES)}.")
+    return COMPOSITES[composite]

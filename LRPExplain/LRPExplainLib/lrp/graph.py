@@ -1,0 +1,142 @@
+"""A captured network: a flat list of ATen calls in which only what depends on the input is left.
+
+A :class:`Graph` is what :func:`~LRPExplainLib.lrp.capture.capture` returns. Everything that depends on parameters
+alone is a constant; every remaining node carries relevance. Shapes are fixed at capture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from .errors import LRPError
+
+Rebuild = Callable[[list[Tensor]], Any]
+
+
+class Graph:
+    """A network as a list of ATen calls, callable like the network itself.
+
+    Attributes:
+        steps: the calls in the order of execution; each is a node that depends on the input.
+        inputs: the placeholders, one per input tensor.
+        outputs: the nodes whose values are the network's output tensors, in the order of the flattened output.
+        constants: value of every node that does not depend on the input.
+        rebuild: puts output tensors into the structure in which the network returns them.
+        cache: tensors derived from constants (weights clamped for z+, say), kept between runs.
+    """
+
+    def __init__(self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild) -> None:
+        self.module = module
+        self.constants = constants
+        self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+        output = next(node for node in module.graph.nodes if node.op == "output")
+        self.outputs: list[fx.Node] = list(output.args[0])
+        self.steps = [
+            node for node in module.graph.nodes if node.op == "call_function" and node not in constants
+        ]
+        self.cache: dict[tuple[Any, ...], Tensor] = {}
+        self.rebuild = rebuild
+        self._last_use = last_uses(self.steps)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The network's output, in the structure in which the network returns it."""
+        values = self.run(inputs, keep=set(self.outputs))
+        return self.rebuild([values[node] for node in self.outputs])
+
+    def run(self, inputs: Iterable[Tensor], keep: set[fx.Node]) -> dict[fx.Node, Any]:
+        """Run forward; return the values of `keep`. Everything else is released after its last use."""
+        values: dict[fx.Node, Any] = dict(self.constants)
+        values.update(zip(self.inputs, self.checked(inputs), strict=True))
+        with torch.no_grad():
+            for node in self.steps:
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                values[node] = node.target(*args, **kwargs)
+                for dead in self._last_use.get(node, ()):
+                    if dead not in keep and dead not in self.constants:
+                        del values[dead]
+        return values
+
+    def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
+        """The inputs as a list, or an LRPError when they do not fit the shapes the graph was captured for."""
+        given = list(inputs)
+        wanted = [tuple(shape_of(node)) for node in self.inputs]
+        if [tuple(x.shape) for x in given] != wanted:
+            raise LRPError(
+                f"This graph was captured for inputs of shape {wanted} but got {[tuple(x.shape) for x in given]}; "
+                "capture the model again for this shape."
+            )
+        return given
+
+    def to(self, device: torch.device | str) -> Graph:
+        """Move the constants to a device, in place; returns the graph."""
+        self.constants = {
+            node: value.to(device) if isinstance(value, Tensor) else value for node, value in self.constants.items()
+        }
+        self.cache.clear()
+        return self
+
+    def operators(self) -> list[OperatorCount]:
+        """Which operators the network uses, how often, and what relevance does there (None: there is no answer)."""
+        from .operators import count_operators  # the table knows graphs; a graph asks it only on demand
+
+        return count_operators(self)
+
+
+class OperatorCount(tuple[str, int, str | None]):
+    """(operator's name, number of calls, its role in a composite or None when relevance cannot pass it)."""
+
+    @property
+    def name(self) -> str:
+        return self[0]
+
+    @property
+    def count(self) -> int:
+        return self[1]
+
+    @property
+    def role(self) -> str | None:
+        return self[2]
+
+
+def last_uses(steps: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+    """For each step the nodes that no later step reads."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in steps:
+        for source in node.all_input_nodes:
+            last[source] = node
+        last.setdefault(node, node)
+    table: dict[fx.Node, list[fx.Node]] = {}
+    for source, user in last.items():
+        table.setdefault(user, []).append(source)
+    return table
+
+
+def shape_of(node: fx.Node) -> torch.Size:
+    """Shape of a node's (first) output tensor as seen at capture."""
+    value = node.meta["val"]
+    return (value[0] if isinstance(value, (tuple, list)) else value).shape
+
+
+def layer_of(node: fx.Node) -> str:
+    """The name by which users know a node: its module's path where it owns parameters, else the call's own name."""
+    return node.meta.get("layer", node.name)
+
+
+def flatten_output(value: Any) -> tuple[list[Tensor], Rebuild]:
+    """The tensors in a network's output, and a function that puts others in their place."""
+    leaves, spec = pytree.tree_flatten(value)
+    where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    rest = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+    def rebuild(tensors: list[Tensor]) -> Any:
+        filled: list[Any] = list(rest)
+        for i, tensor in zip(where, tensors, strict=True):
+            filled[i] = tensor
+        return pytree.tree_unflatten(filled, spec)
+
+    return [leaves[i] for i in where], rebuild

@@ -1,0 +1,177 @@
+"""Weighted layers and normalisations as the linear maps that rules see.
+
+A normalisation with the sample's own statistics, held fixed, is affine per channel. Where it directly follows a
+convolution or dense layer that nothing else reads, both are one linear layer: the norm's factor gamma goes into the
+weights (so that rules see its sign), 1/sigma becomes the layer's positive `scale`, and beta and the mean its bias. The
+mean is either held fixed as well, and then absorbs like a bias, or stays what it is, a linear function of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .answers import Call, Sources
+from .graph import shape_of
+from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify
+from .passes import packet
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A normalisation at the point of its forward pass, as tensors broadcastable to its output.
+
+    Attributes:
+        gamma, beta: the norm's own factor and shift per channel, or None.
+        mean, rstd: the sample's statistics.
+        average: averages a tensor of the output's shape over each statistic.
+    """
+
+    output: Tensor
+    gamma: Tensor | None
+    beta: Tensor | None
+    mean: Tensor
+    rstd: Tensor
+    average: Callable[[Tensor], Tensor]
+
+
+def statistics(call: Call, norm: fx.Node) -> Statistics:
+    """Read a `native_group_norm` or `native_layer_norm` node's statistics from the values kept of it."""
+    output, mean, rstd = (value.float() if value.dtype.itemsize == 2 else value for value in call.values[norm])
+    x = norm.args[0]
+    shape = shape_of(x)  # type: ignore[arg-type]
+    if packet(norm) is aten.native_layer_norm:
+        axes = [-1 - i for i in range(len(norm.args[1]))]  # type: ignore[arg-type]
+        gamma, beta = (None if p is None else call.value(p) for p in norm.args[2:4])
+        return Statistics(output, gamma, beta, mean, rstd, lambda t: t.mean(axes, keepdim=True))
+    gamma, beta = (None if p is None else per_channel(call.value(p), len(shape)) for p in norm.args[1:3])
+    batch, channels, groups = shape[0], shape[1], norm.args[6]
+    grouped = (batch, groups, -1)
+
+    def spread(per_group: Tensor) -> Tensor:
+        wide = per_group.reshape(batch, groups, 1).expand(batch, groups, channels // groups)  # type: ignore
+        return wide.reshape(batch, channels, *(1,) * (len(shape) - 2))
+
+    def average(t: Tensor) -> Tensor:
+        return spread(t.expand(shape).reshape(grouped).mean(2))  # type: ignore[arg-type]
+
+    return Statistics(output, gamma, beta, spread(mean), spread(rstd), average)
+
+
+def per_channel(p: Tensor, dims: int) -> Tensor:
+    """[C] -> [1, C, 1, ...] with `dims` axes."""
+    return p.view(1, -1, *(1,) * (dims - 2))
+
+
+def convolution(call: Call) -> tuple[Sources, LinearMap]:
+    """`aten.convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)`."""
+    source, weight, bias, *geometry = call.node.args
+    stats = statistics(call, call.norm) if call.norm is not None else None
+    dims = len(shape_of(call.node))
+    transposed, groups = geometry[3], geometry[5]
+    factor = None if stats is None or stats.gamma is None else stats.gamma.flatten()
+    if factor is not None and transposed:
+        factor = factor.view(groups, -1)  # type: ignore[arg-type]
+
+    def scaled(w: Tensor) -> Tensor:
+        if factor is None:
+            return w
+        if not transposed:
+            return w * factor.view(-1, *(1,) * (w.dim() - 1))
+        split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])  # type: ignore
+        return (split * factor.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)  # type: ignore
+
+    weights = _weights(call, weight, scaled)
+    layer = Convolution(call.value(source), weights, tuple(geometry), _output(call, stats))
+    own = None if bias is None else per_channel(call.value(bias), dims)
+    _add_constants(layer, own, stats, call.mean)
+    return [source], layer  # type: ignore[list-item]
+
+
+def dense(call: Call) -> tuple[Sources, LinearMap]:
+    """`addmm(bias, x, w)`, `mm`, `bmm` and `matmul` of a signal with a constant matrix."""
+    args = list(call.node.args)
+    bias = args.pop(0) if packet(call.node) is aten.addmm else None
+    beta, alpha = (call.node.kwargs.get(name, 1) for name in ("beta", "alpha"))
+    a, b = args[:2]
+    from_left = call.is_constant(a)
+    source, weight = (b, a) if from_left else (a, b)
+    stats = statistics(call, call.norm) if call.norm is not None else None
+    gamma = None if stats is None else stats.gamma
+
+    def scaled(w: Tensor) -> Tensor:
+        w = w if alpha == 1 else w * alpha
+        return w if gamma is None else w * gamma.flatten()
+
+    layer = Matmul(call.value(source), _weights(call, weight, scaled), _output(call, stats), from_left)
+    own = None if bias is None else call.value(bias) * beta
+    _add_constants(layer, own, stats, call.mean)
+    return [source], layer  # type: ignore[list-item]
+
+
+def standing_norm(call: Call) -> tuple[Sources, LinearMap]:
+    """A normalisation with no layer of its own before it: a linear layer with one factor per channel."""
+    source = call.node.args[0]
+    assert isinstance(source, fx.Node)
+    x = call.value(source)
+    if call.node.target is not aten.native_group_norm.default and packet(call.node) is not aten.native_layer_norm:
+        scale, shift = (per_channel(call.value(p), x.dim()) for p in call.node.args[1:3])
+        layer = Diagonal(x, scale, call.output)
+        layer.bias = shift
+        return [source], layer
+    stats = statistics(call, call.node)
+    gamma = torch.ones((), dtype=x.dtype, device=x.device) if stats.gamma is None else stats.gamma
+    layer = Diagonal(x, gamma, stats.output)
+    _add_constants(layer, None, stats, call.mean)
+    return [source], layer
+
+
+def _weights(call: Call, weight: Any, scaled: Callable[[Tensor], Tensor]) -> Modified:
+    """The layer's weight under each modification, computed once per graph."""
+    cache, name = call.graph.cache, call.node.name
+
+    def get(modification: str) -> Tensor:
+        key = (name, call.norm is not None, modification)
+        if key not in cache:
+            w = call.value(weight)
+            modified = w if modification == RAW else modify(scaled(w), modification)
+            if modified is call.values[weight]:
+                return modified
+            cache[key] = modified
+        return cache[key]
+
+    return get
+
+
+def _output(call: Call, stats: Statistics | None) -> Tensor:
+    """The layer's output where it was kept; a rule that needs it has asked for it."""
+    if stats is not None:
+        return stats.output
+    return call.output if call.node in call.values else torch.empty(0)
+
+
+def _add_constants(layer: LinearMap, own: Tensor | None, stats: Statistics | None, mean: str) -> None:
+    """Set the layer's bias, scale and mean from its own bias and the norm folded into it."""
+    if stats is None:
+        layer.bias = own
+        return
+    gamma = 1.0 if stats.gamma is None else stats.gamma
+    factor = stats.rstd * gamma
+    layer.scale = stats.rstd
+    held = -stats.mean
+    if own is not None:
+        held = held + own
+    if mean == "linear":
+        # what the mean owes to the layer's own bias cancels that bias, up to differences within a group
+        part = 0.0 if own is None else stats.average(own.expand(stats.output.shape))
+        layer.mean, layer.mean_factor = stats.average, gamma
+        layer.mean_term = (part - stats.mean) * factor
+        held = held + stats.mean - part
+    bias = held * factor
+    layer.bias = bias if stats.beta is None else bias + stats.beta

@@ -1,0 +1,119 @@
+"""Where relevance went, layer by layer. Every figure is summed from its own layer's tensors, none is a remainder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rules import Flow, total
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One layer's account; relevance_out = relevance_in + absorbed_bias + absorbed_stabiliser + changed + gap.
+
+    Attributes:
+        layer: the module's path, or the call's name.
+        operator, role, rule: what the layer is and how it was treated.
+        relevance_out: what reached the layer's output.
+        relevance_in: what it handed on to its inputs.
+        absorbed_bias: taken by biases and other constants, padding included.
+        absorbed_stabiliser: taken by the stabiliser.
+        changed: lost (positive) or created (negative) by a rule that does not conserve relevance by nature.
+    """
+
+    layer: str
+    operator: str
+    role: str
+    rule: str
+    relevance_out: float
+    relevance_in: float
+    absorbed_bias: float
+    absorbed_stabiliser: float
+    changed: float
+
+    @property
+    def gap(self) -> float:
+        """What the layer's own account leaves unexplained: rounding, or a mistake."""
+        return self.relevance_out - self.relevance_in - self.absorbed_bias - self.absorbed_stabiliser - self.changed
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The whole account: target_value = relevance + absorbed, up to rounding.
+
+    Attributes:
+        target_value: sum of the start relevance.
+        relevance: sum over the inputs.
+        by_layer: the rows, output first.
+    """
+
+    target_value: float
+    relevance: float
+    by_layer: tuple[LedgerRow, ...]
+
+    @property
+    def absorbed_bias(self) -> float:
+        return sum(row.absorbed_bias for row in self.by_layer)
+
+    @property
+    def absorbed_stabiliser(self) -> float:
+        return sum(row.absorbed_stabiliser for row in self.by_layer)
+
+    @property
+    def changed(self) -> float:
+        return sum(row.changed for row in self.by_layer)
+
+    @property
+    def absorbed(self) -> float:
+        """By biases and stabilisers, and lost by rules that do not conserve."""
+        return self.absorbed_bias + self.absorbed_stabiliser + self.changed
+
+    @property
+    def gap(self) -> float:
+        """target_value - relevance - absorbed: zero up to rounding when every unit is accounted for."""
+        return self.target_value - self.relevance - self.absorbed
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "target_value": self.target_value,
+            "relevance": self.relevance,
+            "absorbed": self.absorbed,
+            "absorbed_bias": self.absorbed_bias,
+            "absorbed_stabiliser": self.absorbed_stabiliser,
+            "changed": self.changed,
+            "gap": self.gap,
+            "by_layer": [asdict(row) | {"gap": row.gap} for row in self.by_layer],
+        }
+
+
+class Bookkeeper:
+    """Collects sums as tensors during the walk and reads them once at the end, so that a GPU is never waited for."""
+
+    def __init__(self, start: Tensor) -> None:
+        self._start = total(start)
+        self._rows: list[tuple[tuple[str, str, str, str], list[Tensor]]] = []
+
+    def enter(self, labels: tuple[str, str, str, str], reached: list[Tensor], flow: Flow) -> None:
+        """Book one layer: its (layer, operator, role, rule), the relevance of its outputs, and where that went."""
+        columns = (reached, flow.relevance, flow.bias, flow.stabiliser, flow.changed)
+        summed = (0, 1)  # columns of whole tensors; the others are sums already
+        sums = [[total(t) for t in column] if i in summed else column for i, column in enumerate(columns)]
+        self._rows.append((labels, [self._sum(column) for column in sums]))
+
+    def close(self, relevance: list[Tensor]) -> Ledger:
+        """The ledger, given the relevance of the inputs."""
+        flat = [self._start, self._sum([total(r) for r in relevance]), *(x for _, sums in self._rows for x in sums)]
+        target_value, at_input, *figures = torch.stack(flat).tolist()
+        n = len(fields(LedgerRow)) - 4
+        rows = tuple(
+            LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows)
+        )
+        return Ledger(target_value, at_input, rows)
+
+    def _sum(self, values: list[Tensor]) -> Tensor:
+        return torch.stack(values).sum() if values else torch.zeros_like(self._start)

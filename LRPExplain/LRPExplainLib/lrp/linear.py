@@ -1,0 +1,201 @@
+"""What a rule sees of a layer: one linear map of its input signals, `y = |scale| * (W x_1 + W x_2 + ...) + bias`.
+
+Convolutions, dense layers, pooling by averages, resampling, residual sums and normalisation with fixed statistics are
+all of this form. A rule asks a map to apply itself to modified inputs with modified weights, and for its adjoint.
+
+`scale` is what a normalisation that was folded into the layer multiplies each channel by (its sign has been moved into
+the weights, so it is positive); `bias` then holds everything that does not depend on the input.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
+RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
+
+
+class LinearMap(ABC):
+    """A linear layer at the point of its forward pass.
+
+    Attributes:
+        inputs: the signals that enter, each with its own relevance.
+        output: what left, including scale and bias.
+        bias: what was added, broadcastable to `output`, or None.
+        scale: positive factor broadcastable to `output`, or None.
+        mean: averages a tensor of the output's shape over each statistic of the folded norm, when the sample's mean
+            is treated as the linear function of the input that it is; None when it is held fixed (part of the bias).
+        mean_term: what the mean contributes to `output` (with `mean` only), broadcastable.
+        mean_factor: the norm's own factor per channel, which the mean is multiplied by after it was subtracted.
+        non_negative: no input is negative anywhere.
+        weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
+    """
+
+    inputs: Sequence[Tensor]
+    output: Tensor
+    bias: Tensor | None = None
+    scale: Tensor | None = None
+    mean: Callable[[Tensor], Tensor] | None = None
+    mean_term: Tensor | None = None
+    mean_factor: Tensor | float = 1.0
+    non_negative: bool = False
+    weighted: bool = False
+
+    @abstractmethod
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        """W' (x'_1 + x'_2 + ...) for modified inputs and the weight modification of this name; no scale, no bias."""
+
+    @abstractmethod
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        """W'^T r, one tensor per input."""
+
+
+class Convolution(LinearMap):
+    """`aten.convolution` of any dimension, stride, padding, dilation, grouping, transposed or not.
+
+    Only the data gradient is computed; PyTorch's own kernel serves both directions.
+    """
+
+    weighted = True
+
+    def __init__(self, x: Tensor, weights: Modified, geometry: tuple[Any, ...], output: Tensor) -> None:
+        self.inputs = (x,)
+        self.output = output
+        self._weights = weights
+        self._geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
+
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        return aten.convolution(inputs[0], self._weights(weight), None, *self._geometry)
+
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        (x,) = self.inputs
+        gradient, _, _ = aten.convolution_backward(
+            r, x, self._weights(weight), None, *self._geometry, [True, False, False]
+        )
+        return (gradient,)
+
+
+class Matmul(LinearMap):
+    """A product of the signal with a constant matrix, `x @ w` or (`from_left`) `w @ x`, batched or not."""
+
+    weighted = True
+
+    def __init__(self, x: Tensor, weights: Modified, output: Tensor, from_left: bool = False) -> None:
+        self.inputs = (x,)
+        self.output = output
+        self._weights = weights
+        self._from_left = from_left
+
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        w = self._weights(weight)
+        return w @ inputs[0] if self._from_left else inputs[0] @ w
+
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        w = self._weights(weight).mT
+        return (unbroadcast(w @ r if self._from_left else r @ w, self.inputs[0].shape),)
+
+
+class Sum(LinearMap):
+    """Residual addition of signals; signs and factors are already in them. A constant summand is the bias."""
+
+    def __init__(self, inputs: Sequence[Tensor], output: Tensor, bias: Tensor | None = None) -> None:
+        self.inputs = inputs
+        self.output = output
+        self.bias = bias
+
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return fixed(total.expand_as(self.output), weight)
+
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        return [unbroadcast(fixed(r, weight), x.shape) for x in self.inputs]
+
+
+class Diagonal(LinearMap):
+    """A factor per channel, `y = factor * x + bias`: normalisation that stands alone, with its statistics held fixed."""
+
+    weighted = True
+
+    def __init__(self, x: Tensor, factor: Tensor, output: Tensor) -> None:
+        self.inputs = (x,)
+        self.output = output
+        self._factor = factor
+
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        return inputs[0] if weight == RAW else inputs[0] * modify(self._factor, weight)
+
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        return (r if weight == RAW else r * modify(self._factor, weight),)
+
+
+class Average(LinearMap):
+    """Pooling by averages, resampling, sums over axes: coefficients are fixed and not negative.
+
+    The adjoint is the operator's own derivative, which for a linear operator does not depend on the input.
+    """
+
+    def __init__(self, x: Tensor, operator: Callable[[Tensor], Tensor], output: Tensor) -> None:
+        self.inputs = (x,)
+        self.output = output
+        self._operator = operator
+
+    def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
+        return fixed(self._operator(inputs[0]), weight)
+
+    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
+        return (transposed(self._operator, self.inputs[0], fixed(r, weight)),)
+
+
+def transposed(operator: Callable[[Tensor], Tensor], x: Tensor, r: Tensor) -> Tensor:
+    """The adjoint of a linear operator at x applied to r, through PyTorch's own derivative of it."""
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        y = operator(leaf)
+    (gradient,) = torch.autograd.grad(y, leaf, r)
+    return gradient
+
+
+def fixed(value: Tensor, weight: str) -> Tensor:
+    """`value` times what a weight modification makes of a coefficient that is fixed and not negative."""
+    factor = 1.0 if weight == RAW else float(modify(torch.ones(()), weight))
+    return value if factor == 1.0 else value * factor
+
+
+def unbroadcast(r: Tensor, shape: torch.Size) -> Tensor:
+    """Sum a tensor over the axes along which something of `shape` was broadcast to it."""
+    if r.shape == shape:
+        return r
+    extra = r.dim() - len(shape)
+    axes = [*range(extra), *(i + extra for i, n in enumerate(shape) if n == 1 and r.shape[i + extra] != 1)]
+    return r.sum(axes, keepdim=True).reshape(shape) if axes else r.reshape(shape)
+
+
+def modify(value: Tensor, name: str) -> Tensor:
+    """A modification of inputs, weights or biases by its name in the rules' tables.
+
+    `same`, `+` and `-` (the parts), `|.|`, `squared`, `one`, `zero`, and `same+0.25*+` or `same+0.25*-` for gamma.
+    """
+    if name.startswith("same") and len(name) > 4:
+        factor, part = name[5:].split("*")
+        return torch.add(value, modify(value, part), alpha=float(factor))
+    return MODIFICATIONS[name](value)
+
+
+MODIFICATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "same": lambda v: v,
+    "+": lambda v: v.clamp(min=0),
+    "-": lambda v: v.clamp(max=0),
+    "|.|": torch.abs,
+    "squared": torch.square,
+    "one": torch.ones_like,
+    "zero": torch.zeros_like,
+}

@@ -1,0 +1,255 @@
+"""What each ATen operator does with relevance: the engine's one table.
+
+A row is an operator and its :class:`~.answers.Answer`, or a function that picks the answer by what the call's
+arguments are (an addition of two signals is a residual sum, an addition of a constant a bias). An operator that is not
+here stops the explanation before anything is computed; there is no silent gradient in its place.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .answers import (
+    Answer, Call, Choose, Concatenation, LinearLayer, Masking, Padding, Product, Selection, SignalMatmul, Softmax,
+    Split, Switch, Unchanged, View, Winner, averaging, summing,
+)  # fmt: skip
+from .errors import LRPError
+from .graph import Graph, OperatorCount, layer_of, shape_of
+from .layers import convolution, dense, standing_norm
+from .linear import unbroadcast
+from .passes import channel_affine, packet
+
+aten = torch.ops.aten
+Pick = Callable[[fx.Node, Graph], Answer | None]
+
+ACTIVATION = Unchanged()
+SCALING = Unchanged("scale")
+CONVOLUTION = LinearLayer("conv", convolution, "Bach 2015; Montavon 2019")
+DENSE = LinearLayer("linear", dense, "Bach 2015; Montavon 2019")
+NORM = LinearLayer("norm", standing_norm, "statistics of the sample held fixed: an affine map per channel")
+SUM = LinearLayer("sum", summing, "a sum is a linear layer with weights one")
+SHIFT = LinearLayer("bias", summing, "a constant summand is a bias")
+AVERAGE = LinearLayer("average", averaging, "a linear layer with fixed non-negative weights")
+SELECTION = Selection()
+
+
+def _slice(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
+    _, axis, start, end, step = [*call.node.args, *[0, None, None, 1][len(call.node.args) - 1 :]][:5]
+    size = shape[axis]  # type: ignore[index]
+    return aten.slice_backward(r, shape, axis, 0 if start is None else start, size if end is None else end, step)
+
+
+def _permute(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
+    axes = [axis % len(shape) for axis in call.node.args[1]]  # type: ignore
+    return r.permute([axes.index(i) for i in range(len(axes))])
+
+
+RESHAPE = View(lambda call, r, shape: r.reshape(shape))
+SWAP = View(lambda call, r, shape: r.transpose(*(call.node.args[1:] or (0, -1))))  # type: ignore[arg-type]
+EXPAND = View(lambda call, r, shape: unbroadcast(r, shape))
+
+
+def _product(node: fx.Node, graph: Graph) -> Answer | None:
+    """A factor that is constant scales; of two signals, one may be a gate."""
+    a, b = node.args[:2]
+    if _constant(a, graph) or _constant(b, graph):
+        return SCALING if packet(node) is aten.mul or _constant(b, graph) else None
+    if packet(node) is aten.div:
+        return Product("gate", gate=1)  # x / norm(x): the divisor is held fixed
+    gates = [_is_gate(a), _is_gate(b)]
+    return Product("gate", gate=gates.index(True)) if any(gates) and not all(gates) else Product("product")
+
+
+def _matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
+    a, b = node.args[:2]
+    if _constant(a, graph) or _constant(b, graph):
+        return DENSE
+    gates = [_is_gate(a), _is_gate(b)]
+    return SignalMatmul(gates.index(True) if any(gates) and not all(gates) else None)
+
+
+def _biased_matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
+    bias, a, b = node.args[:3]
+    return DENSE if _constant(bias, graph) and (_constant(a, graph) or _constant(b, graph)) else None
+
+
+def _addition(node: fx.Node, graph: Graph) -> Answer | None:
+    return SHIFT if any(_constant(arg, graph) for arg in node.args[:2]) else SUM
+
+
+def _weighted(answer: Answer, weight: int) -> Pick:
+    """A layer whose weight must be a constant."""
+    return lambda node, graph: answer if _constant(node.args[weight], graph) else None
+
+
+def _item(node: fx.Node, graph: Graph) -> Answer | None:
+    return RESHAPE  # the walk hands a tuple's relevance to the call that made it; see propagation
+
+
+OPERATORS: dict[Any, Answer | Pick] = {
+    # layers with weights
+    aten.convolution: _weighted(CONVOLUTION, 1),
+    aten.addmm: _biased_matrix_product,
+    **dict.fromkeys((aten.mm, aten.bmm, aten.matmul, aten.mv), _matrix_product),
+    # normalisation
+    **dict.fromkeys((aten.native_group_norm, aten.native_layer_norm, channel_affine), NORM),
+    # elementwise functions
+    **dict.fromkeys(
+        (
+            aten.relu, aten.leaky_relu, aten._prelu_kernel, aten.prelu, aten.elu, aten.celu, aten.selu, aten.gelu,
+            aten.silu, aten.mish, aten.softplus, aten.sigmoid, aten.tanh, aten.hardtanh, aten.hardsigmoid,
+            aten.hardswish, aten.relu6, aten.clamp, aten.clamp_min, aten.clamp_max, aten.log_sigmoid_forward, aten.exp,
+            aten.log, aten.sqrt, aten.rsqrt, aten.abs, aten.pow, aten.square, aten.erf, aten.neg, aten._to_copy,
+            aten.threshold, aten.reciprocal, aten._log_softmax,
+        ),
+        ACTIVATION,
+    ),
+    # sums and products
+    **dict.fromkeys((aten.add, aten.sub, aten.rsub), _addition),
+    **dict.fromkeys((aten.mul, aten.div), _product),
+    aten._softmax: Softmax(),
+    # pooling and resampling
+    **dict.fromkeys(
+        (
+            aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d,
+            aten.adaptive_avg_pool1d, aten.mean, aten.sum, aten.upsample_nearest1d, aten.upsample_nearest2d,
+            aten.upsample_nearest3d, aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d,
+            aten._upsample_nearest_exact3d, aten.upsample_linear1d, aten.upsample_bilinear2d,
+            aten.upsample_trilinear3d, aten.cumsum, aten.col2im,
+        ),
+        AVERAGE,
+    ),
+    **dict.fromkeys(
+        (
+            aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.adaptive_max_pool2d,
+            aten.adaptive_max_pool3d, aten.amax, aten.max, aten.maximum, aten.minimum, aten.amin, aten.topk, aten.sort,
+        ),
+        Winner(),
+    ),
+    # structure
+    **dict.fromkeys((aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten, aten.unflatten), RESHAPE),
+    aten.permute: View(_permute),
+    **dict.fromkeys((aten.transpose, aten.t), SWAP),
+    aten.expand: EXPAND,
+    aten.slice: View(_slice),
+    aten.select: View(lambda call, r, shape: aten.select_backward(r, shape, *call.node.args[1:])),
+    aten.cat: Concatenation(),
+    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.unbind, aten.chunk), Split()),
+    aten.constant_pad_nd: Padding(),
+    **dict.fromkeys(
+        (
+            aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d, aten.replication_pad1d,
+            aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
+            aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
+            aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.im2col, aten.stack, aten.diagonal,
+        ),
+        SELECTION,
+    ),
+    aten.where: Choose(),
+    aten.masked_fill: Masking(),
+    operator.getitem: _item,
+    # decisions
+    **dict.fromkeys(
+        (
+            aten.gt, aten.ge, aten.lt, aten.le, aten.eq, aten.ne, aten.logical_not, aten.logical_and, aten.logical_or,
+            aten.argmax, aten.argmin, aten.sign, aten.isnan, aten.bitwise_not,
+        ),
+        Switch(),
+    ),
+}  # fmt: skip
+
+GATES = {aten.sigmoid, aten._softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq, aten.ne}
+TRANSPARENT = {
+    aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
+    aten.select, aten.slice, aten.repeat, aten.upsample_nearest3d, aten.upsample_trilinear3d, aten.upsample_nearest2d,
+    aten.upsample_bilinear2d, operator.getitem, aten.split, aten.unbind,
+}  # fmt: skip
+NON_NEGATIVE = {aten.relu, aten.sigmoid, aten._softmax, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus,
+                aten.relu6, aten.sqrt, aten.square}  # fmt: skip
+SIGN_KEEPING = {
+    aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax, aten.maximum, aten.minimum, aten.cat,
+    *(key for key, answer in OPERATORS.items() if answer in (AVERAGE, SELECTION, RESHAPE, SWAP, EXPAND)),
+    aten.permute, aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.unbind, operator.getitem,
+}  # fmt: skip
+
+
+def answer_of(node: fx.Node, graph: Graph) -> Answer | None:
+    """The answer of a call's operator, or None when the table has none for this use of it."""
+    entry = OPERATORS.get(packet(node))
+    return entry if entry is None or isinstance(entry, Answer) else entry(node, graph)
+
+
+def require_answers(graph: Graph, nodes: list[fx.Node]) -> dict[fx.Node, Answer]:
+    """Every node's answer; an LRPError that names the first operator without one."""
+    answers: dict[fx.Node, Answer] = {}
+    for node in nodes:
+        answer = answer_of(node, graph)
+        if answer is None:
+            shapes = ", ".join(str(list(shape_of(source))) for source in node.all_input_nodes)
+            raise LRPError(
+                f"The engine has no LRP rule for {operator_name(node)} at {layer_of(node)} (inputs of shape {shapes}); "
+                "see `lrpexplain inspect` and the lrp/README on how to add one."
+            )
+        answers[node] = answer
+    return answers
+
+
+def operator_name(node: fx.Node) -> str:
+    """`aten.add`, say."""
+    kind = packet(node)
+    return str(kind) if kind is not node.target or "OpOverload" in type(kind).__name__ else kind.__name__
+
+
+def count_operators(graph: Graph) -> list[OperatorCount]:
+    """Name, number of calls and role of each operator, most frequent first."""
+    counts: Counter[tuple[str, str | None]] = Counter()
+    for node in graph.steps:
+        if node.target is operator.getitem:
+            continue
+        answer = answer_of(node, graph)
+        counts[operator_name(node), None if answer is None else answer.role] += 1
+    return [OperatorCount((name, count, role)) for (name, role), count in counts.most_common()]
+
+
+def non_negative(graph: Graph) -> frozenset[fx.Node]:
+    """Nodes that cannot be negative whatever the input."""
+    found: set[fx.Node] = set()
+    for node in graph.steps:
+        kind = packet(node)
+        signals = [source for source in node.all_input_nodes if source not in graph.constants]
+        keeps = (kind in SIGN_KEEPING and len(signals) == len(node.all_input_nodes)) or (
+            kind in (aten.add, aten.mul) and len(signals) == 2
+        )
+        floor = node.args[1] if kind in (aten.clamp, aten.clamp_min, aten.hardtanh) and len(node.args) > 1 else None
+        frame = node.args[2] if len(node.args) > 2 else 0.0
+        if (
+            kind in NON_NEGATIVE
+            or (keeps and all(source in found for source in signals))
+            or (isinstance(floor, (int, float)) and floor >= 0)
+            or (kind is aten.constant_pad_nd and signals[0] in found and frame >= 0)  # type: ignore[operator]
+        ):
+            found.add(node)
+    return frozenset(found)
+
+
+def _constant(argument: Any, graph: Graph) -> bool:
+    return not isinstance(argument, fx.Node) or argument in graph.constants
+
+
+def _is_gate(argument: Any) -> bool:
+    """Whether a signal is a sigmoid, softmax or decision, seen through views."""
+    node = argument
+    while isinstance(node, fx.Node) and node.op == "call_function":
+        kind = packet(node)
+        if kind in GATES:
+            return True
+        if kind not in TRANSPARENT:
+            return False
+        node = node.args[0]
+    return False

@@ -1,0 +1,240 @@
+"""Graph passes: from what tracing recorded to what relevance has to cross. Each is a small function on the graph."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .errors import LRPError
+from .graph import shape_of
+
+aten = torch.ops.aten
+
+RANDOM = {
+    aten.native_dropout, aten.bernoulli, aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint,
+    aten.randperm, aten.normal, aten.uniform, aten.multinomial, aten.rrelu_with_noise, aten.rrelu_with_noise_functional,
+}  # fmt: skip
+SAME_VALUES = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.lift_fresh, aten.contiguous}
+VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
+
+
+def packet(node: fx.Node) -> Any:
+    """The operator without its overload (`aten.add` for `aten.add.Tensor`), or the function itself."""
+    return getattr(node.target, "overloadpacket", node.target)
+
+
+def identity(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells one parameter from another even when Python holds several wrappers of it."""
+    return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+
+
+def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
+    """Run every pass in order; returns the values of the nodes that do not depend on the input."""
+    graph = traced.graph
+    graph.eliminate_dead_code()
+    drop_copies(graph)
+    constants = fold_constants(traced)
+    spell_instance_norm_as_group_norm(graph, constants)
+    fold_batch_norm(graph, constants)
+    graph.eliminate_dead_code()
+    alive = set(graph.nodes)
+    return {node: value for node, value in constants.items() if node in alive}
+
+
+def refuse_randomness(graph: fx.Graph) -> None:
+    """LRPError when the network draws random numbers or updates running statistics."""
+    for node in graph.nodes:
+        kind = packet(node)
+        if kind in RANDOM and (node.users or kind is aten.native_dropout):
+            raise LRPError(
+                f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
+                "call model.eval() first or remove the random layer."
+            )
+        if kind in (aten._native_batch_norm_legit_functional, aten.cudnn_batch_norm, aten.miopen_batch_norm) or (
+            kind is aten.native_batch_norm and node.args[5] and node.args[3] is not None
+        ):
+            raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
+
+
+def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> None:
+    """Give each node that reads a parameter the path of the module that owns the parameter, as `meta["layer"]`."""
+    origin: dict[fx.Node, str] = {}
+    depends_on_input: set[fx.Node] = set()
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            depends_on_input.add(node)
+        elif node.op == "get_attr":
+            found = names.get(identity(getattr(traced, node.target)))
+            if found is not None:
+                origin[node] = found.rpartition(".")[0] or found
+        elif node.op == "call_function":
+            owner = next((origin[source] for source in node.all_input_nodes if source in origin), None)
+            if any(source in depends_on_input for source in node.all_input_nodes):
+                depends_on_input.add(node)
+                if owner is not None:
+                    node.meta["layer"] = owner
+            elif owner is not None:
+                origin[node] = owner
+
+
+def drop_copies(graph: fx.Graph) -> None:
+    """Remove calls that copy or relabel without changing values; spell every view as reshape, which needs no strides."""
+    for node in list(graph.nodes):
+        kind = packet(node)
+        source = node.args[0] if node.args else None
+        if kind in VIEWS:
+            node.target = aten.reshape.default
+        same = kind in SAME_VALUES or (kind is aten.expand and shape_of(node) == shape_of(source))
+        same = same or (kind is aten._to_copy and source.meta["val"].dtype == node.meta["val"].dtype)
+        same = same or (kind in VIEWS and shape_of(node) == shape_of(source))
+        if same and isinstance(source, fx.Node):
+            replace(graph, node, source)
+
+
+def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
+    """Compute every node that does not depend on the input."""
+    constants: dict[fx.Node, Any] = {}
+    with torch.no_grad():
+        for node in traced.graph.nodes:
+            if node.op == "get_attr":
+                value = getattr(traced, node.target)
+                constants[node] = value.detach() if isinstance(value, Tensor) else value
+            elif node.op == "call_function" and all(source in constants for source in node.all_input_nodes):
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+                constants[node] = node.target(*args, **kwargs)
+    return constants
+
+
+def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """Instance norm arrives as batch norm with the sample's own statistics on [1, N*C, ...]; it is group norm with C groups."""
+    for node in list(graph.nodes):
+        if packet(node) is not aten.native_batch_norm or not node.args[5]:
+            continue
+        x, weight, bias, eps = node.args[0], node.args[1], node.args[2], node.args[7]
+        viewed = packet(x) is aten.reshape
+        source = x.args[0] if viewed else x
+        batch, channels = shape_of(source)[:2]
+        if tuple(shape_of(x)[:2]) != (1, batch * channels):
+            raise LRPError(
+                f"The batch norm at {node.meta.get('layer', node.name)} has no running statistics and mixes the "
+                "samples of a batch; explain one sample at a time."
+            )
+        with graph.inserting_before(node):
+            # repeated over the batch by torch; the first C values are the layer's own
+            affine = [
+                None if p is None else constant(graph, constants, constants[p][:channels].contiguous(), p)
+                for p in (weight, bias)
+            ]
+            voxels = shape_of(source)[2:].numel()
+            norm = graph.call_function(
+                aten.native_group_norm.default, (source, *affine, batch, channels, voxels, channels, eps)
+            )
+            norm.meta = {**node.meta, "val": (source.meta["val"], None, None)}
+            result = graph.call_function(operator.getitem, (norm, 0))
+            result.meta = {**node.meta, "val": source.meta["val"]}
+        for user in list(node.users):
+            if user.args[1] == 0:
+                for view in list(user.users):
+                    if packet(view) is aten.reshape and shape_of(view) == shape_of(source):
+                        replace(graph, view, result)
+                if user.users:
+                    with graph.inserting_before(user):
+                        again = graph.call_function(aten.reshape.default, (result, list(shape_of(x))))
+                        again.meta = dict(user.meta)
+                    replace(graph, user, again)
+    graph.eliminate_dead_code()
+
+
+def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Batch norm with its running statistics: x [N, C, ...] times scale [C] plus shift [C]."""
+    view = (1, -1) + (1,) * (x.dim() - 2)
+    return torch.addcmul(shift.view(view), x, scale.view(view))
+
+
+def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """Batch norm with running statistics is an affine map per channel: part of the layer before it, or `channel_affine`."""
+    for node in list(graph.nodes):
+        if packet(node) is not aten.native_batch_norm or node.args[5]:
+            continue
+        x, *parameters = node.args[:5]
+        weight, bias, mean, variance = (None if p is None else constants[p] for p in parameters)
+        scale = torch.rsqrt(variance + node.args[7])
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        folder = FOLDERS.get(packet(x)) if len(x.users) == 1 else None
+        with graph.inserting_before(node):
+            merged = folder(graph, constants, x, scale, shift) if folder else None
+            if merged is None:
+                merged = graph.call_function(
+                    channel_affine,
+                    (x, *(constant(graph, constants, value, node) for value in (scale, shift))),
+                )
+                merged.meta = dict(node.meta)
+            merged.meta["val"] = x.meta["val"]
+        for user in list(node.users):
+            replace(graph, user, merged)
+    graph.eliminate_dead_code()
+
+
+def _into_convolution(
+    graph: fx.Graph, constants: dict[fx.Node, Tensor], conv: fx.Node, scale: Tensor, shift: Tensor
+) -> fx.Node | None:
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = conv.args
+    if weight not in constants:
+        return None
+    w = constants[weight]
+    if transposed:  # weight [in, out/groups, ...]: output channel g*out/groups + o
+        per_group = scale.view(groups, -1)
+        shape = (groups, w.shape[0] // groups, *w.shape[1:])
+        scaled = (w.reshape(shape) * per_group.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)
+    else:
+        scaled = w * scale.view(-1, *(1,) * (w.dim() - 1))
+    b = shift if bias is None else constants[bias] * scale + shift
+    merged = graph.call_function(
+        conv.target,
+        (
+            x, constant(graph, constants, scaled, conv), constant(graph, constants, b, conv),
+            stride, padding, dilation, transposed, output_padding, groups,
+        ),
+    )  # fmt: skip
+    merged.meta = dict(conv.meta)
+    return merged
+
+
+def _into_addmm(
+    graph: fx.Graph, constants: dict[fx.Node, Tensor], dense: fx.Node, scale: Tensor, shift: Tensor
+) -> fx.Node | None:
+    bias, x, weight = dense.args[:3]
+    if dense.kwargs or weight not in constants or bias not in constants:
+        return None
+    merged = graph.call_function(
+        dense.target,
+        (
+            constant(graph, constants, constants[bias] * scale + shift, dense), x,
+            constant(graph, constants, constants[weight] * scale, dense),
+        ),
+    )  # fmt: skip
+    merged.meta = dict(dense.meta)
+    return merged
+
+
+FOLDERS: dict[Any, Callable[..., fx.Node | None]] = {aten.convolution: _into_convolution, aten.addmm: _into_addmm}
+
+
+def constant(graph: fx.Graph, constants: dict[fx.Node, Tensor], value: Tensor, like: fx.Node) -> fx.Node:
+    """A new node that stands for a computed value."""
+    node = graph.create_node("get_attr", f"_computed_{len(constants)}")
+    node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
+    node.meta["val"] = value
+    constants[node] = value
+    return node
+
+
+def replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
+    """Let all users of `node` read `by`, which keeps its own metadata, and remove `node`."""
+    node.replace_all_uses_with(by, propagate_meta=False)
+    graph.erase_node(node)

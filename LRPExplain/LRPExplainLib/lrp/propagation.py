@@ -1,0 +1,261 @@
+"""The walk: forward with what must be kept, then backward, layer by layer, in one visible loop."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .answers import Answer, Call
+from .composites import DEFAULT_COMPOSITE, Composite, composite_named
+from .errors import LRPError
+from .graph import Graph, layer_of, shape_of
+from .ledger import Bookkeeper, Ledger
+from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
+from .passes import packet
+from .rules import PASS, Flow, Rule, total
+from .target import Target, start_relevance
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What :func:`attribute` returns.
+
+    Attributes:
+        relevance: of the input's shape, float32 (float64 for a float64 model); a tuple for several inputs.
+        output: the model's output, in its own structure.
+        ledger: where the relevance went.
+        at: relevance of the outputs of the inner layers that were asked for, by name.
+    """
+
+    relevance: Tensor | tuple[Tensor, ...]
+    output: Any
+    ledger: Ledger
+    at: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, decided before anything is computed.
+
+    Attributes:
+        steps: the calls that the chosen output depends on, in forward order.
+        answers, rules: what each operator does and the rule it does it with.
+        norms: for a layer the normalisation folded into it.
+        folded: the folded normalisations.
+        saves: for each step the nodes whose values its backward step reads.
+    """
+
+    steps: list[fx.Node]
+    answers: dict[fx.Node, Answer]
+    rules: dict[fx.Node, Rule]
+    norms: dict[fx.Node, fx.Node]
+    folded: frozenset[fx.Node]
+    saves: dict[fx.Node, list[fx.Node]]
+    non_negative: frozenset[fx.Node]
+
+
+def attribute(
+    graph: Graph,
+    inputs: Tensor | Sequence[Tensor],
+    target: Tensor | Target,
+    composite: str | Composite = DEFAULT_COMPOSITE,
+    *,
+    output: int = 0,
+    at: Iterable[str] = (),
+    channels: Mapping[str, Sequence[int]] | None = None,
+) -> Attribution:
+    """Run the network forward and propagate relevance from its output to its inputs.
+
+    Args:
+        graph: from :func:`~.capture.capture`.
+        inputs: the input tensor, or one per input.
+        target: the start relevance (of the output's shape) or a :class:`~.target.Target`.
+        composite: a preset's name or a :class:`~.composites.Composite`.
+        output: which output tensor to explain, by position in the flattened output.
+        at: names of inner layers whose output relevance is wanted as well.
+        channels: for inner layers by name, the channels (axis 1) through which relevance may pass; what the others
+            hold is taken out and booked as `changed` (concept relevance propagation, Achtibat 2023).
+
+    Returns:
+        Relevance of the inputs, the output and the ledger.
+
+    Raises:
+        LRPError: an operator has no answer, the composite no fitting rule, or the target does not fit the output;
+            all but the last before anything is computed.
+    """
+    composite = composite_named(composite)
+    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not 0 <= output < len(graph.outputs):
+        raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
+    plan = make_plan(graph, composite, graph.outputs[output])
+    named = _layers(plan, {*at, *(channels or {})})
+    needed = {node for saved in plan.saves.values() for node in saved}
+    values = graph.run(given, keep=needed | set(graph.outputs))
+    outputs = [values[node] for node in graph.outputs]
+    explained = outputs[output]
+    start = start_relevance(target, explained.float() if explained.dtype.itemsize == 2 else explained)
+    with torch.no_grad():
+        walk = _Walk(graph, plan, composite, values, start)
+        conditions = {named[name]: list(kept) for name, kept in (channels or {}).items()}
+        found = walk.run(graph.outputs[output], conditions, {named[name] for name in at})
+    relevance = tuple(walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype)) for node, x in zip(
+        graph.inputs, given, strict=True))
+    ledger = walk.books.close(list(relevance))
+    return Attribution(
+        relevance if len(relevance) > 1 else relevance[0],
+        graph.rebuild(outputs),
+        ledger,
+        {name: found[named[name]] for name in at},
+    )
+
+
+def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
+    """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
+    wanted = _ancestors(output)
+    steps = [node for node in graph.steps if node in wanted]
+    answers = require_answers(graph, steps)
+    norms = {} if composite.normalization == "identity" else _foldable(steps, answers, wanted)
+    folded = frozenset(norms.values())
+    first = _first_layers(steps, answers)
+    rules: dict[fx.Node, Rule] = {}
+    saves: dict[fx.Node, list[fx.Node]] = {}
+    for node, answer in answers.items():
+        roles = ("input", answer.role) if node in first else (answer.role,)
+        rule = composite.rule_for(roles, layer_of(node))
+        if answer is NORM and composite.normalization == "identity":
+            rule = PASS
+        if not answer.accepts(rule):
+            raise LRPError(
+                f"The rule {rule} does not apply to {layer_of(node)} ({operator_name(node)}), which knows "
+                f"{', '.join(answer.rules)}; change that row of the composite."
+            )
+        rules[node] = rule
+        saved = [] if node in folded else answer.saves(node, rule)
+        if node in norms and saved:  # the norm's output stands for the layer's own
+            saved = [source for source in saved if source is not node] + [norms[node]]
+        saves[node] = [source for source in saved if source not in graph.constants]
+    return Plan(steps, answers, rules, norms, folded, saves, non_negative(graph))
+
+
+class _Walk:
+    """The backward walk: relevance waiting at each node, and the books."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, composite: Composite, values: dict[fx.Node, Any], start: Tensor
+    ) -> None:
+        self.graph, self.plan, self.values = graph, plan, values
+        self.mean = composite.normalization
+        self.books = Bookkeeper(start)
+        self.pending: dict[fx.Node, Any] = {}
+        self._start = start
+        self._readers = Counter(node for saved in plan.saves.values() for node in saved)
+
+    def run(
+        self, output: fx.Node, conditions: Mapping[fx.Node, list[int]], watched: set[fx.Node]
+    ) -> dict[fx.Node, Tensor]:
+        """Propagate to the inputs; returns the relevance of the watched nodes."""
+        self.pending[output] = self._start
+        found: dict[fx.Node, Tensor] = {}
+        for node in reversed(self.plan.steps):
+            relevance = self.pending.pop(node, None)
+            if relevance is not None and node in conditions:
+                relevance = self._only(node, relevance, conditions[node])
+            if node in watched:
+                found[node] = torch.zeros(shape_of(node)).to(self._start) if relevance is None else relevance
+            if relevance is not None:
+                self._step(node, relevance)
+            self._release(node)
+        return found
+
+    def _step(self, node: fx.Node, relevance: Any) -> None:
+        answer, rule = self.plan.answers[node], self.plan.rules[node]
+        if node.target is operator.getitem:
+            parent, index = node.args
+            if self.plan.answers[parent].many:  # type: ignore[index]
+                self.pending.setdefault(parent, {})[index] = relevance  # type: ignore[arg-type]
+            elif index == 0:  # of norms and max pooling only the first output is a signal
+                self._send(parent, relevance)  # type: ignore[arg-type]
+            return
+        if node in self.plan.folded:
+            self._send(node.args[0], relevance)  # type: ignore[arg-type]
+            return
+        norm = self.plan.norms.get(node)
+        call = Call(node, self.values, self.graph, self.plan.non_negative, norm, self.mean)
+        sources, flow = answer.propagate(call, relevance, rule)
+        if not answer.silent:
+            reached = list(relevance.values()) if answer.many else [relevance]
+            self.books.enter((layer_of(node), operator_name(node), answer.role, str(rule)), reached, flow)
+        for source, part in zip(sources, flow.relevance, strict=True):
+            self._send(source, part)
+
+    def _send(self, node: fx.Node, relevance: Tensor) -> None:
+        waiting = self.pending.get(node)
+        self.pending[node] = relevance if waiting is None else waiting + relevance
+
+    def _only(self, node: fx.Node, relevance: Tensor, kept: list[int]) -> Tensor:
+        through = torch.zeros_like(relevance)
+        through[:, kept] = relevance[:, kept]
+        removed = Flow([through], changed=[total(relevance - through)])
+        self.books.enter((layer_of(node), "condition", "condition", f"channels {kept}"), [relevance], removed)
+        return through
+
+    def _release(self, node: fx.Node) -> None:
+        for saved in self.plan.saves[node]:
+            self._readers[saved] -= 1
+            if not self._readers[saved] and saved not in self.graph.outputs:
+                self.values.pop(saved, None)
+
+
+def _ancestors(output: fx.Node) -> set[fx.Node]:
+    found, waiting = {output}, [output]
+    while waiting:
+        for source in waiting.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                waiting.append(source)
+    return found
+
+
+def _foldable(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], wanted: set[fx.Node]) -> dict[fx.Node, fx.Node]:
+    """Layer -> the normalisation that alone reads it."""
+    norms = {}
+    for node in steps:
+        if packet(node) not in (aten.native_group_norm, aten.native_layer_norm):
+            continue
+        layer = node.args[0]
+        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(u in wanted for u in layer.users) != 1:  # type: ignore
+            continue
+        by_rows = packet(node) is aten.native_layer_norm
+        if by_rows == (answers[layer] is DENSE):  # type: ignore[index]
+            norms[layer] = node
+    return norms  # type: ignore[return-value]
+
+
+def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
+    """Weighted layers that no other weighted layer precedes."""
+    after: set[fx.Node] = set()
+    first: set[fx.Node] = set()
+    for node in steps:
+        if any(source in after for source in node.all_input_nodes):
+            after.add(node)
+        elif answers[node] in (CONVOLUTION, DENSE):
+            first.add(node)
+            after.add(node)
+    return first
+
+
+def _layers(plan: Plan, names: set[str]) -> dict[str, fx.Node]:
+    """The last call of each named layer, whose output is the layer's output."""
+    table = {layer_of(node): node for node in plan.steps} | {node.name: node for node in plan.steps}
+    for name in names:
+        if name not in table:
+            raise LRPError(f"The model has no layer '{name}' before this output; `lrpexplain inspect` lists the layers.")
+    return {name: table[name] for name in names}

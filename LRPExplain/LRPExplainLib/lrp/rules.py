@@ -1,0 +1,293 @@
+"""LRP's rules as data.
+
+A rule for a linear layer is a few :class:`Part` s. Each part has a denominator
+
+    z' = sum over its terms of  W'(x')  + bias'
+
+made of modified inputs x', weights W' and bias, and hands on its share of the layer's relevance in proportion to the
+contributions to z':
+
+    R_i = sum over parts, terms:  x'_i * W'^T ( share * R / (z' + stabiliser) )_i
+
+That one formula is LRP-0/epsilon (Bach et al. 2015, eq. 58), gamma (Montavon et al. 2019; generalised to signed
+inputs, Andeol et al. 2021), alpha-beta (Bach 2015, eq. 60; z+ is alpha 1, beta 0), z-box and w-square (Montavon et al.
+2017) and flat (Lapuschkin et al. 2019); :meth:`LinearRule.flow` is its only implementation.
+
+The rules for what is not linear in one signal (gates, products, attention, softmax) are names; the operators know
+what each means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .linear import RAW, LinearMap, modify
+
+FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
+
+
+@dataclass(frozen=True)
+class Term:
+    """One product of a modified input and a modified weight. Names are those of :func:`~.linear.modify`, or `low`, `high`."""
+
+    input: str
+    weight: str
+    sign: float = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One denominator and the share of relevance that goes through it, optionally only where the output has a sign."""
+
+    terms: tuple[Term, ...]
+    bias: str = "zero"
+    share: float = 1.0
+    where: str = "all"
+
+
+@dataclass(frozen=True)
+class Stabilizer:
+    """What keeps a denominator from zero: epsilon with the sign of z, per sample times the layer's own scale if relative."""
+
+    epsilon: float = 1e-6
+    relative: bool = True
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """The signed amount to add to z. `rms(z)` is taken over everything but the first axis."""
+        if not self.relative:
+            amount: Tensor | float = self.epsilon + FLOOR
+            return torch.copysign(torch.full_like(z, amount), z)
+        axes = list(range(1, z.dim())) or [0]
+        rms = torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
+        return torch.copysign(rms * self.epsilon + FLOOR, z)
+
+
+@dataclass
+class Flow:
+    """What became of the relevance that reached a layer: per input, and what did not get there (float64 sums).
+
+    Attributes:
+        relevance: one tensor per input signal.
+        bias: taken by biases and other constants.
+        stabiliser: taken by the stabiliser.
+        changed: lost (positive) or created (negative) by a rule that does not conserve relevance by nature.
+    """
+
+    relevance: list[Tensor]
+    bias: list[Tensor] = field(default_factory=list)
+    stabiliser: list[Tensor] = field(default_factory=list)
+    changed: list[Tensor] = field(default_factory=list)
+
+
+class Rule:
+    """Base of all rules; `name` is what users, cards and tables call it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Choice(Rule):
+    """A rule that is a decision between documented ways (`pass`, `signal`, `uniform`, `taylor`, `winner`)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class LinearRule(Rule):
+    """A rule for linear layers.
+
+    Args:
+        name: with its parameters, as in the literature.
+        parts: see the module's text.
+        stabilizer: added to each denominator.
+        low, high: bounds of the input for z-box: a number, a tensor broadcastable to the input, or None for the
+            lowest and highest value of the sample itself.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    stabilizer: Stabilizer = Stabilizer()
+    low: float | Tensor | None = None
+    high: float | Tensor | None = None
+
+    def reads_output(self) -> bool:
+        """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it."""
+        return any(part.terms == PLAIN or part.where != "all" for part in self.parts)
+
+    def reads_input(self) -> bool:
+        """Whether the layer's input values matter."""
+        return any(term.input not in ("one", "low", "high") for part in self.parts for term in part.terms)
+
+    def flow(self, layer: LinearMap, relevance: Tensor) -> Flow:
+        """Propagate the relevance of a layer's output to its inputs."""
+        flow = Flow([])
+        for part in self.parts:
+            self._through(part, layer, relevance, flow)
+        return flow
+
+    def _through(self, part: Part, layer: LinearMap, relevance: Tensor, flow: Flow) -> None:
+        terms = [term for term in part.terms if self._counts(term, layer)]
+        inputs = [[self._input(x, term) for x in layer.inputs] for term in terms]
+        bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
+        share = _where(relevance, layer.output, part)
+        if part.terms == PLAIN:
+            z = layer.output
+        else:
+            z = _denominator(layer, terms, inputs, bias, share)
+            if layer.mean_term is not None:
+                z = z + modify(layer.mean_term, part.bias)
+        extra = self.stabilizer(z)
+        s = share / (z + extra)
+        flow.stabiliser.append(total(extra * s))
+        if bias is not None:
+            flow.bias.append(dot(bias, s))
+        if layer.mean is not None:
+            _through_mean(layer, layer.mean, part.bias, s, flow)
+        if layer.scale is not None:
+            s = s * layer.scale
+        for term, xs in zip(terms, inputs, strict=True):
+            gradients = layer.adjoint(s, term.weight)
+            contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
+            _add(flow.relevance, contributions)
+        if not flow.relevance:
+            flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
+
+    def _counts(self, term: Term, layer: LinearMap) -> bool:
+        """Whether a term can be other than zero: not for the negative part of what is never negative."""
+        negative_input = term.input == "-" and layer.non_negative
+        return not (negative_input or (term.weight == "-" and not layer.weighted))
+
+    def _input(self, x: Tensor, term: Term) -> Tensor:
+        if term.input == "low":
+            return _bound(x, self.low, torch.amin)
+        if term.input == "high":
+            return _bound(x, self.high, torch.amax)
+        return modify(x, term.input)
+
+
+def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
+    if bound is None:
+        return extreme(x, dim=tuple(range(1, x.dim())), keepdim=True).expand_as(x)
+    return torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x)
+
+
+def _where(relevance: Tensor, output: Tensor, part: Part) -> Tensor:
+    if part.where == "positive":
+        relevance = relevance.masked_fill(output < 0, 0.0)
+    elif part.where == "negative":
+        relevance = relevance.masked_fill(output >= 0, 0.0)
+    return relevance if part.share == 1.0 else relevance * part.share
+
+
+def _denominator(
+    layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], bias: Tensor | None, like: Tensor
+) -> Tensor:
+    z: Tensor | None = None
+    for term, xs in zip(terms, inputs, strict=True):
+        piece = layer.apply(xs, term.weight)
+        z = (piece if term.sign > 0 else -piece) if z is None else torch.add(z, piece, alpha=term.sign)
+    if z is None:
+        z = torch.zeros_like(like)
+    if layer.scale is not None:
+        z = z * layer.scale
+    return z if bias is None else z + bias
+
+
+def _through_mean(
+    layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow
+) -> None:
+    """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
+    term = layer.mean_term
+    assert term is not None
+    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)  # 0 or 1 (1 + gamma): does this part count it?
+    received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
+    gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
+    _add(flow.relevance, [x * g for x, g in zip(layer.inputs, gradients, strict=True)])
+
+
+def _add(sums: list[Tensor], more: list[Tensor]) -> None:
+    if not sums:
+        sums.extend(more)
+    else:
+        sums[:] = [a + b for a, b in zip(sums, more, strict=True)]
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum in float64, as a tensor, so that a GPU is not stopped for it."""
+    return x.sum(dtype=torch.float64)
+
+
+def dot(bias: Tensor, s: Tensor) -> Tensor:
+    """Sum of bias * s in float64 for a bias that is broadcast to s, without making their product."""
+    axes = [i for i in range(s.dim()) if i >= s.dim() - bias.dim() and bias.shape[i - s.dim()] == 1]
+    axes = [*range(s.dim() - bias.dim()), *axes]
+    reduced = s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()
+    return (reduced * bias).sum()
+
+
+PLAIN = (Term("same", "same"),)
+POSITIVE = (Term("+", "+"), Term("-", "-"))
+NEGATIVE = (Term("+", "-"), Term("-", "+"))
+
+
+def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
+    """LRP-epsilon (Bach 2015, eq. 58): in proportion to x w; a larger epsilon damps what cancels."""
+    return LinearRule(f"epsilon({epsilon:g})", (Part(PLAIN, "same"),), Stabilizer(epsilon, relative))
+
+
+def z_plus(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """z+ or alpha1-beta0 (Bach 2015, eq. 60): in proportion to the positive contributions alone."""
+    return LinearRule("z+", (Part(POSITIVE, "+"),), stabilizer)
+
+
+def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones minus beta; alpha - beta = 1."""
+    parts = (Part(POSITIVE, "+", alpha), Part(NEGATIVE, "-", -beta))
+    return LinearRule(f"alpha-beta({alpha:g},{beta:g})", parts, stabilizer)
+
+
+def gamma(gamma: float = 0.25, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """LRP-gamma (Montavon 2019), generalised to signed inputs and outputs (Andeol 2021): favours what agrees with z."""
+    plus, minus = f"same+{gamma:g}*+", f"same+{gamma:g}*-"
+    parts = (
+        Part((Term("+", plus), Term("-", minus)), plus, where="positive"),
+        Part((Term("+", minus), Term("-", plus)), minus, where="negative"),
+    )
+    return LinearRule(f"gamma({gamma:g})", parts, stabilizer)
+
+
+def z_box(
+    low: float | Tensor | None = None, high: float | Tensor | None = None, stabilizer: Stabilizer = Stabilizer()
+) -> LinearRule:
+    """z-box (Montavon 2017): x w - low w+ - high w-, for an input whose values lie in [low, high] (None: its own range)."""
+    terms = (Term("same", "same"), Term("low", "+", -1.0), Term("high", "-", -1.0))
+    return LinearRule("z-box", (Part(terms),), stabilizer, low, high)
+
+
+def w_square(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """w-square (Montavon 2017): in proportion to squared weights, whatever the input."""
+    return LinearRule("w-square", (Part((Term("one", "squared"),)),), stabilizer)
+
+
+def flat(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """Flat (Lapuschkin 2019): evenly over the receptive field, whatever input and weights."""
+    return LinearRule("flat", (Part((Term("one", "one"),)),), stabilizer)
+
+
+def magnitude(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """In proportion to |x w|: bounded and conserving where contributions cancel; ours, for residual sums."""
+    return LinearRule("magnitude", (Part((Term("|.|", "|.|"),), "|.|"),), stabilizer)
+
+
+PASS = Choice("pass")  # relevance goes through unchanged
+SIGNAL = Choice("signal")  # the signal gets all, its gate or attention weight nothing (Arras 2017; Ali 2022)
+UNIFORM = Choice("uniform")  # each factor of a product gets half (Achtibat 2024, prop. 3.3)
+TAYLOR = Choice("taylor")  # softmax: x_i (R_i - p_i sum R) (Achtibat 2024, prop. 3.1)
+WINNER = Choice("winner")  # max pooling: the winner takes all (Montavon 2019)

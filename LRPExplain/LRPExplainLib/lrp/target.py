@@ -1,0 +1,72 @@
+"""The question that is asked: where relevance starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import LRPError
+
+
+@dataclass(frozen=True)
+class Target:
+    """Explain a class's output, optionally against another class, optionally only where a mask says.
+
+    Attributes:
+        index: channel of the output [N, C, ...]; one for all samples or one per sample.
+        mask: where to ask, bool or weights, broadcastable to [N, ...] without the channel axis; None: everywhere.
+        rather_than: a second channel whose output is subtracted ("class A rather than class B").
+    """
+
+    index: int | tuple[int, ...]
+    mask: Tensor | None = None
+    rather_than: int | None = None
+
+    def start(self, output: Tensor) -> Tensor:
+        """The start relevance, of the output's shape: the chosen outputs themselves, zero elsewhere.
+
+        Raises:
+            LRPError: there is no such channel, or the mask does not fit or leaves nothing to explain.
+        """
+        relevance = torch.zeros_like(output)
+        for sample, index in enumerate(self._indices(output)):
+            relevance[sample, index] = output[sample, index]
+            if self.rather_than is not None:
+                relevance[sample, self.rather_than] = -output[sample, self.rather_than]
+        if self.mask is None:
+            return relevance
+        try:
+            mask = torch.broadcast_to(self.mask.to(output), (output.shape[0], *output.shape[2:]))
+        except RuntimeError:
+            raise LRPError(
+                f"The target's mask has shape {list(self.mask.shape)} but the output's grid is "
+                f"{list(output.shape[2:])}; give a mask on that grid."
+            ) from None
+        if not mask.any():
+            raise LRPError("The target's mask is empty, so there is nothing to explain; choose another region or class.")
+        return relevance * mask.unsqueeze(1)
+
+    def _indices(self, output: Tensor) -> tuple[int, ...]:
+        indices = self.index if isinstance(self.index, tuple) else (self.index,) * output.shape[0]
+        channels = output.shape[1] if output.dim() > 1 else 0
+        asked = [*indices, *(() if self.rather_than is None else (self.rather_than,))]
+        for index in asked:
+            if not 0 <= index < channels:
+                raise LRPError(f"The target asks for class {index} but the model's output has classes 0 to {channels - 1}.")
+        if len(indices) != output.shape[0]:
+            raise LRPError(f"{len(indices)} target classes were given for a batch of {output.shape[0]}; give one each.")
+        return indices
+
+
+def start_relevance(target: Tensor | Target, output: Tensor) -> Tensor:
+    """Relevance at the output for a target object or a tensor that is the start relevance itself."""
+    if isinstance(target, Target):
+        return target.start(output)
+    if target.shape != output.shape:
+        raise LRPError(
+            f"The start relevance has shape {list(target.shape)} but the model's output has {list(output.shape)}; "
+            "they must agree."
+        )
+    return target.to(output)

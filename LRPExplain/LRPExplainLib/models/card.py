@@ -1,0 +1,172 @@
+"""The model card: JSON next to the weights, validated against card.schema.json, which documents every field."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from ..errors import UserError
+
+# Okabe and Ito's colours, told apart by colour-blind people too; for classes whose card gives none.
+_PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+DEFAULT_INTENSITY: tuple[Mapping[str, Any], ...] = ({"type": "percentile", "lower": 1, "upper": 99.8, "clip": True},)
+
+
+@dataclass(frozen=True)
+class CardInput:
+    """One input channel."""
+
+    name: str
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How volumes become the network's input; see card.schema.json and `imaging.prepare`."""
+
+    orientation: str | None = None
+    spacing: tuple[float, float, float] | None = None
+    size: tuple[int, int, int] | None = None
+    size_multiple: int = 1
+    intensity: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One output channel."""
+
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class OutputInfo:
+    """How the network's output is read; None or empty until an output has been seen (see `ModelCard.completed`)."""
+
+    activation: str | None = None
+    classes: tuple[ClassInfo, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What must be known of a network besides its weights.
+
+    Attributes:
+        task: "segmentation" or "classification"; None in a default card until an output has been seen.
+        weights: file name of the weights.
+        network: architecture and arguments, for weights without code.
+        inputs: one per channel; empty in a default card: one channel per given volume.
+        composite: the composite that suits the network, or None.
+        stated: False where there was no card and defaults stand in.
+        texts: description, licence, citation and training, as far as the card gives them.
+    """
+
+    name: str
+    weights: str
+    task: str | None = None
+    sha256: str | None = None
+    network: Mapping[str, Any] | None = None
+    inputs: tuple[CardInput, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+    output: OutputInfo = OutputInfo()
+    composite: str | None = None
+    stated: bool = True
+    texts: Mapping[str, Any] = field(default_factory=dict)
+
+    def completed(self, output_shape: Sequence[int]) -> "ModelCard":
+        """This card with what it leaves open read off the network's output shape [1, K, ...].
+
+        Raises:
+            UserError: the card names another number of classes than the output has channels, or another task.
+        """
+        if len(output_shape) < 2 or output_shape[0] != 1:
+            raise UserError(
+                f"The model's output has shape {list(output_shape)}, but one with a batch of 1 and a channel per class"
+                " is needed: export the model so that it returns [1, classes, ...]."
+            )
+        channels = output_shape[1]
+        task = self.task or ("segmentation" if prod(output_shape[2:]) > 1 else "classification")
+        if self.output.classes and len(self.output.classes) != channels:
+            raise UserError(
+                f"The card of '{self.name}' names {len(self.output.classes)} classes, but the model's output has"
+                f" {channels} channels: correct the card's output.classes."
+            )
+        classes = self.output.classes or tuple(ClassInfo(f"class {n}", color(n)) for n in range(channels))
+        activation = self.output.activation or ("softmax" if channels > 1 else "sigmoid")
+        return replace(self, task=task, output=OutputInfo(activation, classes))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, in the layout of the card file; `stated` tells a default card."""
+        own = asdict(self)
+        texts, composite = own.pop("texts"), own.pop("composite")
+        explanation = {} if composite is None else {"explanation": {"composite": composite}}
+        result: dict[str, Any] = json.loads(json.dumps({"schema": 1, **own, **explanation, **texts}))
+        return result
+
+
+def default_card(weights: Path) -> ModelCard:
+    """What is assumed of a model without a card: one channel per given volume, the volume's own grid, intensities from
+    the 1st and 99.8th percentile to 0..1, classes by index."""
+    return ModelCard(weights.stem, weights.name, preprocessing=Preprocessing(intensity=DEFAULT_INTENSITY), stated=False)
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read and validate a card.
+
+    Raises:
+        UserError: no such file, not JSON, or not as the schema asks.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no model card '{path}': check the path.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"The model card '{path}' is not readable JSON ({error}): correct it.") from error
+    problem = best_match(_validator().iter_errors(content))
+    if problem is not None:
+        where = "/".join(str(part) for part in problem.absolute_path) or "top level"
+        raise UserError(f"The model card '{path}' is wrong at {where} ({problem.message.splitlines()[0]}): correct it.")
+    return _card(content)
+
+
+def color(index: int) -> tuple[int, int, int]:
+    """A colour for the class of this index: black for 0, which is most often the background."""
+    return (0, 0, 0) if index == 0 else _PALETTE[(index - 1) % len(_PALETTE)]
+
+
+def _card(content: Mapping[str, Any]) -> ModelCard:
+    wishes = dict(content.get("preprocessing", {}))
+    output = content.get("output", {})
+    classes = [
+        ClassInfo(entry["name"], tuple(entry.get("color", color(n))))
+        for n, entry in enumerate(output.get("classes", ()))
+    ]
+    return ModelCard(
+        name=content["name"],
+        weights=content["weights"],
+        task=content["task"],
+        sha256=content.get("sha256"),
+        network=content.get("network"),
+        inputs=tuple(CardInput(**entry) for entry in content["inputs"]),
+        preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
+        output=OutputInfo(output.get("activation"), tuple(classes)),
+        composite=content.get("explanation", {}).get("composite"),
+        texts={key: content[key] for key in ("description", "licence", "citation", "training") if key in content},
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(json.loads(Path(__file__).with_name("card.schema.json").read_text(encoding="utf-8")))

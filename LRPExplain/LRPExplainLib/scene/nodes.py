@@ -1,0 +1,150 @@
+"""Images and tables as MRML nodes: each function makes one kind of node, complete with display and geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from .colors import TABLE_NAME, relevance_colors
+from .host import slicer, vtk
+
+# Attribute by which nodes of this package are found again in a scene, also after saving and loading
+ROLE_ATTRIBUTE = "LRPExplain.Role"
+# Shares of the view; the text is as large as the width allows. Upper right: the anatomy is rarely there, and neither
+# are Slicer's own annotations.
+LEGEND_SIZE = (0.085, 0.36)
+LEGEND_POSITION = (0.98, 0.93)
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# Tab10, for classes whose card names no colour
+_CLASS_COLORS = ((214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75), (227, 119, 194))
+
+
+def ijk_to_ras(image: sitk.Image) -> NDArray[np.float64]:
+    """The 4x4 matrix from voxel index (i, j, k) to RAS in mm, as MRML keeps it (SimpleITK speaks LPS)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return _LPS_TO_RAS @ matrix
+
+
+def _vtk_matrix(matrix: NDArray[np.float64]) -> Any:
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(matrix.ravel())
+    return result
+
+
+def _vtk_image(image: sitk.Image, kind: Any = None) -> Any:
+    """A copy of the voxels with unit spacing and zero origin: in MRML the geometry is the node's, not the data's."""
+    from vtkmodules.util.numpy_support import get_vtk_array_type, numpy_to_vtk
+
+    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(image))
+    data = kind or vtk.vtkImageData()
+    data.SetDimensions(*image.GetSize())
+    data.GetPointData().SetScalars(numpy_to_vtk(voxels.ravel(), deep=True, array_type=get_vtk_array_type(voxels.dtype)))
+    return data
+
+
+def by_role(scene: Any, role: str, class_name: str = "vtkMRMLNode") -> list[Any]:
+    """The nodes of this package in ``scene`` that play ``role``, in the order in which they were added."""
+    nodes = scene.GetNodesByClass(class_name)
+    nodes.UnRegister(None)
+    found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return [node for node in found if node.GetAttribute(ROLE_ATTRIBUTE) == role]
+
+
+def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
+    """A scalar volume node with the image's voxels and geometry and Slicer's automatic grey window."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node.SetIJKToRASMatrix(_vtk_matrix(ijk_to_ras(image)))
+    node.SetAndObserveImageData(_vtk_image(image))
+    display = scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    node.SetAndObserveDisplayNodeID(display.GetID())
+    return node
+
+
+def relevance_color_node(scene: Any) -> Any:
+    """The scene's relevance colour table; made on first use, so that all maps of a scene share one."""
+    existing = by_role(scene, "colors", "vtkMRMLColorTableNode")
+    if existing:
+        return existing[0]
+    table = relevance_colors()
+    node = slicer.vtkMRMLColorTableNode()
+    node.SetName(TABLE_NAME)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(len(table))
+    for index, (red, green, blue, alpha) in enumerate(table):
+        node.SetColor(index, f"{index}", red, green, blue, alpha)
+    node.SetAttribute("Category", "LRPExplain")
+    node.SetAttribute(ROLE_ATTRIBUTE, "colors")
+    node.SetSaveWithScene(True)
+    return scene.AddNode(node)
+
+
+def add_relevance(scene: Any, image: sitk.Image, name: str, limit: float) -> Any:
+    """A relevance map as scalar volume: diverging colours over the window [-limit, limit]."""
+    node = add_volume(scene, image, name)
+    node.SetAttribute(ROLE_ATTRIBUTE, "relevance")
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(-limit, limit)
+    display.SetAndObserveColorNodeID(relevance_color_node(scene).GetID())
+    return node
+
+
+def add_legend(scene: Any, limit: float, title: str) -> Any:
+    """A colour legend for the relevance overlay, shown in every view.
+
+    Slicer draws a volume's own legend only where that volume is background, foreground or label (seen in 5.13), which
+    an overlay in an additional layer never is. The legend therefore hangs on an empty model with the overlay's colours
+    and window: a model's legend follows the visibility of the model alone.
+    """
+    carrier = scene.AddNewNodeByClass("vtkMRMLModelNode", "LRP relevance legend")
+    carrier.SetAndObservePolyData(vtk.vtkPolyData())
+    carrier.SetHideFromEditors(True)
+    carrier.SetAttribute(ROLE_ATTRIBUTE, "legend")
+    carrier.CreateDefaultDisplayNodes()
+    display = carrier.GetDisplayNode()
+    display.SetAndObserveColorNodeID(relevance_color_node(scene).GetID())
+    display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
+    display.SetScalarRange(-limit, limit)
+    display.SetScalarVisibility(True)
+    display.SetVisibility2D(True)
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
+    legend.SetTitleText(title)
+    legend.SetLabelFormat("%.3g")
+    legend.SetNumberOfLabels(5)
+    legend.SetSize(*LEGEND_SIZE)
+    legend.SetPosition(*LEGEND_POSITION)
+    return carrier
+
+
+def add_segmentation(scene: Any, labels: sitk.Image, classes: Sequence[dict[str, Any]], name: str) -> Any:
+    """The label map as a segmentation node with outlines and no fill, one segment for each class but the background.
+
+    Each voxel of ``labels`` (uint8) is an index of ``classes``, dicts with "name" and optionally "color" (0..255);
+    index 0 is the background.
+    """
+    image = _vtk_image(labels, slicer.vtkOrientedImageData())
+    image.SetImageToWorldMatrix(_vtk_matrix(ijk_to_ras(labels)))
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
+    node.SetAttribute(ROLE_ATTRIBUTE, "prediction")
+    node.CreateDefaultDisplayNodes()
+    representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    for index, entry in list(enumerate(classes))[1:]:
+        segment = slicer.vtkSegment()
+        segment.SetName(str(entry["name"]))
+        segment.SetLabelValue(index)
+        color = entry.get("color") or _CLASS_COLORS[(index - 1) % len(_CLASS_COLORS)]
+        segment.SetColor(*(float(channel) / 255 for channel in color))
+        segment.AddRepresentation(representation, image)  # one image shared by all segments, as Slicer itself keeps it
+        node.GetSegmentation().AddSegment(segment, f"class_{index}")
+    display = node.GetDisplayNode()
+    display.SetVisibility2DFill(False)
+    display.SetVisibility2DOutline(True)
+    display.SetSliceIntersectionThickness(2)
+    return node

@@ -1,0 +1,147 @@
+"""An Explanation becomes MRML nodes in a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from ..errors import UserError
+from . import nodes, overlay
+from .host import Application, in_slicer, slicer
+from .window import strongest_point, symmetric_limit
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class PresentedNodes:
+    """The MRML nodes of one explanation.
+
+    ``volumes`` and ``relevance`` have one scalar volume node for each input; ``segmentation`` is None for a
+    classification. ``focus`` is the place of the strongest relevance (RAS, mm), ``limit`` the half-width of the window,
+    ``target`` the name of the explained class, ``caption`` the lines that say what is shown.
+    """
+
+    scene: Any
+    volumes: tuple[Any, ...]
+    relevance: tuple[Any, ...]
+    segmentation: Any | None
+    legend: Any
+    focus: tuple[float, float, float]
+    limit: float
+    target: str
+    caption: tuple[str, ...]
+    application: Application | None = None  # outside Slicer: what keeps the scene working
+
+
+def present(
+    explanation: Explanation, volume_nodes: Sequence[Any] | None = None, scene: Any | None = None
+) -> PresentedNodes:
+    """Show ``explanation`` in a scene: relevance overlay, outlines of the prediction, colour legend.
+
+    ``volume_nodes`` are the scalar volume nodes that were explained, where the scene already has them; without them the
+    source volumes are read from the paths in ``explanation.volumes``. ``scene`` defaults to that of the nodes, then
+    to Slicer's, then (outside Slicer) to a new one. Relevance and prediction follow the parent transform of the
+    first volume. An explanation shown earlier in the scene keeps its nodes but leaves the overlay layer.
+
+    Raises UserError if a source volume cannot be read or does not have the geometry of its relevance.
+    """
+    images = _read_sources(explanation) if volume_nodes is None else []
+    _check_sizes(explanation, [node.GetImageData().GetDimensions() for node in volume_nodes or ()] or images)
+    if scene is None and volume_nodes:
+        scene = volume_nodes[0].GetScene()
+    application = None if in_slicer() else Application(scene)
+    scene = application.scene if application else scene or slicer.mrmlScene
+    if volume_nodes is None:
+        names = [_plain_name(entry["name"]) for entry in explanation.volumes]
+        volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
+    names = [node.GetName() for node in volume_nodes]
+    target = str(explanation.target["class"])
+    limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in explanation.relevance])
+    relevance = tuple(
+        nodes.add_relevance(scene, image, f"{name} relevance for {target}", limit)
+        for image, name in zip(explanation.relevance, names, strict=True)
+    )
+    labels = explanation.prediction.segmentation
+    segmentation = None
+    if labels is not None:
+        segmentation = nodes.add_segmentation(scene, labels, explanation.prediction.classes, f"{names[0]} prediction")
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume_nodes[0])
+    _follow_transform(volume_nodes, relevance, segmentation)
+    for old in nodes.by_role(scene, "legend"):
+        scene.RemoveNode(old)
+    legend = nodes.add_legend(scene, limit, f"Relevance for {target}")
+    overlay.show(scene, volume_nodes[0], relevance[0])
+    return PresentedNodes(
+        scene=scene,
+        volumes=tuple(volume_nodes),
+        relevance=relevance,
+        segmentation=segmentation,
+        legend=legend,
+        focus=_focus(explanation.relevance[0], relevance[0]),
+        limit=limit,
+        target=target,
+        caption=_caption(explanation),
+        application=application,
+    )
+
+
+def _focus(image: sitk.Image, node: Any) -> tuple[float, float, float]:
+    x, y, z = strongest_point(image)
+    world = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld((-x, -y, z), world)
+    return world[0], world[1], world[2]
+
+
+def _read_sources(explanation: Explanation) -> list[sitk.Image]:
+    # imported here because Slicer, which always has the nodes, should not load what reads for the models
+    from ..imaging.reading import read_volume
+
+    for entry in explanation.volumes:
+        if entry["path"] is None:
+            raise UserError(f"The volume '{entry['name']}' was explained from memory: give its volume node to show it.")
+    return [read_volume(entry["path"]) for entry in explanation.volumes]
+
+
+def _check_sizes(explanation: Explanation, sources: Sequence[Any]) -> None:
+    sizes = [source.GetSize() if isinstance(source, sitk.Image) else tuple(source) for source in sources]
+    expected = [image.GetSize() for image in explanation.relevance]
+    if sizes != expected:
+        raise UserError(
+            f"The relevance has the size {_said(expected)} but the volume to show it on has {_said(sizes)}: "
+            "choose the volume that was explained."
+        )
+
+
+def _said(sizes: Sequence[Sequence[int]]) -> str:
+    return " and ".join(" x ".join(str(n) for n in size) for size in sizes)
+
+
+def _plain_name(name: str) -> str:
+    """A file's name without the endings that Slicer drops as well: t1.nii.gz is shown as t1."""
+    for ending in _ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], segmentation: Any | None) -> None:
+    for volume, map_node in zip(volume_nodes, relevance, strict=True):
+        map_node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    if segmentation is not None:
+        segmentation.SetAndObserveTransformNodeID(volume_nodes[0].GetTransformNodeID())
+
+
+def _caption(explanation: Explanation) -> tuple[str, ...]:
+    return (
+        f"{explanation.model['name']}",
+        f"Relevance for: {explanation.target['class']}",
+        f"Composite: {explanation.composite['name']}",
+        f"Target value: {explanation.ledger['target_value']:.4g}",
+    )

@@ -1,0 +1,196 @@
+"""An explanation as MRML nodes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicer
+from hand_built import LANDMARK, build, head, like, oblique
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.explanation import Prediction
+from LRPExplainLib.scene import PresentedNodes, present
+from LRPExplainLib.scene.host import Application
+from LRPExplainLib.scene.nodes import add_volume, by_role
+from LRPExplainLib.scene.overlay import OPACITY
+from slicer.util import arrayFromVolume
+from vtkmodules.vtkCommonCore import vtkStringArray
+from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+OVERLAY = slicer.vtkMRMLSliceCompositeNode.Layer_Last
+
+
+def composites(scene: Any) -> list[Any]:
+    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    nodes.UnRegister(None)
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
+def ras_of(node: Any, index: tuple[int, int, int]) -> np.ndarray:
+    matrix = vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.array(matrix.MultiplyPoint((*index, 1))[:3])
+
+
+def voxels_of(shown: PresentedNodes, segment: str) -> np.ndarray:
+    """Where the segment is (1) and is not (0), on the grid of the first volume."""
+    labels = shown.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    names = vtkStringArray()
+    names.InsertNextValue(segment)
+    slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode(
+        shown.segmentation, names, labels, shown.volumes[0]
+    )
+    return arrayFromVolume(labels)
+
+
+def test_volumes_have_the_voxels_and_the_geometry_of_their_images(tmp_path: Path) -> None:
+    image = oblique((30, 26, 14), (0.9, 1.1, 2.7))
+    relevance = like(image, np.random.default_rng(0).normal(size=(14, 26, 30)).astype(np.float32))
+    shown = present(build(tmp_path, [image], relevance=(relevance,)))
+    for node, expected in ((shown.volumes[0], image), (shown.relevance[0], relevance)):
+        np.testing.assert_array_equal(arrayFromVolume(node), sitk.GetArrayFromImage(expected))
+        for index in ((0, 0, 0), (29, 0, 0), (0, 25, 0), (7, 11, 13)):
+            physical = np.array(image.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
+            np.testing.assert_allclose(ras_of(node, index), physical, atol=1e-4)
+    assert shown.relevance[0].GetImageData().GetScalarTypeAsString() == "float"
+
+
+def test_relevance_is_shown_over_a_symmetric_window_in_the_relevance_colours(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    display = shown.relevance[0].GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-shown.limit, shown.limit) == (-1.0, 1.0)
+    assert not display.GetAutoWindowLevel()
+    table = display.GetColorNode().GetLookupTable()
+    colors = np.array([table.GetTableValue(n) for n in range(table.GetNumberOfTableValues())])
+    assert len(colors) == 256
+    assert (colors[123:133, 3] == 0).all()
+    assert (colors[[0, 255], 3] == 1).all()
+    assert shown.volumes[0].GetDisplayNode().GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
+
+
+def test_the_focus_is_where_relevance_is_strongest(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    assert np.linalg.norm(np.subtract(shown.focus, LANDMARK)) < 2
+
+
+def test_the_prediction_is_a_segmentation_with_outlines_and_no_fill(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    shown = present(explanation)
+    segmentation = shown.segmentation.GetSegmentation()
+    assert list(segmentation.GetSegmentIDs()) == ["class_1", "class_2"]
+    lesion, oedema = (segmentation.GetSegment(name) for name in segmentation.GetSegmentIDs())
+    assert (lesion.GetName(), lesion.GetColor()) == ("lesion", (0.0, 1.0, 0.0))
+    assert (oedema.GetName(), oedema.GetColor()) == ("oedema", (0.0, 0.0, 1.0))
+    labels = sitk.GetArrayFromImage(explanation.prediction.segmentation)
+    assert labels.sum() > 0
+    np.testing.assert_array_equal(voxels_of(shown, "class_1"), labels)
+    assert voxels_of(shown, "class_2").sum() == 0
+    display = shown.segmentation.GetDisplayNode()
+    assert display.GetVisibility2DOutline()
+    assert not display.GetVisibility2DFill()
+
+
+def test_a_classification_has_no_segmentation(tmp_path: Path) -> None:
+    said = Prediction(None, {"ill": 0.9}, [{"name": "well"}, {"name": "ill"}])
+    shown = present(build(tmp_path, prediction=said, target={"class": "ill", "index": 1, "where": "output"}))
+    assert shown.segmentation is None
+    assert shown.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    colors = shown.legend.GetDisplayNode()
+    assert colors.GetColorNodeID() == shown.relevance[0].GetDisplayNode().GetColorNodeID()
+    assert colors.GetScalarRange() == (-shown.limit, shown.limit)
+    legend = shown.legend.GetNthDisplayNode(1)
+    assert legend.IsA("vtkMRMLColorLegendDisplayNode")
+    assert legend.GetTitleText() == "Relevance for lesion"
+    for view in ("vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"):
+        assert colors.GetVisibility(view)
+        assert legend.GetVisibility(view)
+
+
+def test_the_users_own_layers_stay_as_they_are(tmp_path: Path) -> None:
+    application = Application()
+    explanation = build(tmp_path)
+    mine, other, third = (add_volume(application.scene, head(), name) for name in ("mine", "other", "third"))
+    mine.GetDisplayNode().SetAutoWindowLevel(False)
+    mine.GetDisplayNode().SetWindowLevel(321, 123)
+    for composite in composites(application.scene):
+        composite.SetBackgroundVolumeID(other.GetID())
+        composite.SetForegroundVolumeID(mine.GetID())
+        composite.SetForegroundOpacity(0.3)
+        composite.SetNthLayerVolumeID(OVERLAY, third.GetID())
+        composite.SetNthLayerOpacity(OVERLAY, 0.25)
+    shown = present(explanation, [mine])
+    assert shown.scene is application.scene
+    assert shown.volumes == (mine,)
+    for composite in composites(application.scene):
+        assert composite.GetBackgroundVolumeID() == other.GetID()
+        assert composite.GetForegroundVolumeID() == mine.GetID()
+        assert composite.GetForegroundOpacity() == 0.3
+        assert composite.GetLabelVolumeID() is None
+        assert composite.GetNthLayerVolumeID(OVERLAY) == third.GetID()
+        assert composite.GetNthLayerOpacity(OVERLAY) == 0.25
+        assert composite.GetNthLayerVolumeID(OVERLAY + 1) == shown.relevance[0].GetID()
+        assert composite.GetNthLayerOpacity(OVERLAY + 1) == OPACITY
+    assert (mine.GetDisplayNode().GetWindow(), mine.GetDisplayNode().GetLevel()) == (321, 123)
+
+
+def test_a_second_explanation_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    first = present(build(tmp_path))
+    second = present(build(tmp_path), first.volumes)
+    assert second.scene is first.scene
+    for composite in composites(first.scene):
+        assert composite.GetNumberOfAdditionalLayers() == 1
+        assert composite.GetNthLayerVolumeID(OVERLAY) == second.relevance[0].GetID()
+    assert len(by_role(first.scene, "relevance")) == 2
+    assert len(by_role(first.scene, "colors")) == 1
+    assert [node.GetID() for node in by_role(first.scene, "legend")] == [second.legend.GetID()]
+
+
+def test_relevance_and_prediction_follow_the_transform_of_the_volume(tmp_path: Path) -> None:
+    application = Application()
+    volume = add_volume(application.scene, head(), "moved")
+    moved = vtkMatrix4x4()
+    moved.SetElement(0, 3, 50.0)
+    transform = application.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(moved)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    shown = present(build(tmp_path), [volume])
+    assert shown.relevance[0].GetTransformNodeID() == transform.GetID()
+    assert shown.segmentation.GetTransformNodeID() == transform.GetID()
+    assert shown.focus[0] == pytest.approx(LANDMARK[0] + 50, abs=2)
+
+
+def test_several_inputs_share_window_and_colours_and_the_first_is_the_overlay(tmp_path: Path) -> None:
+    explanation = build(tmp_path, [head(), head()])
+    strong = like(head(), sitk.GetArrayFromImage(explanation.relevance[1]) * 4)
+    shown = present(replace(explanation, relevance=(explanation.relevance[0], strong)))
+    assert shown.limit == 4.0
+    displays = [node.GetDisplayNode() for node in shown.relevance]
+    assert {display.GetWindowLevelMax() for display in displays} == {4.0}
+    assert len({display.GetColorNodeID() for display in displays}) == 1
+    assert composites(shown.scene)[0].GetNthLayerVolumeID(OVERLAY) == shown.relevance[0].GetID()
+    assert [node.GetName() for node in shown.volumes] == ["scan1", "scan2"]
+
+
+def test_a_volume_of_another_size_is_refused_and_nothing_is_added(tmp_path: Path) -> None:
+    application = Application()
+    other = add_volume(application.scene, head((20, 20, 20)), "other")
+    before = application.scene.GetNumberOfNodes()
+    with pytest.raises(UserError, match="40 x 48 x 36 but the volume to show it on has 20 x 20 x 20"):
+        present(build(tmp_path), [other])
+    assert application.scene.GetNumberOfNodes() == before
+
+
+def test_a_source_that_is_gone_or_was_never_a_file_is_named(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    Path(explanation.volumes[0]["path"]).unlink()
+    with pytest.raises(UserError, match=r"scan1\.nii\.gz"):
+        present(explanation)
+    from_memory = replace(explanation, volumes=[explanation.volumes[0] | {"path": None}])
+    with pytest.raises(UserError, match="explained from memory"):
+        present(from_memory)

@@ -1,0 +1,85 @@
+"""The pictures, where this machine can draw."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hand_built import build
+from LRPExplainLib.scene import missing_renderer, present, render
+from LRPExplainLib.scene.colors import relevance_colors
+from LRPExplainLib.scene.overlay import OPACITY
+from LRPExplainLib.scene.views import SIZE
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The four pictures of one explanation by name, RGB in 0..255."""
+    missing = missing_renderer()
+    if missing:
+        pytest.skip(missing)
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = render(present(build(folder)), folder / "views")
+    return {path.stem: sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(int) for path in paths}
+
+
+def near(picture: np.ndarray, rgb: np.ndarray, tolerance: int = 12) -> np.ndarray:
+    return np.abs(picture - rgb).max(axis=2) <= tolerance
+
+
+def middle(mask: np.ndarray) -> np.ndarray:
+    return np.mean(np.nonzero(mask), axis=1)
+
+
+def test_there_are_three_slices_and_one_3d_view_of_the_stated_size(pictures: dict[str, np.ndarray]) -> None:
+    assert list(pictures) == ["axial", "sagittal", "coronal", "3d"]
+    assert {picture.shape for picture in pictures.values()} == {(SIZE, SIZE, 3)}
+
+
+def test_positive_relevance_is_right_anterior_and_the_outline_is_around_it(pictures: dict[str, np.ndarray]) -> None:
+    """The lesion (value 200, shown white) lies in the patient's right front: the picture's upper left in axial view."""
+    axial = pictures["axial"].copy()
+    axial[:, int(0.8 * SIZE) :] = 0  # without the legend, which has the same colours
+    strongest = OPACITY * relevance_colors()[255, :3] * 255 + (1 - OPACITY) * 255
+    shown = near(axial, strongest)
+    assert shown.sum() > 500
+    row, column = middle(shown)
+    assert row < SIZE / 2
+    assert column < SIZE / 2
+    outline = near(axial, np.array([0, 255, 0]))
+    assert outline.sum() > 100
+    assert np.linalg.norm(middle(outline) - (row, column)) < 8
+
+
+def test_every_view_has_the_legend_with_both_ends_of_the_colour_table(pictures: dict[str, np.ndarray]) -> None:
+    for name, picture in pictures.items():
+        corner = picture[: SIZE // 2, int(0.8 * SIZE) :]
+        top, bottom = (near(corner, relevance_colors()[entry, :3] * 255, 20) for entry in (254, 1))
+        assert top.sum() > 5, name
+        assert bottom.sum() > 5, name
+        assert middle(top)[0] < middle(bottom)[0], name
+
+
+def test_captions_and_directions_are_written_at_the_edges(pictures: dict[str, np.ndarray]) -> None:
+    edges = {"caption": np.s_[:80, :300], "place": np.s_[-30:, :200], "right": np.s_[400:500, :50]}
+    for name in ("axial", "sagittal", "coronal"):
+        for what, where in edges.items():
+            assert (pictures[name][where] > 200).all(axis=2).sum() > 20, (name, what)
+
+
+def test_the_3d_view_shows_relevance_within_a_shell(pictures: dict[str, np.ndarray]) -> None:
+    view = pictures["3d"][:, : int(0.8 * SIZE)]
+    grey = (np.ptp(view, axis=2) < 12) & (view.max(axis=2) > 20) & (view.max(axis=2) < 200)
+    coloured = np.ptp(view, axis=2) > 60
+    assert grey.sum() > 0.1 * grey.size
+    assert coloured.sum() > 500
+
+
+def test_drawing_twice_gives_the_same_slices_and_adds_no_node(tmp_path: Path, pictures: dict[str, np.ndarray]) -> None:
+    shown = present(build(tmp_path))
+    first = render(shown, tmp_path / "first")
+    count = shown.scene.GetNumberOfNodes()
+    second = render(shown, tmp_path / "second")
+    assert shown.scene.GetNumberOfNodes() == count
+    for a, b in zip(first[:3], second[:3], strict=True):
+        assert a.read_bytes() == b.read_bytes()

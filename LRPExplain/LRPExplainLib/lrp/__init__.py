@@ -1,8 +1,8 @@
 """Layer-wise Relevance Propagation on ATen graphs. Pure torch; knows nothing of medicine, files or Slicer.
 
-    graph = capture(model, x)
-    a = attribute(graph, x, Target(1), composite="epsilon-plus-flat")
-    a.relevance, a.output, a.ledger
+graph = capture(model, x)
+a = attribute(graph, x, Target(1), composite="epsilon-plus-flat")
+a.relevance, a.output, a.ledger
 """
 
 from . import rules

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from .errors import LRPError
-from .graph import Graph, layer_of, shape_of
-from .linear import Average, LinearMap, Sum, transposed, unbroadcast
+from .graph import Graph, arguments, function_of, keywords, layer_of, shape_of
+from .linear import Average, LinearMap, Sum, unbroadcast
+from .passes import packet
 from .rules import Flow, LinearRule, Rule, Stabilizer, total
 
 aten = torch.ops.aten
@@ -48,6 +49,14 @@ class Call:
         if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
             return value.float()
         return value
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return arguments(self.node)
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        return function_of(self.node)
 
     @property
     def output(self) -> Tensor:
@@ -101,8 +110,7 @@ class Unchanged(Answer):
         self.role = role
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source = next(arg for arg in call.node.args if not call.is_constant(arg))
-        assert isinstance(source, fx.Node)
+        source = next(arg for arg in call.args if not call.is_constant(arg))
         return [source], Flow([unbroadcast(relevance, shape_of(source))])
 
 
@@ -116,8 +124,7 @@ class View(Answer):
         self._adjoint = adjoint
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source = call.node.args[0]
-        assert isinstance(source, fx.Node)
+        source = call.args[0]
         return [source], Flow([self._adjoint(call, relevance, shape_of(source))])
 
 
@@ -148,8 +155,8 @@ class Selection(Answer):
             value = call.values[node] if node not in signals else signals[node]
             return torch.zeros_like(value) if node not in signals and _is_value(value) else value
 
-        args, kwargs = fx.node.map_arg((call.node.args, call.node.kwargs), load)
-        return call.node.target(*args, **kwargs)  # type: ignore[operator]
+        args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), load)
+        return call.run(*args, **kwargs)
 
 
 class Concatenation(Answer):
@@ -158,10 +165,9 @@ class Concatenation(Answer):
     source = "adjoint; constants absorb like a bias"
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        pieces = call.node.args[0]
-        axis = call.node.args[1] if len(call.node.args) > 1 else 0
-        assert isinstance(pieces, (list, tuple)) and isinstance(axis, int)
-        sizes = [shape_of(piece)[axis] for piece in pieces]  # type: ignore[arg-type]
+        pieces = call.args[0]
+        axis = call.args[1] if len(call.args) > 1 else 0
+        sizes = [shape_of(piece)[axis] for piece in pieces]
         signals, flow = [], Flow([])
         for piece, part in zip(pieces, relevance.split(sizes, axis), strict=True):
             if call.is_constant(piece):
@@ -169,7 +175,7 @@ class Concatenation(Answer):
             else:
                 signals.append(piece)
                 flow.relevance.append(part)
-        return signals, flow  # type: ignore[return-value]
+        return signals, flow
 
 
 class Padding(Answer):
@@ -178,8 +184,7 @@ class Padding(Answer):
     source = "adjoint; the padded frame absorbs like a bias"
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source, pads = call.node.args[:2]
-        assert isinstance(source, fx.Node) and isinstance(pads, (list, tuple))
+        source, pads = call.args[:2]
         inner = aten.constant_pad_nd(relevance, [-p for p in pads], 0.0)
         bias, rest = [], relevance
         for i in range(0, len(pads), 2):  # one slab before and one after along each padded axis, then go inwards
@@ -199,12 +204,11 @@ class Split(Answer):
     many = True
 
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
-        source = call.node.args[0]
-        assert isinstance(source, fx.Node)
+        source = call.args[0]
         indices = sorted(relevance)
         leaf = relevance[indices[0]].new_zeros(shape_of(source)).requires_grad_()
         with torch.enable_grad():
-            pieces = call.node.target(leaf, *call.node.args[1:], **call.node.kwargs)  # type: ignore[operator]
+            pieces = call.run(leaf, *call.args[1:], **call.node.kwargs)
         (gradient,) = torch.autograd.grad([pieces[i] for i in indices], leaf, [relevance[i] for i in indices])
         return [source], Flow([gradient])
 
@@ -236,7 +240,7 @@ class LinearLayer(Answer):
     def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
         sources = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
         if len(sources) != 1 or shape_of(sources[0]) != relevance.shape:
-            raise LRPError(f"The rule 'pass' needs one input of the output's shape, which {layer_of(call.node)} has not.")
+            raise LRPError(f"The rule 'pass' does not fit {layer_of(call.node)}, which changes its input's shape.")
         return sources, Flow([relevance])
 
 
@@ -254,13 +258,12 @@ class Product(Answer):
         self._gate = gate
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        factors = list(call.node.args[:2])
-        assert all(isinstance(factor, fx.Node) for factor in factors)
+        factors = list(call.args[:2])
         if rule.name == "signal" and self._gate is not None:
             signal = factors[1 - self._gate]
-            return [signal], Flow([unbroadcast(relevance, shape_of(signal))])  # type: ignore
+            return [signal], Flow([unbroadcast(relevance, shape_of(signal))])
         half = relevance * 0.5
-        return factors, Flow([unbroadcast(half, shape_of(factor)) for factor in factors])  # type: ignore
+        return factors, Flow([unbroadcast(half, shape_of(factor)) for factor in factors])
 
 
 class SignalMatmul(Answer):
@@ -281,7 +284,7 @@ class SignalMatmul(Answer):
         return [*node.all_input_nodes, node]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        a, b = call.node.args[:2]
+        a, b = call.args[:2]
         x, y = call.value(a), call.value(b)
         z = call.output
         extra = Stabilizer()(z)
@@ -290,16 +293,16 @@ class SignalMatmul(Answer):
         if rule.name == "signal" and self._gate is not None:
             if self._gate == 0:
                 flow.relevance.append(y * (x.mT @ s))
-                return [b], flow  # type: ignore[list-item]
+                return [b], flow
             flow.relevance.append(x * (s @ y.mT))
-            return [a], flow  # type: ignore[list-item]
+            return [a], flow
         s = s * 0.5
         flow.relevance += [x * (s @ y.mT), y * (x.mT @ s)]
-        return [a, b], flow  # type: ignore[list-item]
+        return [a, b], flow
 
 
 class Softmax(Answer):
-    """`taylor`: R_i = x_i (R_i - p_i sum_j R_j), whose constant term takes the rest (Achtibat 2024, prop. 3.1); `pass`."""
+    """`taylor`: R_i = x_i (R_i - p_i sum_j R_j); the constant term takes the rest (Achtibat 2024, prop. 3.1). Or `pass`."""
 
     source = "taylor: Achtibat 2024, prop. 3.1"
     rules = ("taylor", "pass")
@@ -309,8 +312,7 @@ class Softmax(Answer):
         return [node, *node.all_input_nodes] if rule.name == "taylor" else []
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source, axis = call.node.args[:2]
-        assert isinstance(source, fx.Node) and isinstance(axis, int)
+        source, axis = call.args[:2]
         if rule.name == "pass":
             return [source], Flow([relevance])
         x, p = call.value(source), call.output
@@ -334,9 +336,9 @@ class Winner(Answer):
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
         signals = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
         leaves = {node: call.value(node).detach().requires_grad_() for node in signals}
-        args, kwargs = fx.node.map_arg((call.node.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
+        args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
         with torch.enable_grad():
-            y = call.node.target(*args, **kwargs)  # type: ignore[operator]
+            y = call.run(*args, **kwargs)
         values = y[0] if isinstance(y, (tuple, list)) else y
         return signals, Flow(list(torch.autograd.grad(values, list(leaves.values()), relevance)))
 
@@ -347,11 +349,11 @@ class Choose(Answer):
     source = "adjoint of the selection; constants absorb like a bias"
 
     def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
-        return [node.args[0]]  # type: ignore[list-item]
+        return [arguments(node)[0]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        condition, *sides = call.node.args[:3]
-        chosen = call.values[condition].expand_as(relevance)  # type: ignore[index]
+        condition, *sides = call.args[:3]
+        chosen = call.values[condition].expand_as(relevance)
         signals, flow = [], Flow([])
         for side, mask in zip(sides, (chosen, ~chosen), strict=True):
             part = torch.where(mask, relevance, torch.zeros_like(relevance))
@@ -359,8 +361,8 @@ class Choose(Answer):
                 flow.bias.append(total(part))
             else:
                 signals.append(side)
-                flow.relevance.append(unbroadcast(part, shape_of(side)))  # type: ignore[arg-type]
-        return signals, flow  # type: ignore[return-value]
+                flow.relevance.append(unbroadcast(part, shape_of(side)))
+        return signals, flow
 
 
 class Masking(Answer):
@@ -369,11 +371,10 @@ class Masking(Answer):
     source = "adjoint of the selection; constants absorb like a bias"
 
     def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
-        return [node.args[1]]  # type: ignore[list-item]
+        return [arguments(node)[1]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source, mask = call.node.args[:2]
-        assert isinstance(source, fx.Node) and isinstance(mask, fx.Node)
+        source, mask = call.args[:2]
         if call.is_constant(source):
             return [], Flow([], bias=[total(relevance)])
         filled = call.values[mask].expand_as(relevance)
@@ -393,11 +394,10 @@ class Switch(Answer):
 
 def averaging(call: Call) -> tuple[Sources, LinearMap]:
     """Pooling, resampling and sums as a linear map of their one signal."""
-    source, *rest = call.node.args
-    assert isinstance(source, fx.Node)
+    source, *rest = call.args
 
     def run(x: Tensor) -> Tensor:
-        return call.node.target(x, *rest, **call.node.kwargs)  # type: ignore[operator]
+        return call.run(x, *rest, **call.node.kwargs)
 
     output = call.values.get(call.node)
     return [source], Average(call.value(source), run, run(call.value(source)) if output is None else call.output)
@@ -405,10 +405,10 @@ def averaging(call: Call) -> tuple[Sources, LinearMap]:
 
 def summing(call: Call) -> tuple[Sources, LinearMap]:
     """`add`, `sub`, `rsub` with factors as a sum of signals; what is constant is the bias."""
-    a, b = call.node.args[:2]
-    alpha = call.node.kwargs.get("alpha", call.node.args[2] if len(call.node.args) > 2 else 1)
-    kind = getattr(call.node.target, "overloadpacket", None)
-    factors = {aten.sub: (1, -alpha), aten.rsub: (-alpha, 1)}.get(kind, (1, alpha))  # type: ignore[operator]
+    a, b = call.args[:2]
+    alpha = keywords(call.node).get("alpha", call.args[2] if len(call.args) > 2 else 1)
+    kind = packet(call.node)
+    factors = (-alpha, 1) if kind is aten.rsub else (1, -alpha if kind is aten.sub else alpha)
     signals = {arg: f for arg, f in zip((a, b), factors, strict=True) if not call.is_constant(arg)}
     sources = [arg for arg in (a, b) if arg in signals]
     inputs = [_scaled(call.value(arg), f) for arg, f in zip((a, b), factors, strict=True) if arg in signals]
@@ -417,7 +417,7 @@ def summing(call: Call) -> tuple[Sources, LinearMap]:
         if arg not in signals:
             bias = torch.as_tensor(call.value(arg)).to(inputs[0]) * factor
     output = call.output if call.node in call.values else _total([*inputs, *([] if bias is None else [bias])])
-    return sources, Sum(inputs, output, bias)  # type: ignore[arg-type]
+    return sources, Sum(inputs, output, bias)
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:

@@ -7,6 +7,7 @@ alone is a constant; every remaining node carries relevance. Shapes are fixed at
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,9 +37,7 @@ class Graph:
         self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
         output = next(node for node in module.graph.nodes if node.op == "output")
         self.outputs: list[fx.Node] = list(output.args[0])
-        self.steps = [
-            node for node in module.graph.nodes if node.op == "call_function" and node not in constants
-        ]
+        self.steps = [node for node in module.graph.nodes if node.op == "call_function" and node not in constants]
         self.cache: dict[tuple[Any, ...], Tensor] = {}
         self.rebuild = rebuild
         self._last_use = last_uses(self.steps)
@@ -87,20 +86,13 @@ class Graph:
         return count_operators(self)
 
 
-class OperatorCount(tuple[str, int, str | None]):
-    """(operator's name, number of calls, its role in a composite or None when relevance cannot pass it)."""
+@dataclass(frozen=True)
+class OperatorCount:
+    """An operator's name, how often it is called, and its role in a composite; None when relevance cannot pass it."""
 
-    @property
-    def name(self) -> str:
-        return self[0]
-
-    @property
-    def count(self) -> int:
-        return self[1]
-
-    @property
-    def role(self) -> str | None:
-        return self[2]
+    name: str
+    count: int
+    role: str | None
 
 
 def last_uses(steps: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
@@ -120,6 +112,22 @@ def shape_of(node: fx.Node) -> torch.Size:
     """Shape of a node's (first) output tensor as seen at capture."""
     value = node.meta["val"]
     return (value[0] if isinstance(value, (tuple, list)) else value).shape
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """A call's positional arguments: nodes, numbers, lists (torch's own type for them helps nobody)."""
+    return node.args
+
+
+def keywords(node: fx.Node) -> dict[str, Any]:
+    """A call's keyword arguments."""
+    return dict(node.kwargs)
+
+
+def function_of(node: fx.Node) -> Callable[..., Any]:
+    """The operator that a step calls."""
+    assert callable(node.target)
+    return node.target
 
 
 def layer_of(node: fx.Node) -> str:

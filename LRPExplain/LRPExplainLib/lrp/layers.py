@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from .answers import Call, Sources
-from .graph import shape_of
+from .graph import arguments, keywords, shape_of
 from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify
 from .passes import packet
 
@@ -44,22 +44,22 @@ class Statistics:
 def statistics(call: Call, norm: fx.Node) -> Statistics:
     """Read a `native_group_norm` or `native_layer_norm` node's statistics from the values kept of it."""
     output, mean, rstd = (value.float() if value.dtype.itemsize == 2 else value for value in call.values[norm])
-    x = norm.args[0]
-    shape = shape_of(x)  # type: ignore[arg-type]
+    x = arguments(norm)[0]
+    shape = shape_of(x)
     if packet(norm) is aten.native_layer_norm:
-        axes = [-1 - i for i in range(len(norm.args[1]))]  # type: ignore[arg-type]
-        gamma, beta = (None if p is None else call.value(p) for p in norm.args[2:4])
+        axes = [-1 - i for i in range(len(arguments(norm)[1]))]
+        gamma, beta = (None if p is None else call.value(p) for p in arguments(norm)[2:4])
         return Statistics(output, gamma, beta, mean, rstd, lambda t: t.mean(axes, keepdim=True))
-    gamma, beta = (None if p is None else per_channel(call.value(p), len(shape)) for p in norm.args[1:3])
-    batch, channels, groups = shape[0], shape[1], norm.args[6]
+    gamma, beta = (None if p is None else per_channel(call.value(p), len(shape)) for p in arguments(norm)[1:3])
+    batch, channels, groups = shape[0], shape[1], arguments(norm)[6]
     grouped = (batch, groups, -1)
 
     def spread(per_group: Tensor) -> Tensor:
-        wide = per_group.reshape(batch, groups, 1).expand(batch, groups, channels // groups)  # type: ignore
+        wide = per_group.reshape(batch, groups, 1).expand(batch, groups, channels // groups)
         return wide.reshape(batch, channels, *(1,) * (len(shape) - 2))
 
     def average(t: Tensor) -> Tensor:
-        return spread(t.expand(shape).reshape(grouped).mean(2))  # type: ignore[arg-type]
+        return spread(t.expand(shape).reshape(grouped).mean(2))
 
     return Statistics(output, gamma, beta, spread(mean), spread(rstd), average)
 
@@ -71,34 +71,34 @@ def per_channel(p: Tensor, dims: int) -> Tensor:
 
 def convolution(call: Call) -> tuple[Sources, LinearMap]:
     """`aten.convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)`."""
-    source, weight, bias, *geometry = call.node.args
+    source, weight, bias, *geometry = call.args
     stats = statistics(call, call.norm) if call.norm is not None else None
     dims = len(shape_of(call.node))
     transposed, groups = geometry[3], geometry[5]
     factor = None if stats is None or stats.gamma is None else stats.gamma.flatten()
     if factor is not None and transposed:
-        factor = factor.view(groups, -1)  # type: ignore[arg-type]
+        factor = factor.view(groups, -1)
 
     def scaled(w: Tensor) -> Tensor:
         if factor is None:
             return w
         if not transposed:
             return w * factor.view(-1, *(1,) * (w.dim() - 1))
-        split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])  # type: ignore
-        return (split * factor.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)  # type: ignore
+        split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+        return (split * factor.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)
 
     weights = _weights(call, weight, scaled)
     layer = Convolution(call.value(source), weights, tuple(geometry), _output(call, stats))
     own = None if bias is None else per_channel(call.value(bias), dims)
     _add_constants(layer, own, stats, call.mean)
-    return [source], layer  # type: ignore[list-item]
+    return [source], layer
 
 
 def dense(call: Call) -> tuple[Sources, LinearMap]:
     """`addmm(bias, x, w)`, `mm`, `bmm` and `matmul` of a signal with a constant matrix."""
-    args = list(call.node.args)
+    args = list(call.args)
     bias = args.pop(0) if packet(call.node) is aten.addmm else None
-    beta, alpha = (call.node.kwargs.get(name, 1) for name in ("beta", "alpha"))
+    beta, alpha = (keywords(call.node).get(name, 1) for name in ("beta", "alpha"))
     a, b = args[:2]
     from_left = call.is_constant(a)
     source, weight = (b, a) if from_left else (a, b)
@@ -112,16 +112,15 @@ def dense(call: Call) -> tuple[Sources, LinearMap]:
     layer = Matmul(call.value(source), _weights(call, weight, scaled), _output(call, stats), from_left)
     own = None if bias is None else call.value(bias) * beta
     _add_constants(layer, own, stats, call.mean)
-    return [source], layer  # type: ignore[list-item]
+    return [source], layer
 
 
 def standing_norm(call: Call) -> tuple[Sources, LinearMap]:
     """A normalisation with no layer of its own before it: a linear layer with one factor per channel."""
-    source = call.node.args[0]
-    assert isinstance(source, fx.Node)
+    source = call.args[0]
     x = call.value(source)
     if call.node.target is not aten.native_group_norm.default and packet(call.node) is not aten.native_layer_norm:
-        scale, shift = (per_channel(call.value(p), x.dim()) for p in call.node.args[1:3])
+        scale, shift = (per_channel(call.value(p), x.dim()) for p in call.args[1:3])
         layer = Diagonal(x, scale, call.output)
         layer.bias = shift
         return [source], layer

@@ -110,9 +110,7 @@ class Bookkeeper:
         flat = [self._start, self._sum([total(r) for r in relevance]), *(x for _, sums in self._rows for x in sums)]
         target_value, at_input, *figures = torch.stack(flat).tolist()
         n = len(fields(LedgerRow)) - 4
-        rows = tuple(
-            LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows)
-        )
+        rows = tuple(LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows))
         return Ledger(target_value, at_input, rows)
 
     def _sum(self, values: list[Tensor]) -> Tensor:

@@ -121,7 +121,7 @@ class Sum(LinearMap):
 
 
 class Diagonal(LinearMap):
-    """A factor per channel, `y = factor * x + bias`: normalisation that stands alone, with its statistics held fixed."""
+    """A factor per channel, `y = factor * x + bias`: normalisation that stands alone, its statistics held fixed."""
 
     weighted = True
 

@@ -16,11 +16,27 @@ import torch
 from torch import Tensor, fx
 
 from .answers import (
-    Answer, Call, Choose, Concatenation, LinearLayer, Masking, Padding, Product, Selection, SignalMatmul, Softmax,
-    Split, Switch, Unchanged, View, Winner, averaging, summing,
+    Answer,
+    Call,
+    Choose,
+    Concatenation,
+    LinearLayer,
+    Masking,
+    Padding,
+    Product,
+    Selection,
+    SignalMatmul,
+    Softmax,
+    Split,
+    Switch,
+    Unchanged,
+    View,
+    Winner,
+    averaging,
+    summing,
 )  # fmt: skip
 from .errors import LRPError
-from .graph import Graph, OperatorCount, layer_of, shape_of
+from .graph import Graph, OperatorCount, arguments, layer_of, shape_of
 from .layers import convolution, dense, standing_norm
 from .linear import unbroadcast
 from .passes import channel_affine, packet
@@ -40,24 +56,24 @@ SELECTION = Selection()
 
 
 def _slice(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
-    _, axis, start, end, step = [*call.node.args, *[0, None, None, 1][len(call.node.args) - 1 :]][:5]
-    size = shape[axis]  # type: ignore[index]
+    _, axis, start, end, step = [*call.args, *[0, None, None, 1][len(call.args) - 1 :]][:5]
+    size = shape[axis]
     return aten.slice_backward(r, shape, axis, 0 if start is None else start, size if end is None else end, step)
 
 
 def _permute(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
-    axes = [axis % len(shape) for axis in call.node.args[1]]  # type: ignore
+    axes = [axis % len(shape) for axis in call.args[1]]
     return r.permute([axes.index(i) for i in range(len(axes))])
 
 
 RESHAPE = View(lambda call, r, shape: r.reshape(shape))
-SWAP = View(lambda call, r, shape: r.transpose(*(call.node.args[1:] or (0, -1))))  # type: ignore[arg-type]
+SWAP = View(lambda call, r, shape: r.transpose(*(call.args[1:] or (0, -1))))
 EXPAND = View(lambda call, r, shape: unbroadcast(r, shape))
 
 
 def _product(node: fx.Node, graph: Graph) -> Answer | None:
     """A factor that is constant scales; of two signals, one may be a gate."""
-    a, b = node.args[:2]
+    a, b = arguments(node)[:2]
     if _constant(a, graph) or _constant(b, graph):
         return SCALING if packet(node) is aten.mul or _constant(b, graph) else None
     if packet(node) is aten.div:
@@ -67,7 +83,7 @@ def _product(node: fx.Node, graph: Graph) -> Answer | None:
 
 
 def _matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
-    a, b = node.args[:2]
+    a, b = arguments(node)[:2]
     if _constant(a, graph) or _constant(b, graph):
         return DENSE
     gates = [_is_gate(a), _is_gate(b)]
@@ -75,17 +91,17 @@ def _matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
 
 
 def _biased_matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
-    bias, a, b = node.args[:3]
+    bias, a, b = arguments(node)[:3]
     return DENSE if _constant(bias, graph) and (_constant(a, graph) or _constant(b, graph)) else None
 
 
 def _addition(node: fx.Node, graph: Graph) -> Answer | None:
-    return SHIFT if any(_constant(arg, graph) for arg in node.args[:2]) else SUM
+    return SHIFT if any(_constant(arg, graph) for arg in arguments(node)[:2]) else SUM
 
 
 def _weighted(answer: Answer, weight: int) -> Pick:
     """A layer whose weight must be a constant."""
-    return lambda node, graph: answer if _constant(node.args[weight], graph) else None
+    return lambda node, graph: answer if _constant(arguments(node)[weight], graph) else None
 
 
 def _item(node: fx.Node, graph: Graph) -> Answer | None:
@@ -138,7 +154,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
     **dict.fromkeys((aten.transpose, aten.t), SWAP),
     aten.expand: EXPAND,
     aten.slice: View(_slice),
-    aten.select: View(lambda call, r, shape: aten.select_backward(r, shape, *call.node.args[1:])),
+    aten.select: View(lambda call, r, shape: aten.select_backward(r, shape, *call.args[1:])),
     aten.cat: Concatenation(),
     **dict.fromkeys((aten.split, aten.split_with_sizes, aten.unbind, aten.chunk), Split()),
     aten.constant_pad_nd: Padding(),
@@ -203,7 +219,7 @@ def require_answers(graph: Graph, nodes: list[fx.Node]) -> dict[fx.Node, Answer]
 def operator_name(node: fx.Node) -> str:
     """`aten.add`, say."""
     kind = packet(node)
-    return str(kind) if kind is not node.target or "OpOverload" in type(kind).__name__ else kind.__name__
+    return getattr(kind, "__name__", str(kind)) if kind is node.target else str(kind)
 
 
 def count_operators(graph: Graph) -> list[OperatorCount]:
@@ -214,7 +230,7 @@ def count_operators(graph: Graph) -> list[OperatorCount]:
             continue
         answer = answer_of(node, graph)
         counts[operator_name(node), None if answer is None else answer.role] += 1
-    return [OperatorCount((name, count, role)) for (name, role), count in counts.most_common()]
+    return [OperatorCount(name, count, role) for (name, role), count in counts.most_common()]
 
 
 def non_negative(graph: Graph) -> frozenset[fx.Node]:
@@ -226,13 +242,17 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
         keeps = (kind in SIGN_KEEPING and len(signals) == len(node.all_input_nodes)) or (
             kind in (aten.add, aten.mul) and len(signals) == 2
         )
-        floor = node.args[1] if kind in (aten.clamp, aten.clamp_min, aten.hardtanh) and len(node.args) > 1 else None
-        frame = node.args[2] if len(node.args) > 2 else 0.0
+        floor = (
+            arguments(node)[1]
+            if kind in (aten.clamp, aten.clamp_min, aten.hardtanh) and len(arguments(node)) > 1
+            else None
+        )
+        frame = arguments(node)[2] if len(arguments(node)) > 2 else 0.0
         if (
             kind in NON_NEGATIVE
             or (keeps and all(source in found for source in signals))
             or (isinstance(floor, (int, float)) and floor >= 0)
-            or (kind is aten.constant_pad_nd and signals[0] in found and frame >= 0)  # type: ignore[operator]
+            or (kind is aten.constant_pad_nd and signals[0] in found and frame >= 0)
         ):
             found.add(node)
     return frozenset(found)
@@ -251,5 +271,5 @@ def _is_gate(argument: Any) -> bool:
             return True
         if kind not in TRANSPARENT:
             return False
-        node = node.args[0]
+        node = arguments(node)[0]
     return False

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from .errors import LRPError
-from .graph import shape_of
+from .graph import arguments, function_of, shape_of
 
 aten = torch.ops.aten
 
@@ -82,10 +82,10 @@ def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> No
 
 
 def drop_copies(graph: fx.Graph) -> None:
-    """Remove calls that copy or relabel without changing values; spell every view as reshape, which needs no strides."""
+    """Remove calls that change no value; spell every view as reshape, which needs no strides."""
     for node in list(graph.nodes):
         kind = packet(node)
-        source = node.args[0] if node.args else None
+        source: Any = node.args[0] if node.args else None
         if kind in VIEWS:
             node.target = aten.reshape.default
         same = kind in SAME_VALUES or (kind is aten.expand and shape_of(node) == shape_of(source))
@@ -110,7 +110,7 @@ def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
 
 
 def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Instance norm arrives as batch norm with the sample's own statistics on [1, N*C, ...]; it is group norm with C groups."""
+    """Instance norm arrives as batch norm of [1, N*C, ...] with its own statistics: it is group norm with C groups."""
     for node in list(graph.nodes):
         if packet(node) is not aten.native_batch_norm or not node.args[5]:
             continue
@@ -156,12 +156,13 @@ def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Batch norm with running statistics is an affine map per channel: part of the layer before it, or `channel_affine`."""
+    """Batch norm with running statistics is affine per channel: part of the layer before it, or `channel_affine`."""
     for node in list(graph.nodes):
         if packet(node) is not aten.native_batch_norm or node.args[5]:
             continue
         x, *parameters = node.args[:5]
-        weight, bias, mean, variance = (None if p is None else constants[p] for p in parameters)
+        mean, variance = (constants[p] for p in parameters[2:])
+        weight, bias = (None if p is None else constants[p] for p in parameters[:2])
         scale = torch.rsqrt(variance + node.args[7])
         scale = scale if weight is None else scale * weight
         shift = -mean * scale if bias is None else bias - mean * scale
@@ -183,7 +184,7 @@ def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
 def _into_convolution(
     graph: fx.Graph, constants: dict[fx.Node, Tensor], conv: fx.Node, scale: Tensor, shift: Tensor
 ) -> fx.Node | None:
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = conv.args
+    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = arguments(conv)
     if weight not in constants:
         return None
     w = constants[weight]
@@ -195,7 +196,7 @@ def _into_convolution(
         scaled = w * scale.view(-1, *(1,) * (w.dim() - 1))
     b = shift if bias is None else constants[bias] * scale + shift
     merged = graph.call_function(
-        conv.target,
+        function_of(conv),
         (
             x, constant(graph, constants, scaled, conv), constant(graph, constants, b, conv),
             stride, padding, dilation, transposed, output_padding, groups,
@@ -208,11 +209,11 @@ def _into_convolution(
 def _into_addmm(
     graph: fx.Graph, constants: dict[fx.Node, Tensor], dense: fx.Node, scale: Tensor, shift: Tensor
 ) -> fx.Node | None:
-    bias, x, weight = dense.args[:3]
+    bias, x, weight = arguments(dense)[:3]
     if dense.kwargs or weight not in constants or bias not in constants:
         return None
     merged = graph.call_function(
-        dense.target,
+        function_of(dense),
         (
             constant(graph, constants, constants[bias] * scale + shift, dense), x,
             constant(graph, constants, constants[weight] * scale, dense),
@@ -227,7 +228,9 @@ FOLDERS: dict[Any, Callable[..., fx.Node | None]] = {aten.convolution: _into_con
 
 def constant(graph: fx.Graph, constants: dict[fx.Node, Tensor], value: Tensor, like: fx.Node) -> fx.Node:
     """A new node that stands for a computed value."""
-    node = graph.create_node("get_attr", f"_computed_{len(constants)}")
+    name = f"_computed_{len(constants)}"
+    setattr(graph.owning_module, name, value)  # torch.fx wants every name to lead somewhere
+    node = graph.create_node("get_attr", name)
     node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
     node.meta["val"] = value
     constants[node] = value

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from .answers import Answer, Call
 from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
-from .graph import Graph, layer_of, shape_of
+from .graph import Graph, arguments, layer_of, shape_of
 from .ledger import Bookkeeper, Ledger
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .passes import packet
@@ -106,8 +106,10 @@ def attribute(
         walk = _Walk(graph, plan, composite, values, start)
         conditions = {named[name]: list(kept) for name, kept in (channels or {}).items()}
         found = walk.run(graph.outputs[output], conditions, {named[name] for name in at})
-    relevance = tuple(walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype)) for node, x in zip(
-        graph.inputs, given, strict=True))
+    relevance = tuple(
+        walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype))
+        for node, x in zip(graph.inputs, given, strict=True)
+    )
     ledger = walk.books.close(list(relevance))
     return Attribution(
         relevance if len(relevance) > 1 else relevance[0],
@@ -178,14 +180,14 @@ class _Walk:
     def _step(self, node: fx.Node, relevance: Any) -> None:
         answer, rule = self.plan.answers[node], self.plan.rules[node]
         if node.target is operator.getitem:
-            parent, index = node.args
-            if self.plan.answers[parent].many:  # type: ignore[index]
-                self.pending.setdefault(parent, {})[index] = relevance  # type: ignore[arg-type]
+            parent, index = arguments(node)
+            if self.plan.answers[parent].many:
+                self.pending.setdefault(parent, {})[index] = relevance
             elif index == 0:  # of norms and max pooling only the first output is a signal
-                self._send(parent, relevance)  # type: ignore[arg-type]
+                self._send(parent, relevance)
             return
         if node in self.plan.folded:
-            self._send(node.args[0], relevance)  # type: ignore[arg-type]
+            self._send(arguments(node)[0], relevance)
             return
         norm = self.plan.norms.get(node)
         call = Call(node, self.values, self.graph, self.plan.non_negative, norm, self.mean)
@@ -230,13 +232,13 @@ def _foldable(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], wanted: s
     for node in steps:
         if packet(node) not in (aten.native_group_norm, aten.native_layer_norm):
             continue
-        layer = node.args[0]
-        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(u in wanted for u in layer.users) != 1:  # type: ignore
+        layer = arguments(node)[0]
+        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(u in wanted for u in layer.users) != 1:
             continue
         by_rows = packet(node) is aten.native_layer_norm
-        if by_rows == (answers[layer] is DENSE):  # type: ignore[index]
+        if by_rows == (answers[layer] is DENSE):
             norms[layer] = node
-    return norms  # type: ignore[return-value]
+    return norms
 
 
 def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
@@ -257,5 +259,7 @@ def _layers(plan: Plan, names: set[str]) -> dict[str, fx.Node]:
     table = {layer_of(node): node for node in plan.steps} | {node.name: node for node in plan.steps}
     for name in names:
         if name not in table:
-            raise LRPError(f"The model has no layer '{name}' before this output; `lrpexplain inspect` lists the layers.")
+            raise LRPError(
+                f"The model has no layer '{name}' before this output; `lrpexplain inspect` lists the layers."
+            )
     return {name: table[name] for name in names}

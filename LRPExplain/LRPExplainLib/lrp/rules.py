@@ -32,7 +32,7 @@ FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide 
 
 @dataclass(frozen=True)
 class Term:
-    """One product of a modified input and a modified weight. Names are those of :func:`~.linear.modify`, or `low`, `high`."""
+    """One product of a modified input and a modified weight: names of :func:`~.linear.modify`, or `low`, `high`."""
 
     input: str
     weight: str
@@ -51,7 +51,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Stabilizer:
-    """What keeps a denominator from zero: epsilon with the sign of z, per sample times the layer's own scale if relative."""
+    """What keeps a denominator from zero: epsilon with the sign of z, times the layer's own scale if relative."""
 
     epsilon: float = 1e-6
     relative: bool = True
@@ -59,8 +59,7 @@ class Stabilizer:
     def __call__(self, z: Tensor) -> Tensor:
         """The signed amount to add to z. `rms(z)` is taken over everything but the first axis."""
         if not self.relative:
-            amount: Tensor | float = self.epsilon + FLOOR
-            return torch.copysign(torch.full_like(z, amount), z)
+            return torch.copysign(torch.full_like(z, self.epsilon + FLOOR), z)
         axes = list(range(1, z.dim())) or [0]
         rms = torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
         return torch.copysign(rms * self.epsilon + FLOOR, z)
@@ -106,6 +105,8 @@ class LinearRule(Rule):
     Args:
         name: with its parameters, as in the literature.
         parts: see the module's text.
+        otherwise: the part that takes the relevance of outputs whose denominator is empty (z+ where nothing speaks for
+            the output), so that it is handed on and not lost in the stabiliser.
         stabilizer: added to each denominator.
         low, high: bounds of the input for z-box: a number, a tensor broadcastable to the input, or None for the
             lowest and highest value of the sample itself.
@@ -114,6 +115,7 @@ class LinearRule(Rule):
     name: str
     parts: tuple[Part, ...]
     stabilizer: Stabilizer = Stabilizer()
+    otherwise: Part | None = None
     low: float | Tensor | None = None
     high: float | Tensor | None = None
 
@@ -143,6 +145,11 @@ class LinearRule(Rule):
             z = _denominator(layer, terms, inputs, bias, share)
             if layer.mean_term is not None:
                 z = z + modify(layer.mean_term, part.bias)
+        if self.otherwise is not None and part is not self.otherwise:
+            empty = (z <= 0) & (share != 0)
+            if empty.any():
+                self._through(self.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
+                share = share.masked_fill(empty, 0.0)
         extra = self.stabilizer(z)
         s = share / (z + extra)
         flow.stabiliser.append(total(extra * s))
@@ -200,13 +207,13 @@ def _denominator(
     return z if bias is None else z + bias
 
 
-def _through_mean(
-    layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow
-) -> None:
+def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
     """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
     term = layer.mean_term
     assert term is not None
-    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)  # 0 or 1 (1 + gamma): does this part count it?
+    kept = modify(term, modification) / torch.where(
+        term == 0, 1.0, term
+    )  # 0 or 1 (1 + gamma): does this part count it?
     received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
     gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
     _add(flow.relevance, [x * g for x, g in zip(layer.inputs, gradients, strict=True)])
@@ -243,12 +250,16 @@ def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
 
 
 def z_plus(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
-    """z+ or alpha1-beta0 (Bach 2015, eq. 60): in proportion to the positive contributions alone."""
-    return LinearRule("z+", (Part(POSITIVE, "+"),), stabilizer)
+    """z+ or alpha1-beta0 (Bach 2015, eq. 60): in proportion to the positive contributions alone.
+
+    An output with no positive contribution at all hands its relevance to the negative ones (relevance conserved;
+    it happens behind activations other than ReLU, and at residual sums).
+    """
+    return LinearRule("z+", (Part(POSITIVE, "+"),), stabilizer, otherwise=Part(NEGATIVE, "-"))
 
 
 def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
-    """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones minus beta; alpha - beta = 1."""
+    """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones -beta; alpha - beta = 1."""
     parts = (Part(POSITIVE, "+", alpha), Part(NEGATIVE, "-", -beta))
     return LinearRule(f"alpha-beta({alpha:g},{beta:g})", parts, stabilizer)
 
@@ -266,9 +277,9 @@ def gamma(gamma: float = 0.25, stabilizer: Stabilizer = Stabilizer()) -> LinearR
 def z_box(
     low: float | Tensor | None = None, high: float | Tensor | None = None, stabilizer: Stabilizer = Stabilizer()
 ) -> LinearRule:
-    """z-box (Montavon 2017): x w - low w+ - high w-, for an input whose values lie in [low, high] (None: its own range)."""
+    """z-box (Montavon 2017): x w - low w+ - high w-, for inputs that lie in [low, high] (None: their own range)."""
     terms = (Term("same", "same"), Term("low", "+", -1.0), Term("high", "-", -1.0))
-    return LinearRule("z-box", (Part(terms),), stabilizer, low, high)
+    return LinearRule("z-box", (Part(terms),), stabilizer, low=low, high=high)
 
 
 def w_square(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:

@@ -45,7 +45,9 @@ class Target:
                 f"{list(output.shape[2:])}; give a mask on that grid."
             ) from None
         if not mask.any():
-            raise LRPError("The target's mask is empty, so there is nothing to explain; choose another region or class.")
+            raise LRPError(
+                "The target's mask is empty, so there is nothing to explain; choose another region or class."
+            )
         return relevance * mask.unsqueeze(1)
 
     def _indices(self, output: Tensor) -> tuple[int, ...]:
@@ -54,7 +56,9 @@ class Target:
         asked = [*indices, *(() if self.rather_than is None else (self.rather_than,))]
         for index in asked:
             if not 0 <= index < channels:
-                raise LRPError(f"The target asks for class {index} but the model's output has classes 0 to {channels - 1}.")
+                raise LRPError(
+                    f"The target asks for class {index} but the model's output has classes 0 to {channels - 1}."
+                )
         if len(indices) != output.shape[0]:
             raise LRPError(f"{len(indices)} target classes were given for a batch of {output.shape[0]}; give one each.")
         return indices

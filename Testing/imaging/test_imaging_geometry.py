@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from conftest import make_volume, rotation
+from helpers.volumes import make_volume, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LRPExplainLib.imaging.grid import Grid, model_grid, reorient

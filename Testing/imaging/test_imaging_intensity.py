@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import make_volume
+from helpers.volumes import make_volume
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.intensity import normalise
 from LRPExplainLib.imaging.prepare import prepare
@@ -16,8 +16,10 @@ VALUES = torch.arange(1001, dtype=torch.float32)
 def test_percentiles_become_zero_and_one():
     step = {"type": "percentile", "lower": 10, "upper": 90}
     result = normalise(VALUES, [step], "v")
-    assert result[100].item() == pytest.approx(0) and result[900].item() == pytest.approx(1)
-    assert float(result.min()) == 0 and float(result.max()) == 1
+    assert result[100].item() == pytest.approx(0)
+    assert result[900].item() == pytest.approx(1)
+    assert float(result.min()) == 0
+    assert float(result.max()) == 1
     unclipped = normalise(VALUES, [{**step, "clip": False}], "v")
     assert float(unclipped.max()) == pytest.approx(1.125)
 
@@ -48,7 +50,7 @@ def test_steps_apply_in_order():
 def test_values_without_spread_are_refused(step):
     values = torch.zeros(1000)
     values[0] = 1 if step["type"] == "percentile" else 0
-    with pytest.raises(UserError, match="'flat.nii'.*another volume"):
+    with pytest.raises(UserError, match=r"'flat\.nii'.*another volume"):
         normalise(values, [step], "flat.nii")
 
 
@@ -57,7 +59,8 @@ def test_padding_is_zero_and_counts_in_no_statistic():
     wishes = {"orientation": None, "spacing": None, "size": None, "intensity": [{"type": "zscore"}]}
     plain = prepare([volume], SimpleNamespace(size_multiple=1, **wishes)).tensor
     padded = prepare([volume], SimpleNamespace(size_multiple=32, **wishes)).tensor
-    assert plain.shape == (1, 1, 14, 26, 30) and padded.shape == (1, 1, 32, 32, 32)
+    assert plain.shape == (1, 1, 14, 26, 30)
+    assert padded.shape == (1, 1, 32, 32, 32)
     torch.testing.assert_close(padded[..., 9:23, 3:29, 1:31], plain)
     assert np.count_nonzero(padded.numpy()) <= plain.numel()
 

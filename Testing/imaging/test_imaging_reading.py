@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import make_volume
+from helpers.volumes import make_volume
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.grid import Grid
 from LRPExplainLib.imaging.reading import read_volume, volume_files

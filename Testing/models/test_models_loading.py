@@ -69,7 +69,9 @@ def test_weights_and_card_find_each_other(safetensors, by):
     torch.testing.assert_close(model.module(x), network()(x))
     assert not model.module.training
     assert model.path == safetensors.resolve()
-    assert model.card.name == "Tiny" and model.card.composite == "epsilon" and model.card.stated
+    assert model.card.name == "Tiny"
+    assert model.card.composite == "epsilon"
+    assert model.card.stated
     assert model.card.output.classes[1].color == (255, 0, 0)
     assert model.card.preprocessing.spacing == (2, 2, 2)
     assert len(model.sha256) == 64
@@ -84,7 +86,9 @@ def test_a_card_elsewhere_can_be_given(torchscript, tmp_path):
 def test_a_model_without_a_card_gets_the_stated_defaults(torchscript):
     card = load_model(torchscript).card
     assert card == default_card(torchscript)
-    assert not card.stated and card.inputs == () and card.task is None
+    assert not card.stated
+    assert card.inputs == ()
+    assert card.task is None
     assert card.preprocessing.intensity == ({"type": "percentile", "lower": 1, "upper": 99.8, "clip": True},)
     segmentation = card.completed([1, 3, 8, 8, 8])
     assert (segmentation.task, segmentation.output.activation) == ("segmentation", "softmax")
@@ -104,14 +108,15 @@ def test_half_precision_weights_become_float32(tmp_path):
 def test_a_card_survives_being_written_down(tmp_path):
     card = read_card(write_card(tmp_path))
     content = card.as_dict()
-    assert content["training"] == {"dice": 0.9} and content["explanation"] == {"composite": "epsilon"}
+    assert content["training"] == {"dice": 0.9}
+    assert content["explanation"] == {"composite": "epsilon"}
     assert content["preprocessing"]["spacing"] == [2, 2, 2]
     assert json.loads(json.dumps(content)) == content
 
 
 def test_a_card_with_the_wrong_number_of_classes_is_refused(tmp_path):
     card = read_card(write_card(tmp_path))
-    with pytest.raises(UserError, match="names 2 classes.*3 channels"):
+    with pytest.raises(UserError, match=r"names 2 classes.*3 channels"):
         card.completed([1, 3, 8, 8, 8])
     with pytest.raises(UserError, match="batch of 1"):
         card.completed([4, 2])

@@ -121,7 +121,7 @@ def reorient(grid: Grid, orientation: str) -> Grid:
 def respace(grid: Grid, spacing: Triple) -> Grid:
     """The same extent around the same centre in voxels of `spacing` mm; the last voxels may stick out a little.
 
-    No voxel centre lies outside the extent, so nothing of it is padding. An axis already at that spacing stays as it is.
+    No voxel centre lies outside the extent, so nothing of it is padding. An axis that has this spacing stays as it is.
     """
     same = [abs(new - old) <= 1e-4 * old for new, old in zip(spacing, grid.spacing, strict=True)]
     steps = [old if keep else new for keep, new, old in zip(same, spacing, grid.spacing, strict=True)]

@@ -75,5 +75,5 @@ def _rescale(values: Tensor, low: float, high: float, step: Mapping[str, Any]) -
 INTENSITY: dict[str, Step] = {
     "percentile": _percentile,  # "lower", "upper": percentiles of the volume
     "range": _range,  # "lower", "upper": fixed values, such as Hounsfield units
-    "zscore": _zscore,  # mean 0, deviation 1; "nonzero": only voxels that are not 0; "mean", "std": fixed values instead
+    "zscore": _zscore,  # mean 0, deviation 1; "nonzero": only voxels not 0; "mean", "std": fixed values
 }

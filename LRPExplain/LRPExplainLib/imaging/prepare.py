@@ -45,6 +45,11 @@ class Prepared:
     sources: tuple[Grid, ...]
     maps: tuple[LinearMap, ...]
 
+    @property
+    def inside(self) -> Tensor:
+        """bool [D, H, W]: the model voxels in the first volume's field of view."""
+        return self.maps[0].inside
+
     def relevance_to_source(self, relevance: Tensor) -> tuple[list[sitk.Image], list[float]]:
         """Carry relevance [1, C, D, H, W] back by the adjoint of the way in.
 

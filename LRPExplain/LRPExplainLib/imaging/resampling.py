@@ -50,7 +50,7 @@ def linear_map(source: Grid, target: Grid) -> LinearMap:
 
 @dataclass(frozen=True)
 class AxisLink:
-    """Along one source axis: source index = scale * (index along `target_axis`) + offset; axes are 0, 1, 2 = i, j, k."""
+    """Along one source axis: source index = scale * (index along `target_axis`) + offset; 0, 1, 2 = i, j, k."""
 
     target_axis: int
     scale: float
@@ -79,7 +79,7 @@ class AxisAligned:
             axis_weights(target.size[link.target_axis], source.size[axis], link.scale, link.offset)
             for axis, link in enumerate(links)
         ]
-        # dimension d of a tensor is axis 2 - d; `_dims[d]` is the tensor dimension of the source behind target dimension d
+        # tensor dimension d is axis 2 - d; `_dims[d]` is the source's dimension behind the target's dimension d
         self._dims = [0, 0, 0]
         for axis, link in enumerate(links):
             self._dims[2 - link.target_axis] = 2 - axis
@@ -87,7 +87,7 @@ class AxisAligned:
         self.inside = seen[0][:, None, None] & seen[1][None, :, None] & seen[2][None, None, :]
 
     def forward(self, volume: Tensor) -> Tensor:
-        return self._apply(volume, [matrix for matrix in self._matrices]).permute(self._dims).contiguous()
+        return self._apply(volume, self._matrices).permute(self._dims).contiguous()
 
     def adjoint(self, values: Tensor) -> Tensor:
         inverse = [self._dims.index(dim) for dim in range(3)]
@@ -99,7 +99,9 @@ class AxisAligned:
         for axis in sorted(range(3), key=lambda a: matrices[a].shape[0] / matrices[a].shape[1]):
             matrix = matrices[axis]
             if not _is_identity(matrix):
-                volume = (volume.movedim(2 - axis, -1) @ matrix.T).movedim(-1, 2 - axis)
+                lines = volume.movedim(2 - axis, -1)
+                product = lines.reshape(-1, lines.shape[-1]) @ matrix.T  # one plain product is far faster than a batch
+                volume = product.reshape(*lines.shape[:-1], -1).movedim(-1, 2 - axis)
         return volume
 
 

@@ -134,6 +134,9 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     if problem is not None:
         where = "/".join(str(part) for part in problem.absolute_path) or "top level"
         raise UserError(f"The model card '{path}' is wrong at {where} ({problem.message.splitlines()[0]}): correct it.")
+    names = [entry["name"] for entry in content.get("output", {}).get("classes", ())]
+    if len(set(names)) != len(names):
+        raise UserError(f"The model card '{path}' gives two classes the same name: tell them apart.")
     return _card(content)
 
 

@@ -1,0 +1,200 @@
+"""The shell command `lrpexplain`: explain, inspect, demo."""
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
+
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 2 with one line on standard error for wrong input."""
+    options = _parser().parse_args(arguments)
+    from .lrp import LRPError  # torch takes seconds to import, which --help need not wait for
+
+    try:
+        options.run(options)
+    except (UserError, LRPError) as error:
+        print(f"lrpexplain: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("lrpexplain: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lrpexplain",
+        description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | demo")
+
+    explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
+    explain.add_argument("--model", required=True, help="TorchScript (.ts, .pt), .safetensors with a card, or the card")
+    explain.add_argument("--card", help="model card, where it does not lie next to the weights as <stem>.card.json")
+    explain.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
+                         help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
+    explain.add_argument("--target", help="name or index of the class to explain (default: what the model predicts)")
+    explain.add_argument("--composite", help="which rules to use (default: the card's, or the one named in the README)")
+    explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the explanation")
+    explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
+    _add_device(explain)
+    explain.set_defaults(run=_explain)
+
+    inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
+    inspect.add_argument("model", help="as for explain")
+    inspect.add_argument("--card", help="as for explain")
+    size = inspect.add_mutually_exclusive_group()
+    size.add_argument("--volume", action="extend", nargs="+", dest="volumes", metavar="VOLUME",
+                      help="volume whose size the network is captured for")  # fmt: skip
+    size.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="size the network is captured for")
+    inspect.set_defaults(run=_inspect)
+
+    demo = verbs.add_parser("demo", help="explain the bundled model on a brain with a planted lesion")
+    demo.add_argument("--out", type=Path, default=Path("results", "demo"), metavar="DIR", help="default: %(default)s")
+    demo.add_argument("--seed", type=int, default=0, help="which lesion: 0 or more (default: %(default)s)")
+    demo.add_argument("--composite", help="as for explain")
+    demo.add_argument("--no-views", action="store_true", help="draw no pictures")
+    _add_device(demo)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, CUDA where there is one"
+    )
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from .explain import explain
+    from .explanation import OWN, VIEWS, check_output
+    from .folders import whole_folder
+    from .models import load_model
+
+    check_output(options.out)
+    if options.views:
+        _require_views()
+    model = load_model(options.model, options.card)
+    if not model.card.stated:
+        print(_defaults())
+    with _bar() as progress:
+        explanation = explain(model, options.volumes, options.target, options.composite, options.device, progress)
+    with whole_folder(options.out, OWN) as partial:
+        explanation.write(partial)
+        if options.views:
+            _render(explanation, partial / VIEWS)
+    print(_summary(explanation))
+    print(f"The explanation is in {options.out}")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from .inspection import describe
+    from .models import load_model
+
+    model = load_model(options.model, options.card)
+    if not model.card.stated:
+        print(_defaults())
+    print(describe(model, options.volumes, options.shape))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demonstration import run
+
+    with _bar() as progress:
+        shown = run(options.out, options.seed, options.composite, options.device, progress)
+    print(_summary(shown.explanation))
+    print(f"Of the positive relevance {shown.inside:.1%} lies inside the planted lesion,")
+    print(f"and {shown.with_rim:.1%} inside the lesion and the {shown.rim_mm:g} mm around it, which are"
+          f" {shown.volume_share:.2%} of the volume.")  # fmt: skip
+    print(f"The volume, the lesion and the explanation are in {options.out}")
+    if not options.no_views:
+        _demo_views(shown.explanation, options.out)
+
+
+def _demo_views(explanation: "Explanation", out: Path) -> None:
+    from .explanation import VIEWS
+
+    try:
+        _require_views()
+        _render(explanation, out / VIEWS, out / "scene.mrb")
+    except UserError as missing:  # the demo has its figures; pictures need a renderer, which not every machine has
+        print(missing)
+    else:
+        print(f"The pictures are in {out / VIEWS}, the scene for 3D Slicer is {out / 'scene.mrb'}")
+
+
+def _require_views() -> None:
+    if importlib.util.find_spec("slicer") is None:
+        raise UserError(
+            "Pictures need 3D Slicer's core: install it with 'pip install slicer-core', or leave the pictures out."
+        )
+    from .scene import missing_renderer
+
+    missing = missing_renderer()
+    if missing:
+        raise UserError(missing)
+
+
+def _render(explanation: "Explanation", folder: Path, bundle: Path | None = None) -> None:
+    from . import scene
+
+    presented = scene.present(explanation)
+    scene.render(presented, folder)
+    if bundle is not None:
+        scene.save(presented, bundle)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error, if that is a terminal; it is wiped at the end."""
+    from tqdm import tqdm
+
+    shape = "{desc:<12} {percentage:3.0f} %|{bar}| {elapsed}"
+    with tqdm(total=1.0, disable=None, leave=False, bar_format=shape) as bar:
+
+        def progress(stage: str, share: float) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.update(share - bar.n)
+            bar.refresh()
+
+        yield progress
+
+
+def _defaults() -> str:
+    return (
+        "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index."
+    )
+
+
+def _summary(explanation: "Explanation") -> str:
+    ledger, target = explanation.ledger, explanation.target
+    whole = ledger["target_value"]
+    rows = [("in the volume", "in_volume"), ("absorbed", "absorbed"), ("outside the field of view", "outside")]
+    said = explanation.prediction.probabilities
+    answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
+    place = f" over the {target['voxels']} voxels predicted as it" if "voxels" in target else ""
+    return "\n".join([
+        *answer,
+        f"Explained: {target['class']}{place}",
+        f"Composite: {explanation.composite['name']}; device: {explanation.provenance['device']}",
+        f"  {'target value':<28}{whole:>14.6g}",
+        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows),
+        f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""explain(model, volumes, target, composite) -> Explanation: the one road from volumes to relevance on them."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from . import __version__, lrp
+from .errors import UserError
+from .explanation import Explanation
+from .imaging import Grid, Prepared, check_volume, prepare, read_volume
+from .imaging.reading import volume_files
+from .models import ExplainableModel, ModelCard, load_model
+from .models.loading import sha256_of
+from .outcome import Outcome, class_index, read_outcome, require_tensor
+
+PathLike = str | os.PathLike[str]
+Progress = Callable[[str, float], None]
+
+# The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
+STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
+
+
+def explain(
+    model: ExplainableModel | PathLike,
+    volumes: Sequence[sitk.Image | PathLike],
+    target: str | int | None = None,
+    composite: str | lrp.Composite | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Explanation:
+    """Explain what a model says about one examination.
+
+    Relevance starts as the target class's output: for a segmentation at the voxels predicted as that class (in the
+    first volume's field of view), for a classification as it is. It ends on the voxels of the given volumes.
+
+    Args:
+        model: a weights file, a card, or a loaded model (which is moved to the device).
+        volumes: one per input channel of the model: paths (see `imaging.read_volume`) or 3D scalar images.
+        target: name or index of a class; None: the most voluminous foreground class predicted, or the predicted class.
+        composite: name of a preset or a composite; None: the card's, or the engine's default.
+        device: "cpu", "cuda" or "auto" (CUDA where there is one).
+        progress: called with the stage and the share done (0..1).
+
+    Raises:
+        UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
+    """
+    stage = _Stages(progress or (lambda name, share: None))
+    with _memory_said_plainly(), _full_precision():
+        with stage("reading"):
+            place = _device(device)
+            chosen = None if composite is None else lrp.composite_named(composite)
+            loaded = model if isinstance(model, ExplainableModel) else load_model(model)
+            chosen = chosen or lrp.composite_named(loaded.card.composite or lrp.DEFAULT_COMPOSITE)
+            _check_count(loaded.card, volumes)
+            images, sources = _read(volumes, loaded.card)
+        with stage("preparing"):
+            prepared = prepare(images, loaded.card.preprocessing, [source["name"] for source in sources])
+            x = prepared.tensor.to(place)
+        with stage("capturing"):
+            graph = lrp.capture(loaded.module.to(place), x)
+        with stage("predicting"):
+            output = require_tensor(graph(x))
+            card = loaded.card.completed(output.shape)
+            outcome = read_outcome(output, card, prepared)
+            prediction = outcome.prediction(prepared)
+            index, start, facts = _target(target, outcome, card)
+        with stage("propagating"):
+            attribution = lrp.attribute(graph, x, start, chosen)
+        with stage("returning"):
+            relevance, ledger = _bring_back(attribution, prepared, card.output.classes[index].name)
+    stage.finish()
+    return Explanation(
+        relevance=relevance,
+        prediction=prediction,
+        target=facts,
+        composite=_composite_facts(chosen),
+        ledger=ledger,
+        model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
+        volumes=sources,
+        provenance=_provenance(place, stage.timings),
+    )
+
+
+class _Stages:
+    """Tells progress and keeps the time of each stage in seconds."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._progress(name, STAGES[name])
+        start = time.perf_counter()
+        yield
+        self.timings[name] = round(time.perf_counter() - start, 3)
+
+    def finish(self) -> None:
+        self._progress("done", 1.0)
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"There is no device '{name}': choose auto, cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("This computer has no CUDA device that PyTorch can use: choose cpu or auto.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_count(card: ModelCard, volumes: Sequence[object]) -> None:
+    if isinstance(volumes, (str, os.PathLike, sitk.Image)):
+        raise TypeError("volumes is a sequence: put a single volume into a list")
+    wanted = [entry.name for entry in card.inputs]
+    if not volumes or (wanted and len(volumes) != len(wanted)):
+        needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        raise UserError(
+            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each."
+        )
+
+
+def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[list[sitk.Image], list[dict[str, Any]]]:
+    """The images, and where each came from."""
+    images, sources = [], []
+    for n, volume in enumerate(volumes):
+        if isinstance(volume, sitk.Image):
+            name, path = card.inputs[n].name if card.inputs else f"volume {n + 1}", None
+            check_volume(volume, name)
+            image, digest = volume, None
+        else:
+            file = Path(volume)
+            image, name, path = read_volume(file), file.name, str(file.resolve())
+            digest = sha256_of(*volume_files(file))
+        images.append(image)
+        sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
+    return images, sources
+
+
+def _target(target: str | int | None, outcome: Outcome, card: ModelCard) -> tuple[int, lrp.Target, dict[str, Any]]:
+    """The class's index, where relevance starts, and the facts of it for the user."""
+    classes = card.output.classes
+    index = outcome.default_target() if target is None else class_index(classes, target)
+    mask = outcome.mask(index)
+    facts: dict[str, Any] = {"class": classes[index].name, "index": index, "where": "output"}
+    if mask is None:
+        return index, lrp.Target(index), facts
+    voxels = int(mask.sum())
+    if not voxels:
+        found = [entry.name for n, entry in enumerate(classes) if _any(outcome.mask(n))]
+        raise UserError(
+            f"The model predicts '{classes[index].name}' in no voxel, so there is nothing to explain:"
+            f" choose another target (predicted: {', '.join(found) or 'none'})."
+        )
+    return index, lrp.Target(index, mask), facts | {"where": "prediction", "voxels": voxels}
+
+
+def _any(mask: Tensor | None) -> bool:
+    return mask is not None and bool(mask.any())
+
+
+def _bring_back(
+    attribution: lrp.Attribution, prepared: Prepared, name: str
+) -> tuple[tuple[sitk.Image, ...], dict[str, Any]]:
+    """Relevance on the source volumes and the ledger; each of its figures is summed from its own terms."""
+    at_input = attribution.relevance
+    if not isinstance(at_input, Tensor):
+        raise UserError("The model takes several tensors, but one with a channel per volume is needed: export it so.")
+    if not bool(torch.isfinite(at_input).all()):
+        raise UserError("The relevance overflows with this composite: choose another one.")
+    account = attribution.ledger.as_dict()
+    target_value = account["target_value"]
+    if target_value == 0:
+        raise UserError(f"The model's output for '{name}' is exactly 0, so there is nothing to share out.")
+    images, outside = prepared.relevance_to_source(at_input)
+    in_volume = [float(sitk.GetArrayViewFromImage(image).sum(dtype=np.float64)) for image in images]
+    gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
+    ledger = {
+        "target_value": target_value,
+        "in_volume": sum(in_volume),
+        "absorbed": account["absorbed"],
+        "outside": sum(outside),
+        "gap": gap,
+        "relative_gap": abs(gap / target_value),
+        "in_volume_by_input": in_volume,
+        "outside_by_input": outside,
+        "absorbed_bias": account["absorbed_bias"],
+        "absorbed_stabiliser": account["absorbed_stabiliser"],
+        "changed": account["changed"],
+        "by_layer": account["by_layer"],
+    }
+    return tuple(images), ledger
+
+
+def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:
+    return {
+        "name": composite.name,
+        "description": composite.description,
+        "normalization": composite.normalization,
+        "rules": [{"match": match, "rule": rule} for match, rule in composite.as_rows()],
+    }
+
+
+def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any]:
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "lrpexplain": __version__,
+            "torch": str(torch.__version__),
+            "SimpleITK": sitk.Version.VersionString(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+        },
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        "timings": timings,
+    }
+
+
+@contextmanager
+def _memory_said_plainly() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError("There is not enough memory for this volume: crop it, or use a device with more.") from error
+    except RuntimeError as error:
+        if "alloc" not in str(error).lower():
+            raise
+        raise UserError("There is not enough memory for this volume: crop it, or use a device with more.") from error
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 in CUDA convolutions and products: its 10 bits of mantissa would not let the ledger close."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+class _CallableModule(ModuleType):
+    """Lets `LRPExplainLib.explain(...)` be called, which is this module by Python's rules, like the function in it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Explanation:
+        return explain(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

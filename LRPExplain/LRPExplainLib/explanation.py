@@ -1,0 +1,193 @@
+"""The Explanation: everything one request produced, as one value, and the one folder format it is kept in.
+
+relevance.nrrd (relevance_2.nrrd ...)   float32, in the geometry of each source volume
+prediction.seg.nrrd or prediction.json  what the model said
+explanation.json                        target, composite, ledger, model, volumes, provenance
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import UserError, reason
+from .folders import check_replaceable, whole_folder
+from .imaging.grid import Grid
+from .imaging.segmentation import write_segmentation
+
+FORMAT = "lrpexplain-explanation"
+VERSION = 1
+FACTS = "explanation.json"
+SEGMENTATION = "prediction.seg.nrrd"
+PROBABILITIES = "prediction.json"
+VIEWS = "views"
+# What an explanation folder consists of; only such a folder is ever replaced.
+OWN = (FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS, ".DS_Store", "Thumbs.db")
+_FACTS = ("target", "composite", "ledger", "model", "volumes", "provenance")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model said.
+
+    Attributes:
+        segmentation: uint8 label map in the geometry of the first volume (None for a classification); a voxel's
+            value is an index of `classes`, 0 being the background.
+        probabilities: class name -> probability (empty for a segmentation).
+        classes: {"name": str, "color": [r, g, b] in 0..255}.
+    """
+
+    segmentation: sitk.Image | None
+    probabilities: dict[str, float]
+    classes: list[dict[str, Any]]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        mine, theirs = self.segmentation, other.segmentation
+        same = mine is theirs is None or (mine is not None and theirs is not None and _same_image(mine, theirs))
+        return same and (self.probabilities, self.classes) == (other.probabilities, other.classes)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a model said what it said about its volumes.
+
+    Attributes:
+        relevance: one float32 image per input volume, voxel by voxel on the volume's own grid.
+        prediction: what the model said.
+        target: {"class", "index", "where": "prediction" or "output", ...}: what was explained.
+        composite: {"name", "description", "normalization", "rules": [{"match", "rule"}]}.
+        ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}.
+        model: {"name", "path", "sha256", "card"}.
+        volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory.
+        provenance: {"created", "versions", "device", "timings"}.
+
+    All dictionaries hold JSON values. Two explanations are equal when all of it is, images voxel by voxel.
+    """
+
+    relevance: tuple[sitk.Image, ...]
+    prediction: Prediction
+    target: dict[str, Any]
+    composite: dict[str, Any]
+    ledger: dict[str, Any]
+    model: dict[str, Any]
+    volumes: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Explanation):
+            return NotImplemented
+        return (
+            len(self.relevance) == len(other.relevance)
+            and all(_same_image(a, b) for a, b in zip(self.relevance, other.relevance, strict=True))
+            and self.prediction == other.prediction
+            and all(getattr(self, name) == getattr(other, name) for name in _FACTS)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder, whole or not at all. An empty folder or an earlier explanation is replaced.
+
+        Raises:
+            UserError: the folder holds other things, or cannot be written.
+        """
+        with whole_folder(Path(folder), OWN) as partial:
+            self.write(partial)
+
+    def write(self, folder: Path) -> None:
+        """Write the files into an existing folder."""
+        facts: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        facts |= {name: getattr(self, name) for name in _FACTS}
+        for image, name in zip(self.relevance, relevance_names(len(self.relevance)), strict=True):
+            # the noise in floating-point digits hardly compresses: the fastest level keeps the zeros small
+            sitk.WriteImage(image, str(folder / name), useCompression=True, compressionLevel=1)
+        if self.prediction.segmentation is not None:
+            facts["classes"] = self.prediction.classes
+            write_segmentation(self.prediction.segmentation, self.prediction.classes, folder / SEGMENTATION)
+        else:
+            said = {"classes": self.prediction.classes, "probabilities": self.prediction.probabilities}
+            _write_json(said, folder / PROBABILITIES)
+        _write_json(facts, folder / FACTS)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> "Explanation":
+        """Read a folder back into an equal value.
+
+        Raises:
+            UserError: it is no explanation folder, of a later version, or incomplete.
+        """
+        folder = Path(folder)
+        facts = _read_json(folder / FACTS)
+        if facts.get("format") != FORMAT:
+            raise UserError(f"'{folder}' is not an explanation folder: give one that LRPExplain wrote.")
+        if facts.get("version") != VERSION:
+            raise UserError(f"'{folder}' is of format version {facts.get('version')}: update LRPExplain to read it.")
+        try:
+            grids = [Grid.from_dict(entry["geometry"]) for entry in facts["volumes"]]
+            names = relevance_names(len(grids))
+            relevance = tuple(_read_image(folder / name, grid) for name, grid in zip(names, grids, strict=True))
+            return cls(relevance, _read_prediction(folder, facts, grids[0]), **{name: facts[name] for name in _FACTS})
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"'{folder / FACTS}' is incomplete ({reason(error)}): explain the volume again.") from error
+
+
+def check_output(folder: str | os.PathLike[str]) -> None:
+    """Refuse an output folder before anything is computed.
+
+    Raises:
+        UserError: it exists and is neither empty nor an explanation folder.
+    """
+    check_replaceable(Path(folder), OWN)
+
+
+def relevance_names(count: int) -> list[str]:
+    """File names of the relevance volumes of `count` inputs."""
+    return ["relevance.nrrd", *(f"relevance_{n}.nrrd" for n in range(2, count + 1))][:count]
+
+
+def _read_prediction(folder: Path, facts: dict[str, Any], grid: Grid) -> Prediction:
+    if "classes" in facts:
+        return Prediction(_read_image(folder / SEGMENTATION, grid), {}, facts["classes"])
+    said = _read_json(folder / PROBABILITIES)
+    return Prediction(None, said["probabilities"], said["classes"])
+
+
+def _read_image(path: Path, grid: Grid) -> sitk.Image:
+    """An image with exactly the geometry it was written with: NRRD's header mixes spacing and direction, and rounds."""
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UserError(f"'{path}' is missing or damaged ({reason(error)}): explain the volume again.") from error
+    if image.GetSize() != grid.size:
+        raise UserError(f"'{path}' does not have the size that {FACTS} tells: explain the volume again.")
+    for key in image.GetMetaDataKeys():  # the segment table of a segmentation; `Prediction.classes` holds it
+        image.EraseMetaData(key)
+    return grid.stamp(image)
+
+
+def _same_image(a: sitk.Image, b: sitk.Image) -> bool:
+    if a.GetPixelID() != b.GetPixelID() or Grid.of(a) != Grid.of(b):
+        return False
+    return bool(np.array_equal(sitk.GetArrayViewFromImage(a), sitk.GetArrayViewFromImage(b)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no '{path}': give an explanation folder that LRPExplain wrote.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' is not readable JSON ({reason(error)}): explain the volume again.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

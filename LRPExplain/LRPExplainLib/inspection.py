@@ -1,0 +1,98 @@
+"""What `lrpexplain inspect` tells of a model."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from . import lrp
+from .imaging import prepare, read_volume
+from .models import ExplainableModel, ModelCard
+from .outcome import require_tensor
+
+# The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
+_SIDE = 32
+
+
+def describe(
+    model: ExplainableModel,
+    volumes: Sequence[str | os.PathLike[str]] | None = None,
+    shape: Sequence[int] | None = None,
+) -> str:
+    """Inputs, outputs, classes and operators of a model, as text.
+
+    Args:
+        volumes: capture it for these volumes, prepared as the card asks;
+        shape: or for a size [D, H, W]; neither: for the card's size or a small cube.
+
+    Raises:
+        UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
+    """
+    if volumes:
+        x = prepare([read_volume(path) for path in volumes], model.card.preprocessing).tensor
+    else:
+        x = torch.zeros(1, _channels(model), *(shape or _default_shape(model.card)))
+    graph = lrp.capture(model.module, x)
+    output = require_tensor(graph(x))
+    card = model.card.completed(output.shape)
+    sections = [_identity(model), _card(card, x, output), _operators(graph)]
+    return "\n\n".join(sections)
+
+
+def _identity(model: ExplainableModel) -> str:
+    parameters = sum(tensor.numel() for tensor in model.module.parameters())
+    return "\n".join([
+        f"Model      {model.card.name}",
+        f"File       {model.path}",
+        f"SHA-256    {model.sha256}",
+        f"Parameters {parameters}",
+    ])  # fmt: skip
+
+
+def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
+    wishes = card.preprocessing
+    inputs = ", ".join(f"{entry.name} ({entry.modality or 'any modality'})" for entry in card.inputs)
+    spacing = " x ".join(f"{step:g}" for step in wishes.spacing) + " mm" if wishes.spacing else "the volume's own"
+    steps = [
+        " ".join([step["type"], *(f"{k}={v}" for k, v in step.items() if k != "type")]) for step in wishes.intensity
+    ]
+    classes = ", ".join(f"{index} {entry.name}" for index, entry in enumerate(card.output.classes))
+    return "\n".join([
+        f"Card       {'stated' if card.stated else 'none, defaults assumed'}",
+        f"Task       {card.task}",
+        f"Inputs     {inputs or 'one channel per given volume'}",
+        f"Voxels     orientation {wishes.orientation or 'as the volume has it'}, spacing {spacing},"
+        f" size {wishes.size or 'any'}, multiple of {wishes.size_multiple}",
+        f"Intensity  {'; '.join(steps) or 'as it is'}",
+        f"Shapes     input {list(x.shape)} -> output {list(output.shape)}, {card.output.activation}",
+        f"Classes    {classes}",
+    ])  # fmt: skip
+
+
+def _operators(graph: lrp.Graph) -> str:
+    rows = [("operator", "calls", "role", "relevance")]
+    for operator in graph.operators():
+        answer = "exact rule" if operator.role is not None else "NO RULE: this model cannot be explained"
+        rows.append((operator.name, str(operator.count), operator.role or "-", answer))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _default_shape(card: ModelCard) -> list[int]:
+    wishes = card.preprocessing
+    size = tuple(reversed(wishes.size)) if wishes.size else (_SIDE, _SIDE, _SIDE)
+    return [-(-n // wishes.size_multiple) * wishes.size_multiple for n in size]
+
+
+def _channels(model: ExplainableModel) -> int:
+    """Of the input: as the card says, else as the first convolution over volumes has it."""
+    if model.card.inputs:
+        return len(model.card.inputs)
+    kernels = [m.weight for m in model.module.modules() if getattr(m, "weight", None) is not None]
+    volumetric = [
+        kernel for kernel in kernels if isinstance(kernel, (nn.Parameter, torch.Tensor)) and kernel.dim() == 5
+    ]
+    return int(volumetric[0].shape[1]) if volumetric else 1

@@ -1,0 +1,148 @@
+"""What a network's output says, read as its card asks: which class, where, and how sure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .explanation import Prediction
+from .imaging import Prepared
+from .models import ClassInfo, ModelCard
+
+_BACKGROUND: dict[str, object] = {"name": "background", "color": [0, 0, 0]}
+# Above what a single channel speaks for its class: a logit under sigmoid, a probability where the network made one.
+_THRESHOLDS = {"sigmoid": 0.0, "none": 0.5, "softmax": 0.0}
+
+
+class Outcome(Protocol):
+    """The network's answer in its own space."""
+
+    def default_target(self) -> int:
+        """The class (output channel) that is most worth explaining."""
+        ...
+
+    def mask(self, index: int) -> Tensor | None:
+        """Where the answer is this class: bool [D, H, W], or None where the answer has no place."""
+        ...
+
+    def prediction(self, prepared: Prepared) -> Prediction:
+        """The answer for the user, in the geometry of the first volume."""
+        ...
+
+
+def read_outcome(output: object, card: ModelCard, prepared: Prepared) -> Outcome:
+    """Read the output of a network.
+
+    Args:
+        output: a tensor [1, K, D, H, W] (segmentation) or [1, K] (classification).
+        card: a completed card.
+
+    Raises:
+        UserError: the output does not suit the card's task or holds NaN.
+    """
+    tensor = require_tensor(output)
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError("The model's output holds NaN or infinite values: check its intensity steps and weights.")
+    if card.task == "classification":
+        return Classification(tensor.flatten(1)[0].float(), card)
+    if tuple(tensor.shape[2:]) != prepared.grid.shape:
+        raise UserError(
+            f"The model's output has size {list(tensor.shape[2:])} for an input of {list(prepared.grid.shape)}, but a"
+            " segmentation must have the input's size: export the model with its last resampling, or correct the task."
+        )
+    return Segmentation(tensor[0], prepared.inside.to(tensor.device), card)
+
+
+def require_tensor(output: object) -> Tensor:
+    """The output, if it is one tensor [1, K, ...].
+
+    Raises:
+        UserError: a list, a dictionary or another shape.
+    """
+    if not isinstance(output, Tensor) or output.dim() < 2:
+        kind = f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UserError(f"The model returns {kind}, but one tensor [1, classes, ...] is needed: export it so.")
+    return output
+
+
+class Segmentation:
+    """A class for each voxel; under sigmoid each class by itself, so that classes may overlap."""
+
+    def __init__(self, scores: Tensor, inside: Tensor, card: ModelCard) -> None:
+        self._classes = card.output.classes
+        self._each = len(scores) == 1 or card.output.activation == "sigmoid"
+        self._inside = inside
+        best, self._labels = scores.max(dim=0)
+        if self._each:
+            threshold = _THRESHOLDS[card.output.activation or "sigmoid"]
+            self._scores = scores > threshold
+            self._labels = torch.where(best > threshold, self._labels + 1, 0)
+        if len(self._legend()) > 256:
+            raise UserError(f"The model has {len(scores)} classes, but a label map holds 255: explain fewer at a time.")
+
+    def mask(self, index: int) -> Tensor:
+        found = self._scores[index] if self._each else self._labels == index
+        return found & self._inside
+
+    def default_target(self) -> int:
+        first = 0 if self._each else 1
+        volumes = {index: int(self.mask(index).sum()) for index in range(first, len(self._classes))}
+        largest = max(volumes, key=lambda index: volumes[index])
+        if not volumes[largest]:
+            raise UserError(
+                "The model finds nothing but background in this volume, so there is nothing to explain: check that it"
+                " is the kind of volume the model was made for, or choose the background as the target."
+            )
+        return largest
+
+    def prediction(self, prepared: Prepared) -> Prediction:
+        return Prediction(prepared.labels_to_source(self._labels), {}, self._legend())
+
+    def _legend(self) -> list[dict[str, object]]:
+        """What each label means: an index of this list."""
+        return [_BACKGROUND, *_entries(self._classes)] if self._each else _entries(self._classes)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One answer for the whole volume."""
+
+    scores: Tensor
+    card: ModelCard
+
+    def mask(self, index: int) -> None:
+        return None
+
+    def default_target(self) -> int:
+        return int(self.scores.argmax())
+
+    def prediction(self, prepared: Prepared) -> Prediction:
+        activations = {"softmax": lambda x: x.softmax(0), "sigmoid": torch.sigmoid, "none": lambda x: x}
+        values = activations[self.card.output.activation or "none"](self.scores).tolist()
+        names = [entry.name for entry in self.card.output.classes]
+        return Prediction(None, dict(zip(names, values, strict=True)), _entries(self.card.output.classes))
+
+
+def class_index(classes: Sequence[ClassInfo], target: str | int) -> int:
+    """The output channel of a class given by name (letter case aside) or by index.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    names = [entry.name for entry in classes]
+    wanted = str(target).strip()
+    if isinstance(target, str) and wanted in names:
+        return names.index(wanted)
+    if isinstance(target, str) and [name.casefold() for name in names].count(wanted.casefold()) == 1:
+        return [name.casefold() for name in names].index(wanted.casefold())
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    choice = ", ".join(f"{index} {name}" for index, name in enumerate(names))
+    raise UserError(f"The model has no class '{target}': choose one of {choice}.")
+
+
+def _entries(classes: Sequence[ClassInfo]) -> list[dict[str, object]]:
+    return [{"name": entry.name, "color": list(entry.color)} for entry in classes]

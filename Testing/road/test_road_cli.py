@@ -1,0 +1,191 @@
+"""The shell command: what it prints, what it leaves, and how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from helpers.networks import RANGE, classes, fixed_size, save_model, segmenter
+from helpers.volumes import make_volume
+from LRPExplainLib.cli import main
+from LRPExplainLib.explanation import Explanation
+
+CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
+
+
+@pytest.fixture
+def volume(tmp_path) -> Path:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "t1.nrrd"
+    sitk.WriteImage(make_volume(), str(path))
+    return path
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    (tmp_path / "model").mkdir()
+    return save_model(tmp_path / "model", segmenter(), **CARD)
+
+
+def explain(model, volume, out, *more) -> int:
+    return main(
+        ["explain", "--model", str(model), "--volume", str(volume), "--out", str(out), "--device", "cpu", *more]
+    )
+
+
+def test_explain_writes_a_folder_and_prints_the_account(tmp_path, model, volume, capsys):
+    out = tmp_path / "out"
+    assert explain(model, volume, out, "--target", "WHITE", "--composite", "epsilon") == 0
+    explanation = Explanation.load(out)
+    assert explanation.target["class"] == "white"
+    assert explanation.composite["name"] == "epsilon"
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert f"{explanation.ledger['target_value']:.6g}" in printed.out
+    assert "outside the field of view" in printed.out
+    assert str(out) in printed.out
+    assert "no card" not in printed.out
+
+
+def test_a_second_run_replaces_the_first(tmp_path, model, volume):
+    out = tmp_path / "out"
+    assert explain(model, volume, out, "--target", "1") == 0
+    assert explain(model, volume, out, "--target", "2") == 0
+    assert Explanation.load(out).target["index"] == 2
+
+
+def test_defaults_are_printed_for_a_model_without_a_card(tmp_path, volume, capsys):
+    assert explain(save_model(tmp_path, segmenter(), "bare"), volume, tmp_path / "out") == 0
+    assert "no card. Assumed: one channel per given volume" in capsys.readouterr().out
+
+
+def test_a_card_elsewhere_is_used(tmp_path, volume, capsys):
+    bare = save_model(tmp_path, segmenter(), "bare")
+    save_model(tmp_path / "in", segmenter(), "other", **CARD)
+    card = tmp_path / "in" / "other.card.json"
+    assert explain(bare, volume, tmp_path / "out", "--card", str(card)) == 0
+    assert "no card" not in capsys.readouterr().out
+
+
+def test_several_volumes_go_to_several_channels(tmp_path, volume):
+    inputs = [{"name": "T1"}, {"name": "FLAIR"}]
+    model = save_model(tmp_path, segmenter(channels=2), "two", **CARD, inputs=inputs)
+    assert explain(model, volume, tmp_path / "a", "--volume", str(volume)) == 0
+    assert (tmp_path / "a" / "relevance_2.nrrd").is_file()
+    arguments = ["explain", "--model", str(model), "--out", str(tmp_path / "b"), "--volume", str(volume), str(volume)]
+    assert main(arguments) == 0
+    assert len(Explanation.load(tmp_path / "b").relevance) == 2
+
+
+def test_inspect_tells_inputs_classes_and_operators(model, capsys):
+    assert main(["inspect", str(model)]) == 0
+    text = capsys.readouterr().out
+    assert "0 background, 1 grey, 2 white" in text
+    assert "aten.convolution" in text
+    assert "exact rule" in text
+    assert "NO RULE" not in text
+    assert "[1, 1, 32, 32, 32] -> output [1, 3, 32, 32, 32], softmax" in text
+    assert "orientation RAS" in text
+    assert "range lower=0 upper=100" in text
+
+
+def test_inspect_captures_for_a_volume_or_a_shape(tmp_path, model, volume, capsys):
+    assert main(["inspect", str(model), "--volume", str(volume)]) == 0
+    assert "input [1, 1, 14, 26, 30]" in capsys.readouterr().out
+    two = save_model(tmp_path, segmenter(channels=2), "two")
+    assert main(["inspect", str(two), "--shape", "8", "10", "12"]) == 0
+    text = capsys.readouterr().out
+    assert "input [1, 2, 8, 10, 12]" in text
+    assert "none, defaults assumed" in text
+    assert main(["inspect", str(save_model(tmp_path, fixed_size(), "fixed"))]) == 2
+
+
+def _volume(folder: Path, image: sitk.Image) -> Path:
+    path = folder / "bad.nrrd"
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def _time_series(folder: Path) -> Path:
+    sitk.WriteImage(sitk.JoinSeries([make_volume()] * 3), str(folder / "bad.nii.gz"))
+    return folder / "bad.nii.gz"
+
+
+def _text(folder: Path) -> Path:
+    (folder / "notes.txt").write_text("no image")
+    return folder / "notes.txt"
+
+
+def _corrupt(folder: Path) -> Path:
+    (folder / "corrupt.ts").write_bytes(b"PK\x03\x04 nonsense")
+    return folder / "corrupt.ts"
+
+
+def _nan() -> sitk.Image:
+    image = make_volume()
+    image[1, 1, 1] = float("nan")
+    return image
+
+
+BAD = {
+    "missing file": lambda f: {"volume": f / "nowhere.nii.gz"},
+    "not an image": lambda f: {"volume": _text(f)},
+    "NaN voxels": lambda f: {"volume": _volume(f, _nan())},
+    "constant image": lambda f: {"volume": _volume(f, make_volume() * 0 + 7)},
+    "4D volume": lambda f: {"volume": _time_series(f)},
+    "RGB volume": lambda f: {"volume": _volume(f, sitk.Compose([sitk.Cast(make_volume(), sitk.sitkUInt8)] * 3))},
+    "unknown target": lambda f: {"more": ["--target", "tumour"]},
+    "unknown composite": lambda f: {"more": ["--composite", "magic"]},
+    "missing model": lambda f: {"model": f / "nowhere.ts"},
+    "corrupt model": lambda f: {"model": _corrupt(f)},
+    "size refused": lambda f: {"model": save_model(f, fixed_size())},
+    "too many volumes": lambda f: {"more": ["--volume", str(f / "t1.nrrd")]},
+    "missing card": lambda f: {"more": ["--card", str(f / "nowhere.json")]},
+    "foreign folder": lambda f: {"out": f},
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_with_one_line_code_2_and_no_folder(tmp_path, model, volume, case, capfd):
+    bad = BAD[case](volume.parent)
+    before = sorted(tmp_path.rglob("*"))
+    capfd.readouterr()
+    out = bad.get("out", tmp_path / "out")
+    assert explain(bad.get("model", model), bad.get("volume", volume), out, *bad.get("more", [])) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("lrpexplain: ")
+    assert error.endswith("\n")
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_earlier_explanation_survives_a_failed_run(tmp_path, model, volume):
+    out = tmp_path / "out"
+    assert explain(model, volume, out) == 0
+    before = json.loads((out / "explanation.json").read_text())
+    assert explain(model, volume, out, "--target", "tumour") == 2
+    assert json.loads((out / "explanation.json").read_text()) == before
+
+
+def test_the_module_runs_as_a_command(tmp_path, model):
+    command = [sys.executable, "-m", "LRPExplainLib", "explain", "--model", str(model), "--volume",
+               str(tmp_path / "nowhere.nii"), "--out", str(tmp_path / "out")]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert (
+        result.stderr
+        == f"lrpexplain: There is no file or folder '{tmp_path / 'nowhere.nii'}': check the path of the volume.\n"
+    )
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["explain"], ["explain", "--model", "m"], ["dance"]])
+def test_incomplete_commands_end_with_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage: lrpexplain" in capsys.readouterr().err

@@ -1,0 +1,246 @@
+"""explain(): volumes and a model in, relevance on the volumes' own voxels out, every unit accounted for."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from helpers.networks import RANGE, BlobFinder, classes, classifier, save_model, segmenter
+from helpers.volumes import make_volume, rotation
+from LRPExplainLib import lrp
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.explain import STAGES, explain
+from LRPExplainLib.imaging import Grid
+from LRPExplainLib.models import load_model
+from torch import nn
+
+MODEL_SPACE = {"orientation": "RAS", "spacing": [1.0, 1.0, 1.0], "size_multiple": 8, "intensity": RANGE}
+
+
+def array(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image)
+
+
+def assert_closed(explanation, tolerance: float = 1e-3) -> None:
+    """The three parts, summed here from what was delivered, make the target value."""
+    ledger = explanation.ledger
+    in_volume = sum(float(array(image).sum(dtype=np.float64)) for image in explanation.relevance)
+    assert ledger["in_volume"] == pytest.approx(in_volume, rel=1e-12)
+    absorbed = sum(row["absorbed_bias"] + row["absorbed_stabiliser"] + row["changed"] for row in ledger["by_layer"])
+    assert ledger["absorbed"] == pytest.approx(absorbed, abs=1e-9)
+    gap = ledger["target_value"] - in_volume - absorbed - ledger["outside"]
+    assert abs(gap) <= tolerance * abs(ledger["target_value"])
+    assert ledger["relative_gap"] == pytest.approx(abs(gap / ledger["target_value"]), abs=1e-9)
+
+
+@pytest.fixture
+def landmark_volume(oblique_volume) -> tuple[sitk.Image, tuple[int, int, int]]:
+    """An oblique, anisotropic volume, dark but for one bright blob at an array index [k, j, i]."""
+    voxels = np.zeros(array(oblique_volume).shape, dtype=np.float32)
+    landmark = (9, 20, 6)
+    voxels[8:11, 18:23, 3:10] = 100
+    return Grid.of(oblique_volume).image(voxels), landmark
+
+
+def test_relevance_overlays_an_oblique_anisotropic_volume_voxel_by_voxel(tmp_path, landmark_volume):
+    volume, landmark = landmark_volume
+    sitk.WriteImage(volume, str(tmp_path / "t1.nii.gz"))
+    source = sitk.ReadImage(str(tmp_path / "t1.nii.gz"))
+    model = save_model(tmp_path, BlobFinder(), preprocessing=MODEL_SPACE, output=classes("background", "blob"))
+    explanation = explain(model, [tmp_path / "t1.nii.gz"], "blob", composite="epsilon")
+    (relevance,) = explanation.relevance
+    for image in (relevance, explanation.prediction.segmentation):
+        for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(image, get)() == getattr(source, get)()
+    assert relevance.GetPixelID() == sitk.sitkFloat32
+    values, labels, voxels = array(relevance), array(explanation.prediction.segmentation), array(source)
+    blob = voxels > 50
+    # all that the network can see of the blob is the blob itself: relevance is nowhere but on it (and its rim's
+    # neighbours, through interpolation), centred on the landmark
+    assert values[blob].sum() > 0.85 * values.sum()
+    axes = [values.sum(axis=tuple({0, 1, 2} - {d})) for d in range(3)]
+    centre = [float((axis * np.arange(len(axis))).sum() / axis.sum()) for axis in axes]
+    np.testing.assert_allclose(centre, landmark, atol=0.15)
+    assert labels[landmark] == 1
+    assert 0.8 < labels[blob].mean() <= 1
+    assert labels[~blob].mean() < 0.02
+    assert_closed(explanation, 1e-5)
+
+
+@pytest.mark.parametrize("composite", sorted(lrp.COMPOSITES))
+@pytest.mark.parametrize("kind", ["segmentation", "classification"])
+def test_the_ledger_closes_with_every_composite(tmp_path, oblique_volume, composite, kind):
+    network = segmenter() if kind == "segmentation" else classifier()
+    model = save_model(tmp_path, network, task=kind, preprocessing={**MODEL_SPACE, "size_multiple": 16})
+    explanation = explain(model, [oblique_volume], composite=composite, device="cpu")
+    assert_closed(explanation)
+    assert explanation.ledger["absorbed"] != 0
+    assert explanation.composite["name"] == composite
+    assert explanation.composite["rules"]
+
+
+def test_relevance_on_padding_is_reported_as_outside(tmp_path, oblique_volume):
+    """A network that draws relevance towards the padding: flat spreads it evenly over what each output voxel sees."""
+    torch.manual_seed(3)
+    network = nn.Conv3d(1, 2, 7, padding=3, bias=False)
+    network.weight.data.abs_()
+    wishes = {"size_multiple": 16, "intensity": RANGE}
+    model = save_model(tmp_path, network, preprocessing=wishes, output=classes("a", "b"))
+    explanation = explain(model, [oblique_volume], composite="epsilon-plus-flat", target=1)
+    assert explanation.ledger["outside"] > 0.01 * explanation.ledger["target_value"]
+    assert_closed(explanation)
+
+
+def test_without_padding_nothing_is_outside(tmp_path, oblique_volume):
+    model = save_model(tmp_path, segmenter(), preprocessing={"intensity": RANGE})
+    assert explain(model, [oblique_volume]).ledger["outside"] == 0
+
+
+def test_the_answer_agrees_with_the_engine_where_the_way_in_is_the_identity(tmp_path, oblique_volume):
+    model = load_model(save_model(tmp_path, segmenter(), preprocessing={"intensity": RANGE}))
+    explanation = explain(model, [oblique_volume], 2, "epsilon", "cpu")
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
+    with torch.no_grad():
+        labels = model.module(x).argmax(1)[0]
+    np.testing.assert_array_equal(array(explanation.prediction.segmentation), labels.numpy())
+    engine = lrp.attribute(lrp.capture(model.module, x), x, lrp.Target(2, labels == 2), "epsilon")
+    np.testing.assert_allclose(array(explanation.relevance[0]), engine.relevance[0, 0].numpy(), rtol=1e-4, atol=1e-6)
+    assert explanation.target == {
+        "class": "class 2", "index": 2, "where": "prediction", "voxels": int((labels == 2).sum())
+    }  # fmt: skip
+
+
+def test_the_default_target_is_the_largest_foreground_class(tmp_path, oblique_volume):
+    explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume])
+    counts = np.bincount(array(explanation.prediction.segmentation).ravel(), minlength=3)
+    assert explanation.target["index"] == 1 + int(counts[1:].argmax())
+    assert explanation.target["voxels"] == counts[explanation.target["index"]]
+
+
+def test_a_model_without_a_card_is_explained_on_stated_defaults(tmp_path, oblique_volume):
+    explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume])
+    card = explanation.model["card"]
+    assert card["stated"] is False
+    assert card["task"] == "segmentation"
+    assert [entry["name"] for entry in card["output"]["classes"]] == ["class 0", "class 1", "class 2"]
+    assert_closed(explanation)
+
+
+def test_a_classification_gives_probabilities_and_explains_the_predicted_class(tmp_path, oblique_volume):
+    model = save_model(
+        tmp_path, classifier(), task="classification", preprocessing={"intensity": RANGE}, output=classes("well", "ill")
+    )
+    explanation = explain(model, [oblique_volume])
+    said = explanation.prediction
+    assert said.segmentation is None
+    assert list(said.probabilities) == ["well", "ill"]
+    assert sum(said.probabilities.values()) == pytest.approx(1)
+    assert explanation.target == {
+        "class": max(said.probabilities, key=said.probabilities.__getitem__),
+        "index": int(said.probabilities["ill"] > 0.5),
+        "where": "output",
+    }
+    assert_closed(explanation)
+
+
+def test_sigmoid_classes_may_overlap_and_have_the_background_as_label_zero(tmp_path, landmark_volume):
+    volume, landmark = landmark_volume
+    network = BlobFinder()
+    with torch.no_grad():  # two classes that both answer to brightness, the second more strongly
+        network.head.weight[:, 0] = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)
+        network.head.bias[:] = torch.tensor([-0.5, -0.5])
+    output = classes("core", "whole", activation="sigmoid")
+    model = save_model(tmp_path, network, preprocessing={"intensity": RANGE}, output=output)
+    explanation = explain(model, [volume])
+    assert [entry["name"] for entry in explanation.prediction.classes] == ["background", "core", "whole"]
+    assert array(explanation.prediction.segmentation)[landmark] == 2
+    assert explanation.target["class"] == "whole"
+    core = explain(model, [volume], "core")
+    assert 0 < core.target["voxels"] < explanation.target["voxels"]
+
+
+def test_each_input_volume_gets_its_own_relevance_on_its_own_grid(tmp_path, oblique_volume):
+    centre = Grid.of(oblique_volume).point([14.5, 12.5, 6.5])
+    matrix = rotation((0.5, 0.1, 0.2))
+    origin = np.array(centre) - matrix @ (np.array([19, 17, 15]) * 0.8)
+    other = make_volume((39, 35, 31), (0.8, 0.8, 0.8), (0.5, 0.1, 0.2), tuple(origin.tolist()), seed=5)
+    inputs = [{"name": "T1"}, {"name": "FLAIR"}]
+    model = save_model(tmp_path, segmenter(channels=2), preprocessing=MODEL_SPACE, inputs=inputs)
+    explanation = explain(model, [oblique_volume, other])
+    assert [image.GetSize() for image in explanation.relevance] == [(30, 26, 14), (39, 35, 31)]
+    assert explanation.relevance[1].GetDirection() == other.GetDirection()
+    assert all(array(image).any() for image in explanation.relevance)
+    assert len(explanation.ledger["outside_by_input"]) == 2
+    assert_closed(explanation)
+
+
+def test_progress_tells_every_stage_once_in_order(tmp_path, oblique_volume):
+    told = []
+    explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume], progress=lambda *step: told.append(step))
+    assert [name for name, _ in told] == [*STAGES, "done"]
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert set(explanation.provenance["timings"]) == set(STAGES)
+
+
+def test_the_engines_package_offers_explain_itself(tmp_path, oblique_volume):
+    import LRPExplainLib.explain
+
+    explanation = LRPExplainLib.explain(save_model(tmp_path, segmenter()), [oblique_volume], target="class 1")
+    assert explanation.target["class"] == "class 1"
+
+
+def test_facts_name_model_volume_and_versions(tmp_path, oblique_volume):
+    path = tmp_path / "t1.nrrd"
+    sitk.WriteImage(oblique_volume, str(path))
+    explanation = explain(save_model(tmp_path, segmenter()), [path], device="cpu")
+    (volume,) = explanation.volumes
+    assert volume["name"] == "t1.nrrd"
+    assert volume["path"] == str(path.resolve())
+    assert len(volume["sha256"]) == 64
+    assert Grid.from_dict(volume["geometry"]) == Grid.of(explanation.relevance[0])
+    assert explanation.model["sha256"] == load_model(tmp_path / "net.ts").sha256
+    assert explanation.provenance["device"] == "cpu"
+    assert {"lrpexplain", "torch", "SimpleITK", "numpy", "python"} <= set(explanation.provenance["versions"])
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+def _silent() -> nn.Module:
+    """Predicts background everywhere."""
+    network = segmenter()
+    network[-1].bias.data[0] = 1000.0
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "card", "arguments", "expected"),
+    [
+        (segmenter(), {}, {"target": "tumour"}, "no class 'tumour': choose one of 0 class 0, 1 class 1"),
+        (segmenter(), {}, {"target": 3}, "no class '3'"),
+        (segmenter(), {}, {"composite": "magic"}, "no composite 'magic'"),
+        (segmenter(), {}, {"device": "abacus"}, "no device 'abacus'"),
+        (_silent(), {}, {}, "nothing but background"),
+        (_silent(), {}, {"target": 1}, "in no voxel.*predicted: class 0"),
+        (segmenter(channels=2), {}, {}, "model refuses an input of shape"),
+        (segmenter(), {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]}, {}, r"takes 2 \(T1, FLAIR\) volumes, but 1"),
+        (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
+        (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),
+        (TwoOutputs(), {}, {}, "returns a tuple"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused_in_one_sentence(
+    tmp_path, oblique_volume, network, card, arguments, expected
+):
+    model = save_model(tmp_path, network, **card)
+    with pytest.raises((UserError, lrp.LRPError), match=expected) as caught:
+        explain(model, [oblique_volume], **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_volume_outside_a_list_is_a_mistake_of_the_caller(tmp_path, oblique_volume):
+    with pytest.raises(TypeError, match="list"):
+        explain(save_model(tmp_path, segmenter()), oblique_volume)

@@ -177,17 +177,23 @@ def test_several_inputs_share_window_and_colours_and_the_first_is_the_overlay(tm
     assert [node.GetName() for node in shown.volumes] == ["scan1", "scan2"]
 
 
-def test_a_volume_of_another_size_is_refused_and_nothing_is_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [head((20, 20, 20)), head(spacing=1.9)], ids=["size", "spacing"])
+def test_a_volume_on_another_grid_is_refused_and_nothing_is_added(tmp_path: Path, wrong: sitk.Image) -> None:
     application = Application()
-    other = add_volume(application.scene, head((20, 20, 20)), "other")
+    other = add_volume(application.scene, wrong, "other")
     before = application.scene.GetNumberOfNodes()
-    with pytest.raises(UserError, match="40 x 48 x 36 but the volume to show it on has 20 x 20 x 20"):
+    with pytest.raises(UserError, match="'other' does not have the size and the place"):
         present(build(tmp_path), [other])
+    with pytest.raises(UserError, match="of 1 volumes but 2 were given"):
+        present(build(tmp_path), [other, other])
     assert application.scene.GetNumberOfNodes() == before
 
 
-def test_a_source_that_is_gone_or_was_never_a_file_is_named(tmp_path: Path) -> None:
+def test_a_source_that_changed_is_gone_or_was_never_a_file_is_named(tmp_path: Path) -> None:
     explanation = build(tmp_path)
+    sitk.WriteImage(head((40, 48, 30)), explanation.volumes[0]["path"])
+    with pytest.raises(UserError, match="has changed since"):
+        present(explanation)
     Path(explanation.volumes[0]["path"]).unlink()
     with pytest.raises(UserError, match=r"scan1\.nii\.gz"):
         present(explanation)

@@ -31,6 +31,18 @@ def ijk_to_ras(image: sitk.Image) -> NDArray[np.float64]:
     return _LPS_TO_RAS @ matrix
 
 
+def has_grid_of(node: Any, image: sitk.Image, tolerance: float = 0.1) -> bool:
+    """Whether the volume node's voxels lie where the image's do, to ``tolerance`` mm, before any parent transform."""
+    data = node.GetImageData()
+    if data is None or data.GetDimensions() != image.GetSize():
+        return False
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [*image.GetSize(), 1]
+    found = [matrix.MultiplyPoint(corner) for corner in corners.tolist()]
+    return bool(np.abs(corners @ ijk_to_ras(image).T - found).max() <= tolerance)
+
+
 def _vtk_matrix(matrix: NDArray[np.float64]) -> Any:
     result = vtk.vtkMatrix4x4()
     result.DeepCopy(matrix.ravel())

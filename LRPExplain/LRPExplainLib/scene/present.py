@@ -50,10 +50,13 @@ def present(
     to Slicer's, then (outside Slicer) to a new one. Relevance and prediction follow the parent transform of the
     first volume. An explanation shown earlier in the scene keeps its nodes but leaves the overlay layer.
 
-    Raises UserError if a source volume cannot be read or does not have the geometry of its relevance.
+    Raises UserError if a source volume cannot be read, or a node does not have the grid of its relevance.
     """
-    images = _read_sources(explanation) if volume_nodes is None else []
-    _check_sizes(explanation, [node.GetImageData().GetDimensions() for node in volume_nodes or ()] or images)
+    images = []
+    if volume_nodes is None:
+        images = _read_sources(explanation)
+    else:
+        _check_nodes(explanation, volume_nodes)
     if scene is None and volume_nodes:
         scene = volume_nodes[0].GetScene()
     application = None if in_slicer() else Application(scene)
@@ -106,21 +109,26 @@ def _read_sources(explanation: Explanation) -> list[sitk.Image]:
     for entry in explanation.volumes:
         if entry["path"] is None:
             raise UserError(f"The volume '{entry['name']}' was explained from memory: give its volume node to show it.")
-    return [read_volume(entry["path"]) for entry in explanation.volumes]
+    images = [read_volume(entry["path"]) for entry in explanation.volumes]
+    for image, relevance, entry in zip(images, explanation.relevance, explanation.volumes, strict=True):
+        if image.GetSize() != relevance.GetSize():
+            raise UserError(f"The file '{entry['path']}' has changed since it was explained: explain it again.")
+    return images
 
 
-def _check_sizes(explanation: Explanation, sources: Sequence[Any]) -> None:
-    sizes = [source.GetSize() if isinstance(source, sitk.Image) else tuple(source) for source in sources]
-    expected = [image.GetSize() for image in explanation.relevance]
-    if sizes != expected:
+def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
+    """Relevance over another volume than the explained one would be a lie that nobody sees."""
+    if len(volume_nodes) != len(explanation.relevance):
         raise UserError(
-            f"The relevance has the size {_said(expected)} but the volume to show it on has {_said(sizes)}: "
-            "choose the volume that was explained."
+            f"The explanation is of {len(explanation.relevance)} volumes but {len(volume_nodes)} were given: "
+            "give the volumes that were explained, in their order."
         )
-
-
-def _said(sizes: Sequence[Sequence[int]]) -> str:
-    return " and ".join(" x ".join(str(n) for n in size) for size in sizes)
+    for node, image in zip(volume_nodes, explanation.relevance, strict=True):
+        if not nodes.has_grid_of(node, image):
+            raise UserError(
+                f"The volume '{node.GetName()}' does not have the size and the place of the relevance: "
+                "choose the volume that was explained."
+            )
 
 
 def _plain_name(name: str) -> str:

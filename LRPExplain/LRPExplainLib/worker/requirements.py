@@ -1,0 +1,21 @@
+"""Which Python packages are still to be installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+
+def missing_requirements(file: Path) -> list[str]:
+    """The lines of a requirements file whose package is not installed in any version."""
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line and not line.startswith("#") and not _installed(line)]
+
+
+def _installed(requirement: str) -> bool:
+    try:
+        importlib.metadata.version(re.split(r"[\s<>=!~\[;]", requirement, maxsplit=1)[0])
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -13,7 +13,7 @@ from .explanation import Explanation
 
 RIM_MM = 5.0
 EXPLANATION = "explanation"
-_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
+BUNDLED_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,14 @@ class Shown:
     rim_mm: float = RIM_MM
 
 
-def run(out: Path, seed: int, composite: str | None, device: str, progress: Callable[[str, float], None]) -> Shown:
+def run(
+    out: Path,
+    seed: int,
+    composite: str | None,
+    device: str,
+    progress: Callable[[str, float], None],
+    model: Path = BUNDLED_MODEL,
+) -> Shown:
     """Plant a lesion, explain the model's segmentation of it, and keep volume, lesion and explanation/ in `out`.
 
     Raises:
@@ -42,9 +49,9 @@ def run(out: Path, seed: int, composite: str | None, device: str, progress: Call
     """
     from .demo import demo_case, share_inside
 
-    if not _MODEL.is_file():
+    if not model.is_file():
         raise UserError(
-            f"The bundled model is not at '{_MODEL}': run the demo from a checkout or an installed extension."
+            f"The bundled model is not at '{model}': run the demo from a checkout or an installed extension."
         )
     progress("planting", 0.0)
     case = demo_case(seed)
@@ -52,7 +59,7 @@ def run(out: Path, seed: int, composite: str | None, device: str, progress: Call
     volume = out / "volume.nrrd"
     sitk.WriteImage(case.image, str(volume), useCompression=True)
     sitk.WriteImage(case.mask, str(out / "lesion.nrrd"), useCompression=True)
-    explanation = explain(_MODEL, [volume], "lesion", composite, device, progress)
+    explanation = explain(model, [volume], "lesion", composite, device, progress)
     explanation.save(out / EXPLANATION)
     inside, with_rim = share_inside(explanation.relevance[0], case.mask, RIM_MM)
     return Shown(explanation, inside, with_rim, _share_of_volume(case.mask))

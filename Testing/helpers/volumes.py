@@ -1,5 +1,7 @@
 """Small synthetic volumes."""
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -27,3 +29,30 @@ def make_volume(
     image.SetOrigin(origin)
     image.SetDirection(rotation(angles).ravel().tolist())
     return image
+
+
+def write_series(volume: sitk.Image, folder: Path, uid: str = "1.2.826.0.1.3680043.2.1125.1", skip: int = -1) -> None:
+    """Write int16 slices as a DICOM series, leaving out slice `skip`."""
+    folder.mkdir(exist_ok=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    direction = volume.GetDirection()
+    for k in range(volume.GetSize()[2]):
+        if k == skip:
+            continue
+        image = volume[:, :, k : k + 1]
+        position = image.GetOrigin()
+        tags = {
+            "0008|0060": "MR",
+            "0020|000e": uid,
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
+            "0008|0018": f"{uid}.{k + 1}",
+            "0020|0013": str(k + 1),
+            "0020|0032": "\\".join(f"{x:.8f}" for x in position),
+            "0020|0037": "\\".join(f"{direction[n]:.10f}" for n in (0, 3, 6, 1, 4, 7)),
+            "0018|0050": str(volume.GetSpacing()[2]),
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{uid[-1]}-{k:03d}.dcm"))
+        writer.Execute(image)

@@ -5,37 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.volumes import make_volume
+from helpers.volumes import make_volume, write_series
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.grid import Grid
 from LRPExplainLib.imaging.reading import read_volume, volume_files
-
-
-def write_series(volume: sitk.Image, folder: Path, uid: str = "1.2.826.0.1.3680043.2.1125.1", skip: int = -1) -> None:
-    """Write int16 slices as a DICOM series, leaving out slice `skip`."""
-    folder.mkdir(exist_ok=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    direction = volume.GetDirection()
-    for k in range(volume.GetSize()[2]):
-        if k == skip:
-            continue
-        image = volume[:, :, k : k + 1]
-        position = image.GetOrigin()
-        tags = {
-            "0008|0060": "MR",
-            "0020|000e": uid,
-            "0020|000d": "1.2.826.0.1.3680043.2.1125.9",
-            "0008|0018": f"{uid}.{k + 1}",
-            "0020|0013": str(k + 1),
-            "0020|0032": "\\".join(f"{x:.8f}" for x in position),
-            "0020|0037": "\\".join(f"{direction[n]:.10f}" for n in (0, 3, 6, 1, 4, 7)),
-            "0018|0050": str(volume.GetSpacing()[2]),
-        }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{uid[-1]}-{k:03d}.dcm"))
-        writer.Execute(image)
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"])
@@ -112,6 +85,13 @@ def _missing_slice(folder: Path) -> Path:
     return folder / "gap"
 
 
+def _mixed_sizes(folder: Path) -> Path:
+    volume = sitk.Cast(make_volume(), sitk.sitkInt16)
+    write_series(volume, folder / "mixed")
+    write_series(volume[:20, :, 4:5], folder / "mixed")  # overwrites the first slice with a smaller one
+    return folder / "mixed"
+
+
 def _single_slice(folder: Path) -> Path:
     write_series(sitk.Cast(make_volume(), sitk.sitkInt16), folder / "series")
     return folder / "series" / "1-003.dcm"
@@ -131,6 +111,7 @@ BAD = {
     "empty folder": (lambda f: f, "no DICOM series"),
     "two series": (_two_series, "2 DICOM series"),
     "missing slice": (_missing_slice, "unevenly spaced"),
+    "mixed sizes": (_mixed_sizes, "could not be read"),
     "single slice": (_single_slice, "single DICOM slice"),
 }
 

@@ -1,5 +1,6 @@
 """The shell command: what it prints, what it leaves, and how it refuses."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -189,3 +190,24 @@ def test_incomplete_commands_end_with_code_2(arguments, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert "usage: lrpexplain" in capsys.readouterr().err
+
+
+def test_pictures_without_slicers_core_are_refused_before_the_work(tmp_path, model, volume, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "slicer" else find(name, *more)
+    )
+    assert explain(model, volume, tmp_path / "out", "--views") == 2
+    assert "pip install slicer-core" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, model, volume, monkeypatch, capsys):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Explanation, "write", interrupt)
+    before = sorted(tmp_path.rglob("*"))
+    assert explain(model, volume, tmp_path / "out") == 130
+    assert sorted(tmp_path.rglob("*")) == before
+    assert capsys.readouterr().err == "lrpexplain: interrupted\n"

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from helpers.networks import RANGE, BlobFinder, classes, classifier, save_model, segmenter
-from helpers.volumes import make_volume, rotation
+from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain
@@ -204,9 +204,72 @@ def test_facts_name_model_volume_and_versions(tmp_path, oblique_volume):
     assert {"lrpexplain", "torch", "SimpleITK", "numpy", "python"} <= set(explanation.provenance["versions"])
 
 
+def test_a_dicom_series_is_explained_on_its_own_grid(tmp_path, oblique_volume):
+    volume = sitk.Cast(oblique_volume, sitk.sitkInt16)
+    write_series(volume, tmp_path / "series")
+    explanation = explain(save_model(tmp_path, segmenter()), [tmp_path / "series"])
+    (relevance,) = explanation.relevance
+    assert relevance.GetSize() == volume.GetSize()
+    np.testing.assert_allclose(relevance.GetDirection(), volume.GetDirection(), atol=1e-6)
+    assert explanation.volumes[0]["name"] == "series"
+    assert len(explanation.volumes[0]["sha256"]) == 64
+    assert_closed(explanation)
+
+
+@pytest.mark.parametrize(("activation", "threshold"), [("sigmoid", 50), ("none", 75)])
+def test_one_channel_alone_speaks_for_its_class(tmp_path, oblique_volume, activation, threshold):
+    """With input x in 0..1 the network says 2 x - 1: above 0 under sigmoid, above 0.5 as a probability."""
+    network = nn.Conv3d(1, 1, 1)
+    network.weight.data[:] = 2
+    network.bias.data[:] = -1
+    output = classes("lesion", activation=activation)
+    explanation = explain(
+        save_model(tmp_path, network, preprocessing={"intensity": RANGE}, output=output), [oblique_volume]
+    )
+    expected = array(oblique_volume) > threshold
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(array(explanation.prediction.segmentation), expected)
+    assert explanation.target["voxels"] == expected.sum()
+    assert [entry["name"] for entry in explanation.prediction.classes] == ["background", "lesion"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")]
+)
+def test_a_lack_of_memory_is_said_plainly(tmp_path, oblique_volume, monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(lrp, "attribute", fail)
+    with pytest.raises(UserError, match="not enough memory"):
+        explain(save_model(tmp_path, segmenter()), [oblique_volume])
+
+
+def test_a_mistake_of_ours_is_not_dressed_up(tmp_path, oblique_volume, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(lrp, "attribute", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        explain(save_model(tmp_path, segmenter()), [oblique_volume])
+
+
 class TwoOutputs(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x
+
+
+class Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x * float("inf")], dim=1)
+
+
+def _mute() -> nn.Module:
+    """A classifier that says 0 for every class."""
+    network = classifier()
+    nn.init.zeros_(network[-1].weight)
+    nn.init.zeros_(network[-1].bias)
+    return network
 
 
 def _silent() -> nn.Module:
@@ -230,6 +293,8 @@ def _silent() -> nn.Module:
         (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
         (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),
         (TwoOutputs(), {}, {}, "returns a tuple"),
+        (Broken(), {}, {}, "output holds NaN"),
+        (_mute(), {"task": "classification"}, {}, "exactly 0"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused_in_one_sentence(

@@ -302,7 +302,7 @@ class SignalMatmul(Answer):
 
 
 class Softmax(Answer):
-    """`taylor`: R_i = x_i (R_i - p_i sum_j R_j); the constant term takes the rest (Achtibat 2024, prop. 3.1). Or `pass`."""
+    """`taylor`: R_i = x_i (R_i - p_i sum_j R_j), whose constant term takes the rest; `pass`: unchanged."""
 
     source = "taylor: Achtibat 2024, prop. 3.1"
     rules = ("taylor", "pass")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import rules
 from .errors import LRPError
-from .rules import PASS, SIGNAL, UNIFORM, WINNER, Rule
+from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, Rule
 
 ROLES = (
     "input", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product", "matmul",
@@ -58,9 +58,11 @@ class Composite:
                 return row.rule
         raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")
 
-    def override(self, table: Mapping[str, Rule]) -> Composite:
-        """The same composite with rules for roles or name patterns put before its own."""
-        rows = tuple(Row(match, rule) for match, rule in table.items())
+    def override(self, table: Mapping[str, Rule | str]) -> Composite:
+        """The same composite with rules (or their names) for roles or name patterns put before its own."""
+        rows = tuple(
+            Row(match, rules.rule_named(rule) if isinstance(rule, str) else rule) for match, rule in table.items()
+        )
         return replace(self, name=f"{self.name}*", rows=rows + self.rows)
 
     def as_rows(self) -> list[tuple[str, str]]:
@@ -87,6 +89,9 @@ BOUNDED: dict[str, Rule] = {
 }  # fmt: skip
 # Epsilon everywhere a layer is linear, as the epsilon rule is defined.
 EPSILON: dict[str, Rule] = BOUNDED | dict.fromkeys(("sum", "bias", "average"), rules.epsilon(1e-2))
+
+# Achtibat 2024: products are shared, softmax is expanded around its input, normalisation is passed unchanged.
+ATTENTION: dict[str, Rule] = EPSILON | {"gate": UNIFORM, "matmul": UNIFORM, "softmax": TAYLOR}
 
 _PRESETS = (
     _composite(
@@ -130,6 +135,19 @@ _PRESETS = (
         "Gamma everywhere: favours contributions that agree with the layer's answer, between epsilon and z+.",
         {"conv": rules.gamma(0.25), "linear": rules.gamma(0.25)},
         BOUNDED,
+    ),
+    _composite(
+        "excitation-backprop",
+        "Positive contributions in every layer, none lost to biases: a probability that walks down to the voxels.",
+        {"conv": rules.z_plus(absorb_bias=False), "linear": rules.z_plus(absorb_bias=False)},
+        BOUNDED,
+    ),
+    _composite(
+        "attn-lrp",
+        "For transformers: relevance also flows through attention weights and gates (Achtibat 2024).",
+        {"conv": rules.gamma(0.25), "linear": rules.gamma(0.05)},
+        ATTENTION,
+        normalization="identity",
     ),
 )
 

@@ -19,7 +19,7 @@ from .ledger import Bookkeeper, Ledger
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .passes import packet
 from .rules import PASS, Flow, Rule, total
-from .target import Target, start_relevance
+from .target import Question, start_relevance
 
 aten = torch.ops.aten
 
@@ -65,7 +65,7 @@ class Plan:
 def attribute(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
-    target: Tensor | Target,
+    target: Question,
     composite: str | Composite = DEFAULT_COMPOSITE,
     *,
     output: int = 0,
@@ -77,7 +77,8 @@ def attribute(
     Args:
         graph: from :func:`~.capture.capture`.
         inputs: the input tensor, or one per input.
-        target: the start relevance (of the output's shape) or a :class:`~.target.Target`.
+        target: the start relevance (of the output's shape), a :class:`~.target.Target`, or a function that is given
+            the output and returns one of these, for questions that depend on what the network says.
         composite: a preset's name or a :class:`~.composites.Composite`.
         output: which output tensor to explain, by position in the flattened output.
         at: names of inner layers whose output relevance is wanted as well.

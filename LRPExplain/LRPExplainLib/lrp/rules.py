@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .errors import LRPError
 from .linear import RAW, LinearMap, modify
 
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
@@ -249,13 +250,23 @@ def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
     return LinearRule(f"epsilon({epsilon:g})", (Part(PLAIN, "same"),), Stabilizer(epsilon, relative))
 
 
-def z_plus(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+def z_plus(stabilizer: Stabilizer = Stabilizer(), absorb_bias: bool = True) -> LinearRule:
     """z+ or alpha1-beta0 (Bach 2015, eq. 60): in proportion to the positive contributions alone.
 
     An output with no positive contribution at all hands its relevance to the negative ones (relevance conserved;
     it happens behind activations other than ReLU, and at residual sums).
+
+    Args:
+        absorb_bias: count a positive bias among the contributions (Bach 2015), or share all relevance among the
+            inputs (the z+ rule of Montavon 2017, which has no bias).
     """
-    return LinearRule("z+", (Part(POSITIVE, "+"),), stabilizer, otherwise=Part(NEGATIVE, "-"))
+    bias = ("+", "-") if absorb_bias else ("zero", "zero")
+    return LinearRule(
+        "z+" if absorb_bias else "z+(no bias)",
+        (Part(POSITIVE, bias[0]),),
+        stabilizer,
+        otherwise=Part(NEGATIVE, bias[1]),
+    )
 
 
 def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
@@ -302,3 +313,32 @@ SIGNAL = Choice("signal")  # the signal gets all, its gate or attention weight n
 UNIFORM = Choice("uniform")  # each factor of a product gets half (Achtibat 2024, prop. 3.3)
 TAYLOR = Choice("taylor")  # softmax: x_i (R_i - p_i sum R) (Achtibat 2024, prop. 3.1)
 WINNER = Choice("winner")  # max pooling: the winner takes all (Montavon 2019)
+
+_NAMED: dict[str, Callable[..., Rule]] = {
+    "epsilon": epsilon,
+    "z+": z_plus,
+    "z+(no bias)": lambda: z_plus(absorb_bias=False),
+    "alpha-beta": alpha_beta,
+    "gamma": gamma,
+    "z-box": z_box,
+    "w-square": w_square,
+    "flat": flat,
+    "magnitude": magnitude,
+    **{rule.name: (lambda rule=rule: rule) for rule in (PASS, SIGNAL, UNIFORM, TAYLOR, WINNER)},
+}
+
+
+def rule_named(text: str) -> Rule:
+    """A rule as people write it in cards and on the command line: `z+`, `gamma(0.25)`, `alpha-beta(2, 1)`, `pass`.
+
+    Raises:
+        LRPError: no rule of that name, or its numbers are wrong.
+    """
+    text = text.strip()
+    name, _, numbers = (text, "", "") if text in _NAMED else text.partition("(")
+    try:
+        return _NAMED[name.strip()](*(float(number) for number in numbers.rstrip(")").split(",") if number.strip()))
+    except KeyError:
+        raise LRPError(f"There is no rule '{text}'; write one of {', '.join(_NAMED)}.") from None
+    except (TypeError, ValueError):
+        raise LRPError(f"The rule '{text}' has the wrong numbers; write for example gamma(0.25).") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -64,8 +65,13 @@ class Target:
         return indices
 
 
-def start_relevance(target: Tensor | Target, output: Tensor) -> Tensor:
-    """Relevance at the output for a target object or a tensor that is the start relevance itself."""
+Question = Tensor | Target | Callable[[Tensor], Tensor | Target]
+
+
+def start_relevance(target: Question, output: Tensor) -> Tensor:
+    """Relevance at the output for a target object, the start relevance itself, or a function of the output."""
+    if not isinstance(target, Tensor | Target):
+        target = target(output)
     if isinstance(target, Target):
         return target.start(output)
     if target.shape != output.shape:

@@ -1,0 +1,71 @@
+"""What the engine's suites share: a measure, composites of one rule, and small networks."""
+
+from collections.abc import Callable
+
+import torch
+from LRPExplainLib.lrp import COMPOSITES, Attribution, Composite, Target, attribute, capture
+from LRPExplainLib.lrp.rules import LinearRule, Rule
+from torch import Tensor, nn
+
+LINEAR_ROLES = ("conv", "linear", "norm", "sum", "bias", "average")
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+AVERAGE_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+ADAPTIVE_POOL = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+class Function(nn.Module):
+    """A module around a function of tensors, for one-line networks in tables."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self._function(*inputs)
+
+
+def difference(ours: Tensor, theirs: Tensor) -> float:
+    """Greatest absolute difference, relative to the greatest absolute value."""
+    assert ours.shape == theirs.shape
+    assert torch.isfinite(ours).all()
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
+
+
+def one_rule(rule: Rule, base: str = "epsilon", **others: Rule) -> Composite:
+    """A composite with one rule for every linear role and the base's choices elsewhere."""
+    roles: dict[str, Rule] = dict.fromkeys(LINEAR_ROLES, rule) if isinstance(rule, LinearRule) else {}
+    return COMPOSITES[base].override(others | roles)
+
+
+def explain(
+    model: nn.Module,
+    inputs: Tensor | list[Tensor],
+    target: Target | Tensor,
+    composite: str | Composite,
+    **options: object,
+) -> Attribution:
+    """Capture and attribute in one go."""
+    given = [inputs] if isinstance(inputs, Tensor) else inputs
+    return attribute(capture(model.eval(), *given), given, target, composite, **options)
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """A network in float64 and eval mode with reproducible weights, norms' parameters and statistics included."""
+    torch.manual_seed(seed)
+    model = build().double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
+            for parameter in module.parameters():
+                nn.init.normal_(parameter)
+            if getattr(module, "running_var", None) is not None:
+                nn.init.normal_(module.running_mean)
+                nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return model
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    """Reproducible standard normal float64 values."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

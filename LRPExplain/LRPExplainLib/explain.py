@@ -71,13 +71,14 @@ def explain(
         with stage("capturing"):
             graph = lrp.capture(loaded.module.to(place), x)
         with stage("predicting"):
-            output = require_tensor(graph(x))
+            forward = lrp.evaluate(graph, x, chosen, progress=stage.part("predicting"))
+            output = require_tensor(forward.output)
             card = loaded.card.completed(output.shape)
             outcome = read_outcome(output, card, prepared)
             prediction = outcome.prediction(prepared)
             index, start, facts = _target(target, outcome, card)
         with stage("propagating"):
-            attribution = lrp.attribute(graph, x, start, chosen)
+            attribution = forward.attribute(start, last=True, progress=stage.part("propagating"))
         with stage("returning"):
             relevance, ledger = _bring_back(attribution, prepared, card.output.classes[index].name)
     stage.finish()
@@ -106,6 +107,12 @@ class _Stages:
         start = time.perf_counter()
         yield
         self.timings[name] = round(time.perf_counter() - start, 3)
+
+    def part(self, name: str) -> Callable[[float], None]:
+        """Progress within a stage: the share of the stage that is done becomes the share of the whole."""
+        begin = STAGES[name]
+        end = min([share for share in STAGES.values() if share > begin], default=1.0)
+        return lambda share: self._progress(name, begin + share * (end - begin))
 
     def finish(self) -> None:
         self._progress("done", 1.0)

@@ -173,10 +173,10 @@ def test_each_input_volume_gets_its_own_relevance_on_its_own_grid(tmp_path, obli
     assert_closed(explanation)
 
 
-def test_progress_tells_every_stage_once_in_order(tmp_path, oblique_volume):
+def test_progress_tells_every_stage_in_order(tmp_path, oblique_volume):
     told = []
     explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume], progress=lambda *step: told.append(step))
-    assert [name for name, _ in told] == [*STAGES, "done"]
+    assert list(dict.fromkeys(name for name, _ in told)) == [*STAGES, "done"]
     shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert shares[-1] == 1

@@ -11,7 +11,7 @@ from .composites import COMPOSITES, DEFAULT_COMPOSITE, Composite, Row, composite
 from .errors import LRPError
 from .graph import Graph
 from .ledger import Ledger, LedgerRow
-from .propagation import Attribution, attribute
+from .propagation import Attribution, Evaluation, attribute, evaluate
 from .target import Target
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_COMPOSITE",
     "Attribution",
     "Composite",
+    "Evaluation",
     "Graph",
     "LRPError",
     "Ledger",
@@ -28,5 +29,6 @@ __all__ = [
     "attribute",
     "capture",
     "composite_named",
+    "evaluate",
     "rules",
 ]

@@ -228,7 +228,8 @@ class LinearLayer(Answer):
             return []
         # Weightless sums read their inputs for z anyway; a folded norm's output stands in for the layer's own.
         nodes = list(node.all_input_nodes)
-        return [*nodes, node] if rule.reads_output() else nodes
+        has_statistics = self.role == "norm"  # a norm's mean and deviation are outputs of its call
+        return [*nodes, node] if rule.reads_output() or has_statistics else nodes
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         if not isinstance(rule, LinearRule):

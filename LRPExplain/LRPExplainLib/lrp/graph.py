@@ -17,6 +17,11 @@ from torch.utils import _pytree as pytree
 from .errors import LRPError
 
 Rebuild = Callable[[list[Tensor]], Any]
+Progress = Callable[[float], None]  # told the share that is done, 0..1; may raise to stop
+
+
+def no_progress(share: float) -> None:
+    """Nobody is told."""
 
 
 class Graph:
@@ -47,17 +52,18 @@ class Graph:
         values = self.run(inputs, keep=set(self.outputs))
         return self.rebuild([values[node] for node in self.outputs])
 
-    def run(self, inputs: Iterable[Tensor], keep: set[fx.Node]) -> dict[fx.Node, Any]:
+    def run(self, inputs: Iterable[Tensor], keep: set[fx.Node], progress: Progress = no_progress) -> dict[fx.Node, Any]:
         """Run forward; return the values of `keep`. Everything else is released after its last use."""
         values: dict[fx.Node, Any] = dict(self.constants)
         values.update(zip(self.inputs, self.checked(inputs), strict=True))
         with torch.no_grad():
-            for node in self.steps:
+            for done, node in enumerate(self.steps, 1):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
                 values[node] = node.target(*args, **kwargs)
                 for dead in self._last_use.get(node, ()):
                     if dead not in keep and dead not in self.constants:
                         del values[dead]
+                progress(done / len(self.steps))
         return values
 
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:

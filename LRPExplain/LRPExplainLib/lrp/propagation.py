@@ -14,12 +14,12 @@ from torch import Tensor, fx
 from .answers import Answer, Call
 from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
-from .graph import Graph, arguments, layer_of, shape_of
+from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .passes import packet
 from .rules import PASS, Flow, Rule, total
-from .target import Question, start_relevance
+from .target import Target, start_relevance
 
 aten = torch.ops.aten
 
@@ -65,7 +65,7 @@ class Plan:
 def attribute(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
-    target: Question,
+    target: Tensor | Target,
     composite: str | Composite = DEFAULT_COMPOSITE,
     *,
     output: int = 0,
@@ -77,8 +77,7 @@ def attribute(
     Args:
         graph: from :func:`~.capture.capture`.
         inputs: the input tensor, or one per input.
-        target: the start relevance (of the output's shape), a :class:`~.target.Target`, or a function that is given
-            the output and returns one of these, for questions that depend on what the network says.
+        target: the start relevance (of the output's shape) or a :class:`~.target.Target`.
         composite: a preset's name or a :class:`~.composites.Composite`.
         output: which output tensor to explain, by position in the flattened output.
         at: names of inner layers whose output relevance is wanted as well.
@@ -92,32 +91,86 @@ def attribute(
         LRPError: an operator has no answer, the composite no fitting rule, or the target does not fit the output;
             all but the last before anything is computed.
     """
+    evaluation = evaluate(graph, inputs, composite, output=output)
+    return evaluation.attribute(target, at=at, channels=channels, last=True)
+
+
+def evaluate(
+    graph: Graph,
+    inputs: Tensor | Sequence[Tensor],
+    composite: str | Composite = DEFAULT_COMPOSITE,
+    *,
+    output: int = 0,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Run the network forward and keep what the backward walk will read, so that questions can follow.
+
+    Arguments and errors as for :func:`attribute`; `progress` is told the share of the network that has run.
+    """
     composite = composite_named(composite)
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not 0 <= output < len(graph.outputs):
         raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
     plan = make_plan(graph, composite, graph.outputs[output])
-    named = _layers(plan, {*at, *(channels or {})})
     needed = {node for saved in plan.saves.values() for node in saved}
-    values = graph.run(given, keep=needed | set(graph.outputs))
-    outputs = [values[node] for node in graph.outputs]
-    explained = outputs[output]
-    start = start_relevance(target, explained.float() if explained.dtype.itemsize == 2 else explained)
-    with torch.no_grad():
-        walk = _Walk(graph, plan, composite, values, start)
-        conditions = {named[name]: list(kept) for name, kept in (channels or {}).items()}
-        found = walk.run(graph.outputs[output], conditions, {named[name] for name in at})
-    relevance = tuple(
-        walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype))
-        for node, x in zip(graph.inputs, given, strict=True)
-    )
-    ledger = walk.books.close(list(relevance))
-    return Attribution(
-        relevance if len(relevance) > 1 else relevance[0],
-        graph.rebuild(outputs),
-        ledger,
-        {name: found[named[name]] for name in at},
-    )
+    values = graph.run(given, needed | set(graph.outputs), progress)
+    return Evaluation(graph, plan, composite, values, given, output)
+
+
+class Evaluation:
+    """A network's forward pass, held open for questions.
+
+    Attributes:
+        output: the network's output, in its own structure.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        composite: Composite,
+        values: dict[fx.Node, Any],
+        inputs: list[Tensor],
+        output: int,
+    ) -> None:
+        self._graph, self._plan, self._composite = graph, plan, composite
+        self._values, self._inputs = values, inputs
+        self._explained = graph.outputs[output]
+        self.output = graph.rebuild([values[node] for node in graph.outputs])
+
+    def attribute(
+        self,
+        target: Tensor | Target,
+        *,
+        at: Iterable[str] = (),
+        channels: Mapping[str, Sequence[int]] | None = None,
+        last: bool = False,
+        progress: Progress = no_progress,
+    ) -> Attribution:
+        """Propagate relevance for one question; arguments as for :func:`attribute`.
+
+        `last` says that no further question follows: each activation is released as soon as the walk has read it.
+        """
+        at, channels = list(at), channels or {}
+        named = _layers(self._plan, {*at, *channels})
+        explained = self._values[self._explained]
+        start = start_relevance(target, explained.float() if explained.dtype.itemsize == 2 else explained)
+        values = self._values if last else dict(self._values)
+        walk = _Walk(self._graph, self._plan, self._composite, values, start)
+        conditions = {named[name]: list(kept) for name, kept in channels.items()}
+        with torch.no_grad():
+            found = walk.run(self._explained, conditions, {named[name] for name in at}, progress)
+        relevance = tuple(
+            walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype))
+            for node, x in zip(self._graph.inputs, self._inputs, strict=True)
+        )
+        ledger = walk.books.close(list(relevance))
+        return Attribution(
+            relevance if len(relevance) > 1 else relevance[0],
+            self.output,
+            ledger,
+            {name: found[named[name]] for name in at},
+        )
 
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
@@ -162,12 +215,12 @@ class _Walk:
         self._readers = Counter(node for saved in plan.saves.values() for node in saved)
 
     def run(
-        self, output: fx.Node, conditions: Mapping[fx.Node, list[int]], watched: set[fx.Node]
+        self, output: fx.Node, conditions: Mapping[fx.Node, list[int]], watched: set[fx.Node], progress: Progress
     ) -> dict[fx.Node, Tensor]:
         """Propagate to the inputs; returns the relevance of the watched nodes."""
         self.pending[output] = self._start
         found: dict[fx.Node, Tensor] = {}
-        for node in reversed(self.plan.steps):
+        for done, node in enumerate(reversed(self.plan.steps), 1):
             relevance = self.pending.pop(node, None)
             if relevance is not None and node in conditions:
                 relevance = self._only(node, relevance, conditions[node])
@@ -176,6 +229,7 @@ class _Walk:
             if relevance is not None:
                 self._step(node, relevance)
             self._release(node)
+            progress(done / len(self.plan.steps))
         return found
 
     def _step(self, node: fx.Node, relevance: Any) -> None:

@@ -58,10 +58,12 @@ class Stabilizer:
     relative: bool = True
 
     def __call__(self, z: Tensor) -> Tensor:
-        """The signed amount to add to z. `rms(z)` is taken over everything but the first axis."""
+        """The signed amount to add to z. `rms(z)` is taken over everything but the first axis, the batch."""
         if not self.relative:
             return torch.copysign(torch.full_like(z, self.epsilon + FLOOR), z)
-        axes = list(range(1, z.dim())) or [0]
+        if z.dim() < 2:  # one value per sample is its own scale
+            return z * self.epsilon + torch.copysign(torch.full_like(z, FLOOR), z)
+        axes = list(range(1, z.dim()))
         rms = torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
         return torch.copysign(rms * self.epsilon + FLOOR, z)
 

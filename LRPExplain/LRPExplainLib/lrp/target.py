@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -65,13 +64,8 @@ class Target:
         return indices
 
 
-Question = Tensor | Target | Callable[[Tensor], Tensor | Target]
-
-
-def start_relevance(target: Question, output: Tensor) -> Tensor:
-    """Relevance at the output for a target object, the start relevance itself, or a function of the output."""
-    if not isinstance(target, Tensor | Target):
-        target = target(output)
+def start_relevance(target: Tensor | Target, output: Tensor) -> Tensor:
+    """Relevance at the output for a target object or a tensor that is the start relevance itself."""
     if isinstance(target, Target):
         return target.start(output)
     if target.shape != output.shape:

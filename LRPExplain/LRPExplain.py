@@ -49,8 +49,7 @@ class LRPExplain(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class LRPExplainParameterNode:
-    """
-    The user's choices, saved with the scene.
+    """The user's choices, saved with the scene.
 
     inputVolume - the volume that is explained
     modelFile - weights with a card next to them, or the card
@@ -70,12 +69,9 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self._parameterNode = None
-        self._parameterNodeGuiTag = None
+        self.logic = self._parameterNode = self._parameterNodeGuiTag = None
 
     def setup(self) -> None:
-        """Build the panel when the module is opened for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LRPExplain.ui"))
         self.layout.addWidget(uiWidget)
@@ -91,25 +87,21 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        """Called when the application closes and the widget is destroyed."""
         if self.logic:
             self.logic.cancel()
         self.removeObservers()
 
     def enter(self) -> None:
-        """Called each time the user opens this module."""
         self.initializeParameterNode()
 
     def exit(self) -> None:
-        """Called each time the user opens a different module."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self._parameterNodeGuiTag = None
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanExplain)
 
     def onSceneStartClose(self, caller, event) -> None:
-        """The volume that is being explained goes away with the scene."""
-        self.logic.cancel()
+        self.logic.cancel()  # its volume goes away
         self._showRunning(False)
         self.setParameterNode(None)
 
@@ -124,13 +116,11 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         """Observe the parameter node, and choose the first volume if none is chosen yet."""
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first:
-                self._parameterNode.inputVolume = first
+        first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        if first and not self._parameterNode.inputVolume:
+            self._parameterNode.inputVolume = first
 
     def setParameterNode(self, inputParameterNode: LRPExplainParameterNode | None) -> None:
-        """Connect the panel to a parameter node, or to none."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanExplain)
@@ -143,9 +133,6 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _checkCanExplain(self, caller=None, event=None) -> None:
         ready = bool(self._parameterNode and self._parameterNode.inputVolume)
         self.ui.explainButton.enabled = ready and not self.logic.running
-        self.ui.explainButton.toolTip = (
-            _("Compute what the answer of the model rests on") if ready else _("Choose the volume to explain")
-        )
 
     def onExplain(self) -> None:
         """Start the computation; the panel stays usable."""
@@ -154,7 +141,8 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 return
             chosen = self._parameterNode
             self.logic.start(chosen.inputVolume, chosen.modelFile, chosen.target, chosen.composite, self.onFinished)
-            self._showRunning(True)
+            if self.logic.running:  # not if it failed to start, which has been told already
+                self._showRunning(True)
 
     def onCancel(self) -> None:
         self.logic.cancel()
@@ -220,7 +208,11 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         if not python:
             raise RuntimeError(_("PythonSlicer was not found on the path of this Slicer installation."))
         self._folder = Path(tempfile.mkdtemp(prefix="LRPExplain-"))
-        file = export_volume(volume, self._folder / "volume.nrrd")
+        try:
+            file = export_volume(volume, self._folder / "volume.nrrd")
+        except Exception:
+            self._clean()
+            raise
         process = self._process = qt.QProcess()
         process.setWorkingDirectory(str(MODULE_FOLDER))  # where `-m` finds the library
 
@@ -278,11 +270,8 @@ class LRPExplainTest(ScriptedLoadableModuleTest):
     """Runs inside Slicer; Testing/ holds the tests that need no Slicer."""
 
     def runTest(self) -> None:
-        slicer.mrmlScene.Clear()
-        self.test_relevance_is_shown_over_the_volume()
-
-    def test_relevance_is_shown_over_the_volume(self) -> None:
         """An explanation folder becomes an overlay that leaves the user's own layers alone."""
+        slicer.mrmlScene.Clear()
         import numpy as np
         import SimpleITK as sitk
         from LRPExplainLib.explanation import Explanation, Prediction

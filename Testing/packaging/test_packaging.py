@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "LRPExplain"
 REPOSITORY = "https://github.com/LRPExplain/LRPExplain"
 # Files under LRPExplain/ that Slicer does not load
-NOT_INSTALLED = re.compile(r"(^|/)(CMakeLists\.txt|__pycache__/.*|Testing/.*|[^/]*\.egg-info/.*|\.DS_Store)$")
+NOT_INSTALLED = re.compile(
+    r"(^|/)(CMakeLists\.txt|__pycache__/.*|Testing/.*|[^/]*\.egg-info/.*|LRPExplainLib/.*\.md|\.DS_Store)$"
+)
 
 # Stands in for Slicer's build system: prints what the module hands over to be installed.
 SLICER_CONFIG = """

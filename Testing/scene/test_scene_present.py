@@ -189,6 +189,14 @@ def test_a_volume_on_another_grid_is_refused_and_nothing_is_added(tmp_path: Path
     assert application.scene.GetNumberOfNodes() == before
 
 
+def test_a_volume_that_was_removed_meanwhile_is_refused(tmp_path: Path) -> None:
+    application = Application()
+    volume = add_volume(application.scene, head(), "gone")
+    application.scene.RemoveNode(volume)
+    with pytest.raises(UserError, match="no longer in the scene"):
+        present(build(tmp_path), [volume])
+
+
 def test_a_source_that_changed_is_gone_or_was_never_a_file_is_named(tmp_path: Path) -> None:
     explanation = build(tmp_path)
     sitk.WriteImage(head((40, 48, 30)), explanation.volumes[0]["path"])

@@ -8,7 +8,7 @@ from .host import slicer
 from .nodes import by_role
 
 # In slice views this is the overlay's only softness: alpha there is on or off (see colors.TRANSPARENT_BAND).
-OPACITY = 0.6
+OPACITY = 0.5
 OPACITY_ATTRIBUTE = "LRPExplain.OverlayOpacity"
 
 

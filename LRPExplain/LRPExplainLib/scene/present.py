@@ -124,6 +124,8 @@ def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
             "give the volumes that were explained, in their order."
         )
     for node, image in zip(volume_nodes, explanation.relevance, strict=True):
+        if node.GetScene() is None:
+            raise UserError("The volume that was explained is no longer in the scene: explain another one.")
         if not nodes.has_grid_of(node, image):
             raise UserError(
                 f"The volume '{node.GetName()}' does not have the size and the place of the relevance: "

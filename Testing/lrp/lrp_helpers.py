@@ -1,12 +1,15 @@
-"""What the engine's suites share: a measure, composites of one rule, and small networks."""
+"""What the engine's suites share: tables of small networks, composites of one rule, and measures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import pytest
 import torch
 from LRPExplainLib.lrp import COMPOSITES, Attribution, Composite, Target, attribute, capture
 from LRPExplainLib.lrp.rules import LinearRule, Rule
 from torch import Tensor, nn
 
+Map = Callable[..., Tensor]
 LINEAR_ROLES = ("conv", "linear", "norm", "sum", "bias", "average")
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -69,3 +72,35 @@ def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
 def noise(*shape: int, seed: int = 1) -> Tensor:
     """Reproducible standard normal float64 values."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def jacobian(function: Map, inputs: Sequence[Tensor]) -> Tensor:
+    """[output elements, elements of all inputs]."""
+    blocks = torch.autograd.functional.jacobian(lambda *xs: function(*xs).flatten(), tuple(inputs))
+    return torch.cat([block.flatten(1) for block in blocks], 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of a table: what it is, the module, its inputs' shapes."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def inputs(self) -> list[Tensor]:
+        return [noise(*shape, seed=3 + i) for i, shape in enumerate(self.shapes)]
+
+
+def table(*rows: tuple[str, Callable[[], nn.Module] | Map, *tuple[tuple[int, ...], ...]]) -> pytest.MarkDecorator:
+    """Parametrise by rows of (name, module or function of tensors, shape of each input)."""
+    return pytest.mark.parametrize("case", [pytest.param(Case(n, b, s), id=n) for n, b, *s in rows])
+
+
+def of(function: Map) -> Callable[[], nn.Module]:
+    return lambda: Function(function)
+
+
+def shaped(*shape: int) -> Tensor:
+    """A constant in a network."""
+    return noise(*shape, seed=77)

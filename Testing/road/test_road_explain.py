@@ -237,19 +237,19 @@ def test_one_channel_alone_speaks_for_its_class(tmp_path, oblique_volume, activa
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")]
 )
 def test_a_lack_of_memory_is_said_plainly(tmp_path, oblique_volume, monkeypatch, error):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(lrp, "attribute", fail)
+    monkeypatch.setattr(lrp, "evaluate", fail)
     with pytest.raises(UserError, match="not enough memory"):
         explain(save_model(tmp_path, segmenter()), [oblique_volume])
 
 
 def test_a_mistake_of_ours_is_not_dressed_up(tmp_path, oblique_volume, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(lrp, "attribute", fail)
+    monkeypatch.setattr(lrp, "evaluate", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         explain(save_model(tmp_path, segmenter()), [oblique_volume])
 

@@ -2,11 +2,35 @@
 
 `prepare` brings volumes into a model's space; `Prepared.relevance_to_source` carries relevance back into the
 geometry of each volume so that sums agree, and names what fell outside the field of view.
+
+Names are looked up on first use: Slicer's own process reads explanations through this package and must not load torch.
 """
 
-from .grid import Grid
-from .intensity import INTENSITY
-from .prepare import Prepared, Preprocessing, prepare
-from .reading import check_volume, read_volume
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .grid import Grid
+    from .intensity import INTENSITY
+    from .preparation import Prepared, Preprocessing, prepare
+    from .reading import check_volume, read_volume
+
+_HOME = {
+    "Grid": "grid",
+    "INTENSITY": "intensity",
+    "Prepared": "preparation",
+    "Preprocessing": "preparation",
+    "prepare": "preparation",
+    "check_volume": "reading",
+    "read_volume": "reading",
+}
 
 __all__ = ["INTENSITY", "Grid", "Prepared", "Preprocessing", "check_volume", "prepare", "read_volume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -37,6 +37,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     graph = traced.graph
     graph.eliminate_dead_code()
     drop_copies(graph)
+    spell_convolution(graph)
     constants = fold_constants(traced)
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
@@ -93,6 +94,14 @@ def drop_copies(graph: fx.Graph) -> None:
         same = same or (kind in VIEWS and shape_of(node) == shape_of(source))
         if same and isinstance(source, fx.Node):
             replace(graph, node, source)
+
+
+def spell_convolution(graph: fx.Graph) -> None:
+    """`torch.jit.trace` records `_convolution`, which has four more arguments that say how, not what."""
+    for node in graph.nodes:
+        if packet(node) is aten._convolution:
+            node.target = aten.convolution.default
+            node.args = node.args[:9]
 
 
 def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:

@@ -325,7 +325,10 @@ class Softmax(Answer):
 
 
 class Winner(Answer):
-    """Maximum: the winner takes all (Montavon 2019); adjoint of the selection that the forward pass made."""
+    """Maximum: the winner takes all (Montavon 2019); adjoint of the selection that the forward pass made.
+
+    What a constant wins is absorbed like a bias.
+    """
 
     source = "winner takes all: Montavon 2019, sec. 10.3"
     role = "max"
@@ -335,13 +338,20 @@ class Winner(Answer):
         return list(node.all_input_nodes)
 
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
-        signals = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
-        leaves = {node: call.value(node).detach().requires_grad_() for node in signals}
+        rivals = [node for node in call.node.all_input_nodes if _is_value(call.values[node])]
+        leaves = {node: call.value(node).detach().requires_grad_() for node in rivals}
         args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
         with torch.enable_grad():
             y = call.run(*args, **kwargs)
         values = y[0] if isinstance(y, (tuple, list)) else y
-        return signals, Flow(list(torch.autograd.grad(values, list(leaves.values()), relevance)))
+        signals, flow = [], Flow([])
+        for node, part in zip(rivals, torch.autograd.grad(values, list(leaves.values()), relevance), strict=True):
+            if call.is_constant(node):
+                flow.bias.append(total(part))
+            else:
+                signals.append(node)
+                flow.relevance.append(part)
+        return signals, flow
 
 
 class Choose(Answer):

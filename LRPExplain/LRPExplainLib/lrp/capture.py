@@ -8,6 +8,7 @@ the passes of :mod:`.passes` leave a graph in which each node is one that releva
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,8 +58,9 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
         # The fused attention kernels are opaque; the MATH backend spells attention out as matmul and softmax.
         with torch.no_grad(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
-            tracer = make_fx(functionalize(flat), tracing_mode="fake", _allow_non_fake_inputs=True)
-            traced = tracer(*inputs)
+            traced = _functional(flat, inputs)
+            if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
+                traced = _functional(traced, inputs)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise LRPError(
             f"The model lets its data decide what it computes ({error.func}), so its graph cannot be captured; "
@@ -69,6 +71,10 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
         raise LRPError("The model returns no tensor; there is nothing to explain.")
     return traced, structure[-1]
+
+
+def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
+    return make_fx(functionalize(function), tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
 
 
 def _explained(error: Exception, inputs: list[Tensor]) -> LRPError:

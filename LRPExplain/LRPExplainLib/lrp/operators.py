@@ -129,7 +129,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
     # sums and products
     **dict.fromkeys((aten.add, aten.sub, aten.rsub), _addition),
     **dict.fromkeys((aten.mul, aten.div), _product),
-    aten._softmax: Softmax(),
+    **dict.fromkeys((aten._softmax, aten._safe_softmax), Softmax()),
     # pooling and resampling
     **dict.fromkeys(
         (
@@ -162,7 +162,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
         (
             aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d, aten.replication_pad1d,
             aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
-            aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
+            aten.index_select, aten.gather, aten.index_put, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
             aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.im2col, aten.stack, aten.diagonal,
         ),
         SELECTION,
@@ -180,14 +180,21 @@ OPERATORS: dict[Any, Answer | Pick] = {
     ),
 }  # fmt: skip
 
-GATES = {aten.sigmoid, aten._softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq, aten.ne}
+GATES = {
+    aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq,
+    aten.ne,
+}  # fmt: skip
 TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
-    aten.select, aten.slice, aten.repeat, aten.upsample_nearest3d, aten.upsample_trilinear3d, aten.upsample_nearest2d,
-    aten.upsample_bilinear2d, operator.getitem, aten.split, aten.unbind,
+    aten.select, aten.slice, aten.repeat, aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
+    aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d, aten._upsample_nearest_exact3d,
+    aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, operator.getitem, aten.split,
+    aten.split_with_sizes, aten.unbind,
 }  # fmt: skip
-NON_NEGATIVE = {aten.relu, aten.sigmoid, aten._softmax, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus,
-                aten.relu6, aten.sqrt, aten.square}  # fmt: skip
+NON_NEGATIVE = {
+    aten.relu, aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus,
+    aten.relu6, aten.sqrt, aten.square,
+}  # fmt: skip
 SIGN_KEEPING = {
     aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax, aten.maximum, aten.minimum, aten.cat,
     *(key for key, answer in OPERATORS.items() if answer in (AVERAGE, SELECTION, RESHAPE, SWAP, EXPAND)),

@@ -19,6 +19,10 @@ RANDOM = {
     aten.randperm, aten.normal, aten.uniform, aten.multinomial, aten.rrelu_with_noise, aten.rrelu_with_noise_functional,
 }  # fmt: skip
 SAME_VALUES = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.lift_fresh, aten.contiguous}
+FROM_SHAPE = {  # calls that read their first argument's shape and none of its values
+    aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
+    aten.full_like, aten.zero, aten.fill,
+}  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
 
@@ -36,6 +40,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Run every pass in order; returns the values of the nodes that do not depend on the input."""
     graph = traced.graph
     graph.eliminate_dead_code()
+    spell_writes_as_reads(graph)
     drop_copies(graph)
     spell_convolution(graph)
     constants = fold_constants(traced)
@@ -61,6 +66,11 @@ def refuse_randomness(graph: fx.Graph) -> None:
             raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
 
 
+def writes_in_place(graph: fx.Graph) -> bool:
+    """Whether a call changes one of its arguments."""
+    return any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes)
+
+
 def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> None:
     """Give each node that reads a parameter the path of the module that owns the parameter, as `meta["layer"]`."""
     origin: dict[fx.Node, str] = {}
@@ -80,6 +90,19 @@ def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> No
                     node.meta["layer"] = owner
             elif owner is not None:
                 origin[node] = owner
+
+
+def spell_writes_as_reads(graph: fx.Graph) -> None:
+    """`copy(old, new)`, which writing in place becomes, is `new` in the old one's shape and dtype; `old` is gone."""
+    for node in list(graph.nodes):
+        if packet(node) is not aten.copy:
+            continue
+        source = node.args[1]
+        if source.meta["val"].dtype != node.meta["val"].dtype:
+            with graph.inserting_before(node):
+                source = graph.call_function(aten._to_copy.default, (source,), {"dtype": node.meta["val"].dtype})
+                source.meta = {**node.meta, "val": node.args[1].meta["val"].to(node.meta["val"].dtype)}
+        node.target, node.args, node.kwargs = aten.expand.default, (source, list(shape_of(node))), {}
 
 
 def drop_copies(graph: fx.Graph) -> None:
@@ -105,17 +128,30 @@ def spell_convolution(graph: fx.Graph) -> None:
 
 
 def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """Compute every node that does not depend on the input."""
+    """Compute every node that does not depend on the input, or on nothing but its shape."""
     constants: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in traced.graph.nodes:
             if node.op == "get_attr":
                 value = getattr(traced, node.target)
                 constants[node] = value.detach() if isinstance(value, Tensor) else value
-            elif node.op == "call_function" and all(source in constants for source in node.all_input_nodes):
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-                constants[node] = node.target(*args, **kwargs)
+            elif node.op == "call_function":
+                known = _known_arguments(node, constants)
+                if known is not None:
+                    args, kwargs = known
+                    constants[node] = node.target(*args, **kwargs)
     return constants
+
+
+def _known_arguments(node: fx.Node, constants: dict[fx.Node, Any]) -> tuple[Any, Any] | None:
+    """A call's arguments if all are constants; of a call from a shape, the first may be a signal."""
+    first = node.args[0] if node.args else None
+    if packet(node) in FROM_SHAPE and isinstance(first, fx.Node) and first not in constants:
+        like = first.meta["val"]
+        constants = {**constants, first: torch.zeros((), dtype=like.dtype, device=like.device).expand(like.shape)}
+    if not all(source in constants for source in node.all_input_nodes):
+        return None
+    return fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
 
 
 def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:

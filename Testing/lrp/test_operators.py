@@ -1,0 +1,257 @@
+"""What is not a linear layer, against brute force: moves, maxima, activations, gates, softmax and attention."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lrp_helpers import Case, difference, explain, jacobian, noise, of, shaped, table
+from LRPExplainLib.lrp import COMPOSITES, Attribution, rules
+from torch import Tensor, nn
+
+TOLERANCE = 1e-6
+COLUMNS = torch.tensor([2, 0, 0])
+MASK = torch.tensor([[True, False, False], [False, True, False]])
+
+
+def parts_of(found: Attribution) -> Tensor:
+    """The relevance of all inputs as one vector."""
+    parts = found.relevance if isinstance(found.relevance, tuple) else (found.relevance,)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def overwritten(x: Tensor, y: Tensor) -> Tensor:
+    """In-place writing, as windowed attention and circular padding do."""
+    x = x.clone()
+    x[:, 1:2] = y
+    return x
+
+
+def overwritten_by_index(x: Tensor, y: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, COLUMNS[:2]] = y
+    return x
+
+
+def zeroed(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, 1:] = 0.0
+    return x
+
+
+def filled(x: Tensor, y: Tensor) -> Tensor:
+    result = x.new_empty(2, 7)
+    result[:, :3] = x
+    result[:, 3] = 2.5
+    result[:, 4:] = y
+    return result
+
+
+@table(
+    ("zero padding", of(lambda x: F.pad(x, (1, 2, 0, 1))), (2, 2, 3)),
+    ("constant padding", of(lambda x: F.pad(x, (2, 0), value=3.0)), (2, 2, 3)),
+    ("cropping", of(lambda x: F.pad(x, (-1, 1, -1, -1))), (2, 4, 3)),
+    ("reflect", lambda: nn.ReflectionPad2d((1, 0, 2, 1)), (2, 1, 3, 2)),
+    ("reflect 3d", lambda: nn.ReflectionPad3d(1), (1, 1, 2, 2, 3)),
+    ("replicate", lambda: nn.ReplicationPad2d((1, 0, 2, 1)), (2, 1, 2, 2)),
+    ("replicate 3d", lambda: nn.ReplicationPad3d((1, 0, 0, 1, 2, 0)), (1, 1, 2, 2, 2)),
+    ("circular", lambda: nn.CircularPad2d(1), (1, 2, 3, 2)),
+    ("cat", of(lambda x, y: torch.cat([x, y], 1)), (2, 2, 3), (2, 1, 3)),
+    ("cat of the last axis", of(lambda x, y: torch.cat([x, y, x], -1)), (2, 3), (2, 1)),
+    ("cat with a constant", of(lambda x, c=shaped(2, 1, 3): torch.cat([c, x], 1)), (2, 2, 3)),
+    ("class token", of(lambda x, c=shaped(1, 1, 3): torch.cat([c.expand(2, -1, -1), x], 1)), (2, 2, 3)),
+    ("stack", of(lambda x, y: torch.stack([x, y], 1)), (2, 3), (2, 3)),
+    ("slice", of(lambda x: x[:, 1:4:2]), (2, 5)),
+    ("slice from the end", of(lambda x: x[..., -3:-1]), (2, 5)),
+    ("ellipsis and new axis", of(lambda x: x[:, None, ..., 1:]), (2, 2, 3)),
+    ("narrow", of(lambda x: x.narrow(2, 1, 2)), (2, 1, 4)),
+    ("select", of(lambda x: x[:, 1]), (2, 3, 2)),
+    ("select from the end", of(lambda x: x.select(-1, -1)), (2, 3)),
+    ("permute", of(lambda x: x.permute(0, 3, 1, 2)), (2, 2, 3, 4)),
+    ("permute from the end", of(lambda x: x.permute(0, -1, -2)), (2, 3, 4)),
+    ("transpose", of(lambda x: x.transpose(1, -1)), (2, 2, 3, 4)),
+    ("matrix transpose", of(lambda x: x.t()), (2, 3)),
+    ("flatten", of(lambda x: x.flatten(1)), (2, 2, 3)),
+    ("squeeze and unsqueeze", of(lambda x: x.squeeze(1).unsqueeze(-1)), (2, 1, 3)),
+    ("roll", of(lambda x: torch.roll(x, (1, -1), (1, 2))), (2, 3, 4)),
+    ("roll of everything", of(lambda x: torch.roll(x, 2)), (2, 3)),
+    ("flip", of(lambda x: x.flip(1, 2)), (2, 3, 2)),
+    ("index", of(lambda x, i=COLUMNS: x[:, i]), (2, 3, 2)),
+    ("index by two", of(lambda x, i=COLUMNS: x[:, i, i]), (2, 3, 3)),
+    ("index_select", of(lambda x, i=COLUMNS: x.index_select(1, i)), (2, 3)),
+    ("gather", of(lambda x, i=COLUMNS: x.gather(1, i.expand(2, 3))), (2, 3)),
+    ("expand", of(lambda x: x.expand(2, 3, 4)), (2, 3, 1)),
+    ("expand with a new axis", of(lambda x: x.expand(4, 2, 3)), (2, 3)),
+    ("repeat", of(lambda x: x.repeat(1, 2, 3)), (2, 1, 2)),
+    ("repeat_interleave", of(lambda x: x.repeat_interleave(2, 1)), (2, 3)),
+    ("split", of(lambda x: torch.cat(x.split(2, 1)[::-1], 1)), (2, 5)),
+    ("split, part unused", of(lambda x: x.split([1, 3, 1], 1)[1]), (2, 5)),
+    ("chunk", of(lambda x: x.chunk(2, 1)[1].flip(0)), (2, 4)),
+    ("unbind", of(lambda x: torch.stack([x.unbind(1)[2], x.unbind(1)[0]], 1)), (2, 3, 2)),
+    ("pixel shuffle", lambda: nn.PixelShuffle(2), (1, 4, 2, 3)),
+    ("pixel unshuffle", lambda: nn.PixelUnshuffle(2), (1, 1, 4, 2)),
+    ("channel shuffle", lambda: nn.ChannelShuffle(2), (1, 4, 2, 2)),
+    ("unfold", lambda: nn.Unfold(2), (1, 2, 3, 3)),
+    ("window", of(lambda x: x.unfold(2, 2, 1)), (1, 2, 4)),
+    ("diagonal", of(lambda x: x.diagonal(0, 1, 2)), (2, 3, 3)),
+    ("where", of(lambda x, y, m=MASK: torch.where(m, x, y)), (2, 3), (2, 3)),
+    ("where against a number", of(lambda x, m=MASK: torch.where(m, x, 2.0)), (2, 3)),
+    ("where by the signal", of(lambda x, y: torch.where(x > 0, y, y.flip(1))), (2, 3), (2, 3)),
+    ("where broadcasts", of(lambda x, y, m=MASK: torch.where(m, x, y)), (1, 3), (2, 1)),
+    ("masked_fill", of(lambda x, m=MASK: x.masked_fill(m, -1.0)), (2, 3)),
+    ("masked_fill broadcasts", of(lambda x, m=MASK[:1]: x.masked_fill(m, 5.0)), (2, 3)),
+    ("written in place", of(overwritten), (2, 3), (2, 1)),
+    ("written in place by index", of(overwritten_by_index), (2, 3), (2, 2)),
+    ("zeros written in place", of(zeroed), (2, 3)),
+    ("filled step by step", of(filled), (2, 3), (2, 3)),
+    # the winner takes all
+    ("max_pool 1d", lambda: nn.MaxPool1d(2, 1), (2, 2, 4)),
+    ("max_pool 2d", lambda: nn.MaxPool2d(3, 2, padding=1), (2, 1, 4, 5)),
+    ("max_pool 3d", lambda: nn.MaxPool3d(2, 1), (1, 2, 3, 2, 2)),
+    ("adaptive max 2d", lambda: nn.AdaptiveMaxPool2d((2, 1)), (2, 1, 3, 4)),
+    ("adaptive max 3d", lambda: nn.AdaptiveMaxPool3d(1), (1, 2, 2, 2, 2)),
+    ("amax", of(lambda x: x.amax((1, 2))), (2, 2, 3)),
+    ("max over an axis", of(lambda x: x.max(1).values), (2, 4)),
+    ("maximum", of(torch.maximum), (2, 4), (2, 4)),
+    ("minimum against a constant", of(lambda x, c=shaped(2, 4): torch.minimum(x, c)), (2, 4)),
+    ("topk", of(lambda x: x.topk(2, 1).values), (2, 4)),
+    ("sort", of(lambda x: x.sort(1).values), (2, 4)),
+)  # fmt: skip
+def test_what_only_moves_returns_relevance_to_where_it_came_from(case: Case) -> None:
+    """Each output is a copy of one input, as the Jacobian says, or of a constant, which absorbs."""
+    model, inputs = case.build(), case.inputs()
+    start = noise(*model(*inputs).shape, seed=9)
+    found = explain(model, inputs, start, "epsilon-plus")
+    copies = jacobian(model, inputs)
+    assert difference(parts_of(found), copies.T @ start.flatten()) <= TOLERANCE
+    absorbed = float(start.flatten() @ (1 - copies.sum(1)))
+    assert found.ledger.absorbed == pytest.approx(absorbed, abs=TOLERANCE)
+
+
+PER_CHANNEL = shaped(3, 1)
+ACTIVATIONS = {
+    "relu": F.relu, "leaky_relu": F.leaky_relu, "prelu": lambda x: F.prelu(x, PER_CHANNEL.flatten()), "elu": F.elu,
+    "celu": F.celu, "selu": F.selu, "gelu": F.gelu, "gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu, "mish": F.mish, "softplus": F.softplus, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
+    "hardtanh": F.hardtanh, "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "relu6": F.relu6,
+    "clamp": lambda x: x.clamp(-0.5, 0.5), "clamp_min": lambda x: x.clamp(min=0.1), "logsigmoid": F.logsigmoid,
+    "exp": torch.exp, "log": lambda x: torch.log(torch.exp(x)), "sqrt": lambda x: torch.sqrt(torch.exp(x)),
+    "rsqrt": lambda x: torch.rsqrt(torch.exp(x)), "abs": torch.abs, "pow": lambda x: x**3, "square": torch.square,
+    "erf": torch.erf, "neg": torch.neg, "threshold": lambda x: F.threshold(x, 0.1, -2.0),
+    "reciprocal": torch.reciprocal, "log_softmax": lambda x: F.log_softmax(x, 1), "scaled": lambda x: x * 3.0,
+    "scaled from the left": lambda x: 3.0 * x, "scaled per channel": lambda x: x * PER_CHANNEL,
+    "divided": lambda x: x / 4, "cast": lambda x: x.float(), "in place": lambda x: F.relu_(x.clone()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_elementwise_functions_pass_relevance_on_unchanged(name: str) -> None:
+    start = noise(2, 3, 4, seed=9)
+    found = explain(of(ACTIVATIONS[name])(), noise(2, 3, 4), start, "epsilon-plus")
+    assert difference(found.relevance, start.to(found.relevance)) <= 1e-6
+    assert found.ledger.absorbed == 0.0
+
+
+def composite(**choices: rules.Rule) -> object:
+    return COMPOSITES["epsilon-plus"].override(choices)
+
+
+@pytest.mark.parametrize("gated_first", [True, False])
+@pytest.mark.parametrize(
+    ("gate", "shape"),
+    [
+        (torch.sigmoid, (2, 3, 4)),
+        (lambda x: F.softmax(x, 1), (2, 3, 4)),
+        (F.hardsigmoid, (2, 3, 1)),  # squeeze and excitation
+        (lambda x: torch.sigmoid(x).expand(2, 3, 4), (2, 1, 4)),  # attention gate
+        (lambda x: F.interpolate(torch.sigmoid(x), scale_factor=2, mode="linear"), (2, 3, 2)),
+    ],
+    ids=["sigmoid", "softmax", "per channel", "expanded", "upsampled"],
+)
+def test_a_gates_signal_gets_all_relevance(gate: object, shape: tuple[int, ...], gated_first: bool) -> None:
+    model = of(lambda g, x: x * gate(g) if gated_first else gate(g) * x)()
+    start = noise(2, 3, 4, seed=9)
+    to_gate, to_signal = explain(model, [noise(*shape), noise(2, 3, 4, seed=2)], start, "epsilon-plus").relevance
+    assert torch.equal(to_signal, start)
+    assert not to_gate.any()
+
+
+def test_a_gate_can_get_half() -> None:
+    model = of(lambda g, x: torch.sigmoid(g) * x)()
+    start = noise(2, 3, 4, seed=9)
+    found = explain(model, [noise(2, 3, 1), noise(2, 3, 4, seed=2)], start, composite(gate=rules.UNIFORM))
+    assert difference(found.relevance[0], start.sum(2, keepdim=True) / 2) <= TOLERANCE
+    assert torch.equal(found.relevance[1], start / 2)
+
+
+def test_a_swish_spelled_out_is_one_signal() -> None:
+    start = noise(2, 3, seed=9)
+    assert torch.equal(explain(of(lambda x: x * torch.sigmoid(x))(), noise(2, 3), start, "gamma").relevance, start)
+
+
+def test_a_product_of_two_signals_is_shared_in_halves() -> None:
+    start = noise(2, 3, 4, seed=9)
+    first, second = explain(of(torch.mul)(), [noise(2, 3, 4), noise(3, 1, seed=2)], start, "epsilon-plus").relevance
+    assert torch.equal(first, start / 2)
+    assert difference(second, (start / 2).sum((0, 2)).reshape(3, 1)) <= TOLERANCE
+
+
+def test_a_divisor_is_held_fixed() -> None:
+    """x / norm(x), as in cosine attention: the direction of x gets all."""
+    start = noise(2, 3, seed=9)
+    model = of(lambda x: x / (x.square().sum(1, keepdim=True)).sqrt())()
+    found = explain(model, noise(2, 3), start, "epsilon-plus")
+    assert torch.equal(found.relevance, start)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_softmax_by_taylor(axis: int) -> None:
+    """Achtibat 2024, prop. 3.1: R_i = x_i (R_i - p_i sum_j R_j)."""
+    x, start = noise(2, 3, 4), noise(2, 3, 4, seed=9)
+    found = explain(of(lambda v: F.softmax(v, axis))(), x, start, composite(softmax=rules.TAYLOR))
+    expected = x * (start - F.softmax(x, axis) * start.sum(axis, keepdim=True))
+    assert difference(found.relevance, expected) <= TOLERANCE
+    assert found.ledger.changed == pytest.approx(float((start - expected).sum()), abs=TOLERANCE)
+    assert abs(found.ledger.gap) <= TOLERANCE
+
+
+def test_softmax_of_masked_scores_stays_finite() -> None:
+    """Where a score is -inf there is neither probability nor relevance, and nothing turns to NaN."""
+    x, start = noise(2, 3), noise(2, 3, seed=9).masked_fill(MASK, 0.0)
+    model = of(lambda v: F.softmax(v.masked_fill(MASK, -math.inf), 1))()
+    found = explain(model, x, start, composite(softmax=rules.TAYLOR))
+    p = model(x)
+    expected = (x * (start - p * start.sum(1, keepdim=True))).masked_fill(MASK, 0.0)
+    assert difference(found.relevance, expected) <= TOLERANCE
+
+
+def test_softmax_passed() -> None:
+    start = noise(2, 3, seed=9)
+    assert torch.equal(explain(nn.Softmax(1), noise(2, 3), start, composite(softmax=rules.PASS)).relevance, start)
+
+
+def test_matmul_is_shared_in_halves() -> None:
+    """Achtibat 2024, prop. 3.3: each factor's term a_ij b_jk gets half of its share of o_ik, written out in full."""
+    a, b, start = noise(2, 3, 4), noise(2, 4, 5, seed=2), noise(2, 3, 5, seed=9)
+    found = explain(of(torch.matmul)(), [a, b], start, composite(matmul=rules.UNIFORM))
+    o = a @ b
+    scale = 1e-6 * o.square().mean((1, 2), keepdim=True).sqrt()
+    terms = torch.einsum("nij,njk,nik->nijk", a, b, start / (o + torch.where(o >= 0, scale, -scale))) / 2
+    assert difference(found.relevance[0], terms.sum(3)) <= TOLERANCE
+    assert difference(found.relevance[1], terms.sum(1)) <= TOLERANCE
+    assert abs(found.ledger.gap) <= TOLERANCE
+
+
+@pytest.mark.parametrize("attention", ["spelled out", "fused"])
+def test_attention_with_its_weights_held_fixed(attention: str) -> None:
+    """Ali 2022: the values get all, in proportion to p_ij v_jk; queries and keys nothing."""
+    q, k, v = (noise(1, 2, 3, 4, seed=s) for s in (1, 2, 3))
+    start = noise(1, 2, 3, 4, seed=9)
+    p = F.softmax(q @ k.mT / 2.0, -1)
+    fused = of(F.scaled_dot_product_attention)()
+    spelled = of(lambda q, k, v: F.softmax(q @ k.mT / 2.0, -1) @ v)()
+    found = explain(fused if attention == "fused" else spelled, [q, k, v], start, composite(matmul=rules.SIGNAL))
+    terms = torch.einsum("nhij,nhjk,nhik->nhijk", p, v, start / (p @ v))
+    assert difference(found.relevance[2], terms.sum(2)) <= 1e-4  # the stabiliser's share
+    assert not found.relevance[0].any()
+    assert not found.relevance[1].any()

@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
                          help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
     explain.add_argument("--target", help="name or index of the class to explain (default: what the model predicts)")
     explain.add_argument("--composite", help="which rules to use (default: the card's, or the one named in the README)")
+    _add_rules(explain)
     explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the explanation")
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
     _add_device(explain)
@@ -59,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--volume", action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                       help="volume whose size the network is captured for")  # fmt: skip
     size.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="size the network is captured for")
+    inspect.add_argument("--ledger", action="store_true",
+                         help="explain the volumes as well and show where relevance went, layer by layer")  # fmt: skip
+    inspect.add_argument("--target", help="as for explain")
+    inspect.add_argument("--composite", help="as for explain")
+    _add_rules(inspect)
     inspect.set_defaults(run=_inspect)
 
     demo = verbs.add_parser("demo", help="explain the bundled model on a brain with a planted lesion")
@@ -69,6 +75,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(demo)
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rule", action="append", default=[], dest="rules", metavar="LAYER=RULE",
+                        help="rule for a role or layer name pattern, as input=flat or 'encoder.*=gamma(0.1)'; "
+                        "may be given several times")  # fmt: skip
+
+
+def _rules(options: argparse.Namespace) -> dict[str, str]:
+    table = {}
+    for text in options.rules:
+        layer, equals, rule = text.partition("=")
+        if not (layer and equals and rule):
+            raise UserError(f"'{text}' is no rule for a layer: write LAYER=RULE, for example input=flat.")
+        table[layer] = rule
+    return table
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +112,9 @@ def _explain(options: argparse.Namespace) -> None:
     if not model.card.stated:
         print(_defaults())
     with _bar() as progress:
-        explanation = explain(model, options.volumes, options.target, options.composite, options.device, progress)
+        explanation = explain(
+            model, options.volumes, options.target, options.composite, options.device, progress, _rules(options)
+        )
     with whole_folder(options.out, OWN) as partial:
         explanation.write(partial)
         if options.views:
@@ -100,13 +124,23 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from .inspection import describe
+    from .explain import explain
+    from .inspection import describe, ledger_table
     from .models import load_model
+
+    if options.ledger and not options.volumes:
+        raise UserError("The ledger is that of an explanation: give the volumes to explain with --volume.")
 
     model = load_model(options.model, options.card)
     if not model.card.stated:
         print(_defaults())
     print(describe(model, options.volumes, options.shape))
+    if options.ledger:
+        with _bar() as progress:
+            explanation = explain(
+                model, options.volumes, options.target, options.composite, "auto", progress, _rules(options)
+            )
+        print(f"\n{_summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ def explain(
     composite: str | lrp.Composite | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    rules: Mapping[str, str | lrp.rules.Rule] | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
@@ -52,6 +53,7 @@ def explain(
         composite: name of a preset or a composite; None: the card's, or the engine's default.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
+        rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
@@ -60,9 +62,10 @@ def explain(
     with _memory_said_plainly(), _full_precision():
         with stage("reading"):
             place = _device(device)
-            chosen = None if composite is None else lrp.composite_named(composite)
+            if composite is not None:
+                lrp.composite_named(composite)  # a misspelt name is said before a model is read
             loaded = model if isinstance(model, ExplainableModel) else load_model(model)
-            chosen = chosen or lrp.composite_named(loaded.card.composite or lrp.DEFAULT_COMPOSITE)
+            chosen = choose_composite(loaded.card, composite, rules)
             _check_count(loaded.card, volumes)
             images, sources = _read(volumes, loaded.card)
         with stage("preparing"):
@@ -92,6 +95,16 @@ def explain(
         volumes=sources,
         provenance=_provenance(place, stage.timings),
     )
+
+
+def choose_composite(
+    card: ModelCard, composite: str | lrp.Composite | None, rules: Mapping[str, str | lrp.rules.Rule] | None
+) -> lrp.Composite:
+    """The composite asked for, else the card's with the card's rules, else the default; the caller's rules go first."""
+    chosen = lrp.composite_named(composite or card.composite or lrp.DEFAULT_COMPOSITE)
+    if composite is None and card.rules:
+        chosen = chosen.override(card.rules)
+    return chosen.override(rules) if rules else chosen
 
 
 class _Stages:

@@ -1,7 +1,8 @@
 """What `lrpexplain inspect` tells of a model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,15 @@ from .outcome import require_tensor
 
 # The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
 _SIDE = 32
+# Columns of the ledger's table and their headings.
+_FIGURES = {
+    "relevance_out": "out",
+    "relevance_in": "in",
+    "absorbed_bias": "bias",
+    "absorbed_stabiliser": "stabiliser",
+    "changed": "changed",
+    "gap": "gap",
+}
 
 
 def describe(
@@ -36,8 +46,16 @@ def describe(
     graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     card = model.card.completed(output.shape)
-    sections = [_identity(model), _card(card, x, output), _operators(graph)]
+    sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
+
+
+def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The ledger by layer, output first, as text; rows as in explanation.json."""
+    words, figures = ("layer", "operator", "role", "rule"), tuple(_FIGURES)
+    table = [(*words, *_FIGURES.values())]
+    table += [(*(str(row[key]) for key in words), *(f"{row[key]:.5g}" for key in figures)) for row in rows]
+    return _aligned(table)
 
 
 def _identity(model: ExplainableModel) -> str:
@@ -75,7 +93,15 @@ def _operators(graph: lrp.Graph) -> str:
     for operator in graph.operators():
         answer = "exact rule" if operator.role is not None else "NO RULE: this model cannot be explained"
         rows.append((operator.name, str(operator.count), operator.role or "-", answer))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return _aligned(rows)
+
+
+def _layers(graph: lrp.Graph) -> str:
+    return "Layers     " + ", ".join(graph.layers())
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(text) for text in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

@@ -85,6 +85,10 @@ class Graph:
         self.cache.clear()
         return self
 
+    def layers(self) -> list[str]:
+        """Names of the layers with parameters, in the order of execution: what patterns and `at` may name."""
+        return list(dict.fromkeys(node.meta["layer"] for node in self.steps if "layer" in node.meta))
+
     def operators(self) -> list[OperatorCount]:
         """Which operators the network uses, how often, and what relevance does there (None: there is no answer)."""
         from .operators import count_operators  # the table knows graphs; a graph asks it only on demand

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from .answers import Answer, Call
-from .composites import DEFAULT_COMPOSITE, Composite, composite_named
+from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
 from .errors import LRPError
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
@@ -181,6 +181,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     norms = {} if composite.normalization == "identity" else _foldable(steps, answers, wanted)
     folded = frozenset(norms.values())
     first = _first_layers(steps, answers)
+    _require_layers(composite, answers)
     rules: dict[fx.Node, Rule] = {}
     saves: dict[fx.Node, list[fx.Node]] = {}
     for node, answer in answers.items():
@@ -307,6 +308,17 @@ def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> se
             first.add(node)
             after.add(node)
     return first
+
+
+def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> None:
+    """LRPError when a row names layers that the network has not: a typing mistake would silently do nothing."""
+    names = [layer_of(node) for node in answers]
+    for row in composite.rows:
+        if row.match not in ROLES and not any(row.matches((), name) for name in names):
+            raise LRPError(
+                f"No layer of the model is named '{row.match}'; write a name or pattern that `lrpexplain inspect` "
+                f"shows, or a role ({', '.join(ROLES)})."
+            )
 
 
 def _layers(plan: Plan, names: set[str]) -> dict[str, fx.Node]:

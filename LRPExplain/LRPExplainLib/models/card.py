@@ -64,6 +64,7 @@ class ModelCard:
         network: architecture and arguments, for weights without code.
         inputs: one per channel; empty in a default card: one channel per given volume.
         composite: the composite that suits the network, or None.
+        rules: rules for roles or layer name patterns, put before the composite's own.
         stated: False where there was no card and defaults stand in.
         texts: description, licence, citation and training, as far as the card gives them.
     """
@@ -77,6 +78,7 @@ class ModelCard:
     preprocessing: Preprocessing = Preprocessing()
     output: OutputInfo = OutputInfo()
     composite: str | None = None
+    rules: Mapping[str, str] = field(default_factory=dict)
     stated: bool = True
     texts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,8 +107,9 @@ class ModelCard:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of the card file; `stated` tells a default card."""
         own = asdict(self)
-        texts, composite = own.pop("texts"), own.pop("composite")
-        explanation = {} if composite is None else {"explanation": {"composite": composite}}
+        texts, wishes = own.pop("texts"), {"composite": own.pop("composite"), "rules": own.pop("rules")}
+        stated = {key: value for key, value in wishes.items() if value}
+        explanation = {"explanation": stated} if stated else {}
         result: dict[str, Any] = json.loads(json.dumps({"schema": 1, **own, **explanation, **texts}))
         return result
 
@@ -162,6 +165,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
         output=OutputInfo(output.get("activation"), tuple(classes)),
         composite=content.get("explanation", {}).get("composite"),
+        rules=content.get("explanation", {}).get("rules", {}),
         texts={key: content[key] for key in ("description", "licence", "citation", "training") if key in content},
     )
 

@@ -115,8 +115,21 @@ def drop_copies(graph: fx.Graph) -> None:
         same = kind in SAME_VALUES or (kind is aten.expand and shape_of(node) == shape_of(source))
         same = same or (kind is aten._to_copy and source.meta["val"].dtype == node.meta["val"].dtype)
         same = same or (kind in VIEWS and shape_of(node) == shape_of(source))
+        same = same or (kind in (aten.as_strided, aten.as_strided_) and _same_elements(node))
         if same and isinstance(source, fx.Node):
             replace(graph, node, source)
+
+
+def _same_elements(restrided: fx.Node) -> bool:
+    """Whether `as_strided` reads its source as it lies: only strides along axes of one element differ."""
+    source, _, strides, *offset = arguments(restrided)
+    before = source.meta["val"]
+    wide = [i for i, n in enumerate(before.shape) if n > 1]
+    return (
+        shape_of(restrided) == before.shape
+        and all(strides[i] == before.stride(i) for i in wide)
+        and (not offset or offset[0] in (None, before.storage_offset()))
+    )
 
 
 def spell_convolution(graph: fx.Graph) -> None:

@@ -255,3 +255,19 @@ def test_attention_with_its_weights_held_fixed(attention: str) -> None:
     assert difference(found.relevance[2], terms.sum(2)) <= 1e-4  # the stabiliser's share
     assert not found.relevance[0].any()
     assert not found.relevance[1].any()
+
+
+@pytest.mark.parametrize("choice", ["epsilon-plus", "attn-lrp", "epsilon", "gamma"])
+def test_attention_behind_an_additive_mask_stays_finite(choice: str) -> None:
+    """Causal masks add -inf to the scores: what is hidden gets nothing, and no sum turns to NaN."""
+    hidden = torch.full((3, 3), -math.inf).double().triu(1)
+    model = of(lambda q, k, v: F.softmax(q @ k.mT / 2.0 + hidden, -1) @ v)()
+    inputs = [noise(2, 3, 4, seed=s) for s in (1, 2, 3)]
+    start = noise(2, 3, 4, seed=9)
+    start[:, 1:] = 0.0  # the first token sees itself alone
+    found = explain(model, inputs, start, choice)
+    for part in found.relevance:
+        assert torch.isfinite(part).all()
+        assert not part[:, 1:].any()
+    assert all(math.isfinite(figure) for figure in (found.ledger.absorbed, found.ledger.relevance, found.ledger.gap))
+    assert abs(found.ledger.gap) <= TOLERANCE

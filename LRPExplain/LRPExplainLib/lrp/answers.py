@@ -428,6 +428,9 @@ def summing(call: Call) -> tuple[Sources, LinearMap]:
         if arg not in signals:
             bias = torch.as_tensor(call.value(arg)).to(inputs[0]) * factor
     output = call.output if call.node in call.values else _total([*inputs, *([] if bias is None else [bias])])
+    if bias is not None:  # an attention mask's -inf hides its element: no relevance gets there, no scale counts it
+        hidden = torch.isinf(bias)
+        bias, output = bias.masked_fill(hidden, 0.0), output.masked_fill(hidden, 0.0)
     return sources, Sum(inputs, output, bias)
 
 

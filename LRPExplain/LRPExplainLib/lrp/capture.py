@@ -7,8 +7,10 @@ the passes of :mod:`.passes` leave a graph in which each node is one that releva
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import passes
 from .errors import LRPError
+from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output
 
 
@@ -41,6 +44,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         raise LRPError("The model needs at least one input tensor; give one per input, batch first.")
     traced, rebuild = _trace(model, [_plain(x) for x in inputs])
     passes.refuse_randomness(traced.graph)
+    passes.refuse_shapes_from_data(traced.graph)
     passes.name_layers(traced, _parameter_names(model))
     constants = passes.normalize(traced)
     return Graph(traced, constants, rebuild)
@@ -74,7 +78,21 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
 
 
 def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
-    return make_fx(functionalize(function), tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
+    tracer = make_fx(functionalize(function), SPELLED_OUT, tracing_mode="fake", _allow_non_fake_inputs=True)
+    # TorchScript's optimiser compares constants, which tracing forbids
+    with torch.jit.optimized_execution(False), _without_log("torch._subclasses.fake_tensor"):
+        return tracer(*inputs)
+
+
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    """Keep a logger quiet: PyTorch logs a traceback of the mistake that an LRPError is about to explain."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _explained(error: Exception, inputs: list[Tensor]) -> LRPError:

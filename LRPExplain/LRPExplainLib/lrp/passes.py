@@ -66,6 +66,17 @@ def refuse_randomness(graph: fx.Graph) -> None:
             raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
 
 
+def refuse_shapes_from_data(graph: fx.Graph) -> None:
+    """LRPError when how large a tensor is depends on values (`x[x > 0]`): no graph would fit the next input."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and not all(isinstance(n, int) for n in value.shape):
+            raise LRPError(
+                f"The model lets its data decide how large its tensors are ({node.name}), so its graph cannot be "
+                "captured; replace that selection by a mask."
+            )
+
+
 def writes_in_place(graph: fx.Graph) -> bool:
     """Whether a call changes one of its arguments."""
     return any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes)

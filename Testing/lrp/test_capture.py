@@ -1,0 +1,311 @@
+"""Capture: the graph says what the model says, and what cannot be explained is refused in one clear sentence."""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lrp_helpers import of, one_rule
+from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture, rules
+from torch import Tensor, nn
+
+
+class Everything(nn.Module):
+    """A small network with most of what networks have, and with modules used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4), nn.PReLU())
+        self.block = nn.Sequential(
+            nn.Conv3d(4, 4, 3, padding=1, padding_mode="circular"), nn.InstanceNorm3d(4, affine=True)
+        )
+        self.down = nn.Conv3d(4, 6, 2, stride=2)
+        self.group = nn.GroupNorm(3, 6)
+        self.up = nn.Sequential(nn.ConvTranspose3d(6, 4, 2, 2), nn.BatchNorm3d(4), nn.ReLU(inplace=True))
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.norm = nn.LayerNorm(6)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Conv3d(6, 6, 1), nn.Sigmoid())
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Conv3d(8, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = F.relu(x + self.block(x))
+        x = F.leaky_relu(x + self.block(x))
+        y = F.relu(self.group(self.down(x)))
+        tokens = self.norm(y.flatten(2).transpose(1, 2))
+        y = y + self.attention(tokens, tokens, tokens, need_weights=False)[0].transpose(1, 2).reshape(y.shape)
+        y = self.dropout(y * self.gate(y))
+        return self.head(torch.cat([x, self.up(y)], 1))
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """Running statistics and factors that are not the identity."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return model.eval()
+
+
+def reloaded(model: nn.Module) -> torch.jit.ScriptModule:
+    """As TorchScript through a file's bytes."""
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(model), buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)
+
+
+def traced(model: nn.Module) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes become constants, which is what is wanted here
+        return torch.jit.trace(model, torch.randn(2, 2, 4, 6, 4), check_trace=False)
+
+
+@pytest.fixture(scope="module")
+def everything() -> nn.Module:
+    torch.manual_seed(0)
+    return with_statistics(Everything())
+
+
+X = torch.randn(2, 2, 4, 6, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("form", [lambda m: m, reloaded, traced], ids=["module", "scripted", "traced"])
+def test_the_graph_says_what_the_model_says(everything: nn.Module, form: Callable[[nn.Module], nn.Module]) -> None:
+    model = form(everything)
+    graph = capture(model, X)
+    for x in (X, torch.randn_like(X), 10 * X):  # not only where it was captured
+        torch.testing.assert_close(graph(x), model(x), rtol=1e-5, atol=1e-5)
+    for composite in COMPOSITES:
+        found = attribute(graph, X, Target(1), composite)
+        assert torch.isfinite(found.relevance).all()
+        torch.testing.assert_close(found.output, everything(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [reloaded, traced], ids=["scripted", "traced"])
+def test_torchscript_is_explained_as_the_module_is(
+    everything: nn.Module, form: Callable[[nn.Module], nn.Module]
+) -> None:
+    ours = attribute(capture(everything, X), X, Target(1), "epsilon-plus")
+    theirs = attribute(capture(form(everything), X), X, Target(1), "epsilon-plus")
+    torch.testing.assert_close(ours.relevance, theirs.relevance, rtol=1e-4, atol=1e-6)
+    weighted = [[r.layer for r in a.ledger.by_layer if r.role in ("conv", "linear")] for a in (ours, theirs)]
+    assert weighted[0] == weighted[1]
+    assert {"stem.0", "block.0", "down", "up.0", "attention", "attention.out_proj", "head"} <= set(weighted[0])
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("masked", [None, "tokens", "pairs"])
+def test_scripted_transformers_do_not_hide_in_fused_kernels(masked: str | None, norm_first: bool) -> None:
+    """TorchScript takes PyTorch's fast path in eval mode: one opaque operator for a whole encoder layer."""
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(6, 2, 8, norm_first=norm_first, batch_first=True, activation="gelu")
+            self.attention = nn.MultiheadAttention(6, 3, batch_first=True)
+            self.tokens: torch.Tensor | None = TOKENS if masked == "tokens" else None
+            self.pairs: torch.Tensor | None = PAIRS if masked == "pairs" else None
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layer(x, src_key_padding_mask=self.tokens, src_mask=self.pairs)
+            x, weights = self.attention(x, x, x, key_padding_mask=self.tokens, attn_mask=self.pairs)
+            assert weights is not None
+            return torch.cat([x, weights], 2)
+
+    torch.manual_seed(0)
+    model, x = Encoder().eval(), torch.randn(2, 4, 6)
+    ours, theirs = capture(model, x), capture(reloaded(model), x)
+    torch.testing.assert_close(theirs(x), model(x), rtol=1e-5, atol=1e-5)
+    start = torch.randn(2, 4, 10)
+    composite = one_rule(rules.epsilon(1e-7))  # by which a bias may be a layer's own or added behind it
+    expected = attribute(ours, x, start, composite).relevance
+    torch.testing.assert_close(attribute(theirs, x, start, composite).relevance, expected, rtol=1e-3, atol=1e-3)
+
+
+TOKENS = torch.tensor([[False, False, True, False], [False, True, False, True]])
+PAIRS = torch.ones(4, 4, dtype=torch.bool).triu(1)
+
+
+def test_capturing_leaves_the_model_alone(everything: nn.Module) -> None:
+    before = {name: value.clone() for name, value in everything.state_dict().items()}
+    capture(everything, X)
+    assert all(torch.equal(before[name], value) for name, value in everything.state_dict().items())
+    assert all(p.requires_grad for p in everything.parameters())
+
+
+def test_outputs_keep_their_structure() -> None:
+    model = of(lambda x: {"a": x + 1, "b": (x * 2, [x - 1, 7, None, "word"])})()
+    x = torch.randn(2, 3)
+    out = capture(model, x)(x)
+    assert list(out) == ["a", "b"]
+    assert isinstance(out["b"], tuple)
+    assert out["b"][1][1:] == [7, None, "word"]
+    for ours, theirs in zip([out["a"], out["b"][0], out["b"][1][0]], [x + 1, x * 2, x - 1], strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_an_input_that_is_handed_out_again() -> None:
+    x = torch.randn(2, 3)
+    found = attribute(capture(of(lambda x: (x, x.relu()))(), x), x, Target(0), "epsilon")
+    assert torch.equal(found.relevance[:, 0], x[:, 0])
+    assert not found.relevance[:, 1:].any()
+
+
+# --- refusals: name -> (model, input, words that the sentence must have) -------------------------------------------
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x - 1
+
+
+class Looping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.abs().max().item())):
+            x = x + 1
+        return x
+
+
+SQUARE = torch.randn(1, 3, 4, 4)
+REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
+    "dropout in training mode": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout()), SQUARE, ["random", "model.eval()"]),
+    "dropout3d in training mode": (nn.Dropout3d(), torch.randn(1, 3, 2, 2, 2), ["random", "model.eval()"]),
+    "batch norm in training mode": (nn.BatchNorm2d(3), SQUARE, ["batch norm", "training mode", "model.eval()"]),
+    "batch norm behind a convolution": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), SQUARE, ["model.eval()"]),
+    "torch.rand": (of(lambda x: x + torch.rand_like(x))().eval(), SQUARE, ["random"]),
+    "torch.randn": (of(lambda x: x + torch.randn(4))().eval(), SQUARE, ["random"]),
+    "bernoulli": (of(lambda x: x * torch.bernoulli(torch.full((4,), 0.5)))().eval(), SQUARE, ["random"]),
+    "dropout left on by hand": (of(lambda x: F.dropout(x, 0.5, training=True))().eval(), SQUARE, ["random"]),
+    "branch": (Branching().eval(), SQUARE, ["data", "branch or loop"]),
+    "scripted branch": (torch.jit.script(Branching().eval()), SQUARE, ["data", "branch or loop"]),
+    "loop": (Looping().eval(), SQUARE, ["data", "branch or loop"]),
+    "shape from data": (of(lambda x: x[x > 0])().eval(), SQUARE, ["data", "captured"]),
+    "wrong channels": (nn.Conv2d(2, 3, 1).eval(), SQUARE, [r"\[1, 3, 4, 4\]", "channels"]),
+    "wrong size": (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval(), SQUARE, [r"\[1, 3, 4, 4\]"]),
+    "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["no tensor"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_AT_CAPTURE)
+def test_refusals_at_capture(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    model, x, words = REFUSED_AT_CAPTURE[case]
+    with pytest.raises(LRPError) as caught:
+        capture(model, x)
+    assert_one_sentence(caught.value, words)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]  # the sentence is all that is said
+
+
+def test_no_input_is_refused() -> None:
+    with pytest.raises(LRPError, match="at least one input"):
+        capture(nn.Identity())
+
+
+def test_another_shape_is_refused_by_the_graph() -> None:
+    graph = capture(nn.Conv2d(3, 2, 1).eval(), SQUARE)
+    for call in (lambda x: graph(x), lambda x: attribute(graph, x, Target(0))):
+        with pytest.raises(LRPError) as caught:
+            call(torch.randn(1, 3, 5, 4))
+        assert_one_sentence(caught.value, [r"\(1, 3, 4, 4\)", r"\(1, 3, 5, 4\)", "capture the model again"])
+    with pytest.raises(LRPError):
+        graph(SQUARE, SQUARE)
+
+
+class Spectral(nn.Module):
+    """An operator for which there is no answer, behind one for which there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.computed = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft(self.first(x)).real
+
+
+ONES = torch.ones(3, 2)
+grid_sample = partial(F.grid_sample, align_corners=False)
+UNANSWERED: dict[str, tuple[nn.Module, list[Tensor], str]] = {
+    "fft": (Spectral(), [SQUARE], "aten._fft_r2c"),
+    "bicubic": (nn.Upsample(scale_factor=2, mode="bicubic"), [SQUARE], "aten.upsample_bicubic2d"),
+    "weights of the signal": (of(F.conv2d)(), [SQUARE, torch.randn(2, 3, 1, 1)], "aten.convolution"),
+    "bias of the signal": (of(lambda x, b: torch.addmm(b, x, ONES))(), [ONES.T, torch.ones(2)], "aten.addmm"),
+    "product over an axis": (of(lambda x: x.prod(1))(), [SQUARE], "aten.prod"),
+    "grid sampling": (of(grid_sample)(), [SQUARE, torch.randn(1, 2, 2, 2)], "aten.grid_sampler_2d"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNANSWERED)
+def test_an_operator_without_an_answer_is_named_before_anything_is_computed(case: str) -> None:
+    model, inputs, operator = UNANSWERED[case]
+    graph = capture(model.eval(), *inputs)
+    listed = {(count.name, count.role) for count in graph.operators()}
+    assert (operator, None) in listed
+    graph.run = None  # type: ignore[assignment]  # whoever computes now fails otherwise
+    with pytest.raises(LRPError) as caught:
+        attribute(graph, inputs, Target(0), "epsilon-plus")
+    shape = list(model.first(SQUARE).shape) if case == "fft" else list(inputs[0].shape)
+    assert_one_sentence(caught.value, [re.escape(operator), re.escape(str(shape)), "inspect"])
+
+
+def test_the_layer_without_an_answer_is_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Sequential(nn.Bilinear(4, 4, 2)))
+    model[1].forward = lambda x: model[1][0](x, x)
+    with pytest.raises(LRPError, match=r"at 1\.0 \(inputs of shape"):
+        attribute(capture(model.eval(), SQUARE), SQUARE, Target(0), "epsilon")
+
+
+def test_operators_are_counted_with_their_roles() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    counted = {count.name: (count.count, count.role) for count in capture(model.eval(), SQUARE).operators()}
+    assert counted["aten.convolution"] == (2, "conv")
+    assert counted["aten.relu"] == (2, "activation")
+    assert counted["aten.addmm"] == (1, "linear")
+
+
+def test_only_what_the_chosen_output_needs_must_have_answers() -> None:
+    model = of(lambda x: (x * 2, x.prod(1)))()
+    found = attribute(capture(model, SQUARE), SQUARE, torch.ones_like(SQUARE), "epsilon")
+    assert torch.equal(found.relevance, torch.ones_like(SQUARE))
+
+
+MASK = torch.ones(4, 4, dtype=torch.bool)
+REFUSED_QUESTIONS: dict[str, tuple[object, str, list[str]]] = {
+    "unknown composite": (Target(0), "nonsense", ["'nonsense'", *COMPOSITES]),
+    "class too high": (Target(2), "epsilon", ["class 2", "0 to 1"]),
+    "negative class": (Target(-1), "epsilon", ["class -1", "0 to 1"]),
+    "rival too high": (Target(0, rather_than=5), "epsilon", ["class 5", "0 to 1"]),
+    "too many classes": (Target((0, 1)), "epsilon", ["2 target classes", "batch of 1"]),
+    "empty mask": (Target(0, mask=~MASK), "epsilon", ["empty", "nothing to explain"]),
+    "mask of another shape": (Target(0, mask=MASK[:3]), "epsilon", [r"\[3, 4\]", r"\[4, 4\]"]),
+    "mask of other dimensions": (Target(0, mask=MASK.expand(2, 1, 4, 4)), "epsilon", [r"\[2, 1, 4, 4\]", r"\[4, 4\]"]),
+    "start of another shape": (torch.ones(1, 2, 4, 5), "epsilon", [r"\[1, 2, 4, 5\]", r"\[1, 2, 4, 4\]"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_QUESTIONS)
+def test_refused_questions(case: str) -> None:
+    target, composite, words = REFUSED_QUESTIONS[case]
+    graph = capture(nn.Conv2d(3, 2, 1).eval(), SQUARE)
+    with pytest.raises(LRPError) as caught:
+        attribute(graph, SQUARE, target, composite)
+    assert_one_sentence(caught.value, words)
+
+
+def assert_one_sentence(error: LRPError, words: list[str]) -> None:
+    """One line that a person can read, with what they need to know in it."""
+    text = str(error)
+    assert "\n" not in text
+    assert "Traceback" not in text
+    assert re.match(r"[A-Z1-9]", text)
+    for word in words:
+        assert re.search(word, text), text

@@ -426,7 +426,7 @@ def summing(call: Call) -> tuple[Sources, LinearMap]:
     bias = None
     for arg, factor in zip((a, b), factors, strict=True):
         if arg not in signals:
-            bias = torch.as_tensor(call.value(arg)).to(inputs[0]) * factor
+            bias = torch.as_tensor(call.value(arg), dtype=inputs[0].dtype, device=inputs[0].device) * factor
     output = call.output if call.node in call.values else _total([*inputs, *([] if bias is None else [bias])])
     if bias is not None:  # an attention mask's -inf hides its element: no relevance gets there, no scale counts it
         hidden = torch.isinf(bias)

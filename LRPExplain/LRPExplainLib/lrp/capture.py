@@ -21,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import passes
+from .concrete import ConcreteIntegers
 from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output
@@ -54,7 +55,8 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     structure: list[Rebuild] = []
 
     def flat(*args: Tensor) -> list[Tensor]:
-        tensors, rebuild = flatten_output(model(*args))
+        with ConcreteIntegers():
+            tensors, rebuild = flatten_output(model(*args))
         structure.append(rebuild)
         return tensors
 
@@ -63,8 +65,6 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
         with torch.no_grad(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             traced = _functional(flat, inputs)
-            if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
-                traced = _functional(traced, inputs)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise LRPError(
             f"The model lets its data decide what it computes ({error.func}), so its graph cannot be captured; "
@@ -78,7 +78,18 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
 
 
 def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
-    tracer = make_fx(functionalize(function), SPELLED_OUT, tracing_mode="fake", _allow_non_fake_inputs=True)
+    """The calls of a function, none of which writes in place."""
+    try:
+        traced = _traced(functionalize(function), inputs)
+    except Exception:  # a functionalised tensor cannot be read even where its value is known: `shape.tolist()`
+        traced = _traced(function, inputs)
+    if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
+        traced = _traced(functionalize(traced), inputs)
+    return traced
+
+
+def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
+    tracer = make_fx(function, SPELLED_OUT, tracing_mode="fake", _allow_non_fake_inputs=True)
     # TorchScript's optimiser compares constants, which tracing forbids
     with torch.jit.optimized_execution(False), _without_log("torch._subclasses.fake_tensor"):
         return tracer(*inputs)

@@ -1,8 +1,8 @@
 """Composites: which rule goes where, as tables.
 
-A row matches a layer by its role (see :mod:`.operators`; `input` is a weighted layer that no other precedes) or, with
-a pattern, by its name; the first row that matches decides. To change a composite, put rows before its own
-(:meth:`Composite.override`).
+A row matches a layer by its role (see :mod:`.operators`; `input` is a weighted layer that no other precedes, `head` one
+that no other follows) or, with a pattern, by its name; the first row that matches decides. To change a composite, put
+rows before its own (:meth:`Composite.override`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import LRPError
 from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, Rule
 
 ROLES = (
-    "input", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product", "matmul",
+    "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product", "matmul",
     "softmax", "max", "move", "switch",
 )  # fmt: skip
 

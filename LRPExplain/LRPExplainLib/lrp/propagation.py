@@ -180,12 +180,13 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     answers = require_answers(graph, steps)
     norms = {} if composite.normalization == "identity" else _foldable(steps, answers, wanted)
     folded = frozenset(norms.values())
-    first = _first_layers(steps, answers)
+    first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     _require_layers(composite, answers)
     rules: dict[fx.Node, Rule] = {}
     saves: dict[fx.Node, list[fx.Node]] = {}
     for node, answer in answers.items():
-        roles = ("input", answer.role) if node in first else (answer.role,)
+        special = ("input",) if node in first else ("head",) if node in last else ()
+        roles = (*special, answer.role)
         rule = composite.rule_for(roles, layer_of(node))
         if answer is NORM and composite.normalization == "identity":
             rule = PASS
@@ -308,6 +309,19 @@ def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> se
             first.add(node)
             after.add(node)
     return first
+
+
+def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
+    """Weighted layers that no other weighted layer follows on the way to the output."""
+    before: set[fx.Node] = set()
+    last: set[fx.Node] = set()
+    for node in reversed(steps):
+        weighted = answers[node] in (CONVOLUTION, DENSE)
+        if weighted and node not in before:
+            last.add(node)
+        if weighted or node in before:
+            before.update(node.all_input_nodes)
+    return last
 
 
 def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> None:

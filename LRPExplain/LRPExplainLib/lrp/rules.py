@@ -272,7 +272,13 @@ def z_plus(stabilizer: Stabilizer = Stabilizer(), absorb_bias: bool = True) -> L
 
 
 def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
-    """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones -beta; alpha - beta = 1."""
+    """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones -beta.
+
+    Raises:
+        LRPError: alpha - beta is not 1 or beta is negative, which would create or lose relevance.
+    """
+    if beta < 0 or abs(alpha - beta - 1) > 1e-9:
+        raise LRPError(f"Alpha-beta needs alpha - beta = 1 and beta >= 0, but got {alpha:g} and {beta:g}.")
     parts = (Part(POSITIVE, "+", alpha), Part(NEGATIVE, "-", -beta))
     return LinearRule(f"alpha-beta({alpha:g},{beta:g})", parts, stabilizer)
 
@@ -340,6 +346,8 @@ def rule_named(text: str) -> Rule:
     name, _, numbers = (text, "", "") if text in _NAMED else text.partition("(")
     try:
         return _NAMED[name.strip()](*(float(number) for number in numbers.rstrip(")").split(",") if number.strip()))
+    except LRPError:
+        raise
     except KeyError:
         raise LRPError(f"There is no rule '{text}'; write one of {', '.join(_NAMED)}.") from None
     except (TypeError, ValueError):

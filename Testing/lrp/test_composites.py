@@ -1,0 +1,200 @@
+"""Composites: rules by role and by name, changed by the user, and refused where they make no sense."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lrp_helpers import difference, explain, noise, seeded
+from LRPExplainLib.lrp import (
+    COMPOSITES,
+    DEFAULT_COMPOSITE,
+    Composite,
+    Ledger,
+    LRPError,
+    Row,
+    Target,
+    composite_named,
+    rules,
+)
+from torch import Tensor, nn
+
+
+class Net(nn.Module):
+    """An encoder of two convolutions, a residual sum, a gate and a dense layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+        self.decoder = nn.ModuleDict({"conv": nn.Conv2d(4, 4, 1)})
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder(x)
+        x = F.relu(x + self.decoder["conv"](x)) * torch.sigmoid(x)
+        return self.dense(x.mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    return seeded(Net)
+
+
+X = noise(2, 2, 5, 5)
+PLUS = COMPOSITES["epsilon-plus"]
+
+
+def rules_of(ledger: Ledger) -> dict[str, str]:
+    """Layer -> rule, as the ledger tells."""
+    return {row.layer: row.rule for row in ledger.by_layer}
+
+
+def ledger_of(net: nn.Module, composite: Composite | str) -> Ledger:
+    return explain(net, X, Target(1), composite).ledger
+
+
+def test_every_preset_can_be_told_apart_and_named() -> None:
+    assert DEFAULT_COMPOSITE in COMPOSITES
+    assert len({c.description for c in COMPOSITES.values()}) == len(COMPOSITES)
+    for name, composite in COMPOSITES.items():
+        assert composite.name == name
+        assert composite.description.endswith(".")
+        assert composite_named(name) is composite is composite_named(composite)
+
+
+def test_the_ledger_tells_which_rule_ran_where(net: nn.Module) -> None:
+    told = rules_of(ledger_of(net, "epsilon-plus-flat"))
+    assert told["encoder.0"] == "flat"  # the first layer alone
+    assert told["encoder.2"] == told["decoder.conv"] == "z+"
+    assert told["dense"] == "epsilon(1e-06)"
+    assert told["add"] == told["mean"] == "magnitude"
+
+
+def test_override_by_role(net: nn.Module) -> None:
+    told = rules_of(ledger_of(net, PLUS.override({"conv": rules.gamma(0.5), "sum": "epsilon(0.1)"})))
+    assert told["encoder.0"] == told["encoder.2"] == told["decoder.conv"] == "gamma(0.5)"
+    assert told["add"] == "epsilon(0.1)"
+    assert told["dense"] == "epsilon(1e-06)"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "changed"),
+    [
+        ("encoder.*", {"encoder.0", "encoder.2"}),
+        ("encoder.2", {"encoder.2"}),
+        ("*.conv", {"decoder.conv"}),
+        ("?ense", {"dense"}),
+        ("encoder.[!2]", {"encoder.0"}),
+        ("add", {"add"}),
+    ],
+)
+def test_override_by_name_pattern(net: nn.Module, pattern: str, changed: set[str]) -> None:
+    before = rules_of(ledger_of(net, PLUS))
+    after = rules_of(ledger_of(net, PLUS.override({pattern: "w-square"})))
+    assert {layer for layer, rule in after.items() if rule == "w-square"} == changed
+    assert {layer: rule for layer, rule in after.items() if layer not in changed} == {
+        layer: rule for layer, rule in before.items() if layer not in changed
+    }
+
+
+def test_an_override_changes_the_explanation_as_if_the_table_had_said_so(net: nn.Module) -> None:
+    overridden = PLUS.override({"input": "flat"})
+    assert (
+        difference(
+            explain(net, X, Target(1), overridden).relevance, explain(net, X, Target(1), "epsilon-plus-flat").relevance
+        )
+        <= 1e-12
+    )
+    assert (
+        difference(explain(net, X, Target(1), overridden).relevance, explain(net, X, Target(1), PLUS).relevance) > 1e-3
+    )
+
+
+def test_the_first_row_that_matches_decides(net: nn.Module) -> None:
+    """The last override is asked first; a name before a role or behind it, as they are written."""
+    twice = PLUS.override({"conv": "flat"}).override({"encoder.2": "w-square"})
+    assert rules_of(ledger_of(net, twice))["encoder.2"] == "w-square"
+    other_way = PLUS.override({"encoder.2": "w-square"}).override({"conv": "flat"})
+    assert rules_of(ledger_of(net, other_way))["encoder.2"] == "flat"
+    assert PLUS.rows == COMPOSITES["epsilon-plus"].rows  # an override is a new composite
+
+
+def test_overriding_says_so_in_its_name_and_rows() -> None:
+    changed = PLUS.override({"encoder.*": "alpha-beta(2, 1)"})
+    assert changed.name != PLUS.name
+    assert changed.name.startswith(PLUS.name)
+    assert changed.as_rows()[0] == ("encoder.*", "alpha-beta(2,1)")
+    assert changed.as_rows()[1:] == PLUS.as_rows()
+    assert dict(PLUS.as_rows()) == {row.match: str(row.rule) for row in PLUS.rows}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_composite_can_be_written_down_and_read_again(net: nn.Module, name: str) -> None:
+    """`as_rows` is text that `override` understands: what an explanation records can be run again."""
+    written = COMPOSITES[name].as_rows()
+    read = Composite("read", "", (), COMPOSITES[name].normalization).override(dict(written))
+    assert read.as_rows() == written
+    again, original = (explain(net, X, Target(1), c).relevance for c in (read, name))
+    assert difference(again, original) <= 1e-9
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"conv": rules.SIGNAL}, ["signal", "encoder.0|encoder.2|decoder.conv", "aten.convolution", "linear, pass"]),
+        ({"activation": rules.flat()}, ["flat", "aten.relu", "knows pass"]),
+        ({"gate": rules.gamma()}, ["gamma", "aten.mul", "signal, uniform"]),
+        ({"dense": rules.TAYLOR}, ["taylor", "dense", "aten.addmm"]),
+        ({"encoder.0": rules.PASS}, ["pass", "encoder.0", "shape"]),
+    ],
+)
+def test_a_rule_that_does_not_apply_is_refused(net: nn.Module, table: dict[str, rules.Rule], words: list[str]) -> None:
+    with pytest.raises(LRPError) as caught:
+        ledger_of(net, PLUS.override(table))
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in words:
+        assert any(w in text for w in word.split("|")), text
+
+
+def test_a_composite_without_a_row_for_a_layer_is_refused(net: nn.Module) -> None:
+    with pytest.raises(LRPError, match=r"short has no rule for relu \(activation\); add a row for that role"):
+        ledger_of(net, Composite("short", "", (Row("conv", rules.flat()), Row("linear", rules.flat()))))
+
+
+@pytest.mark.parametrize("text", ["nonsense", "gamma(high)", "alpha-beta(2)", "flat(1,2,3,4)", ""])
+def test_a_rule_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(LRPError, match="rule"):
+        PLUS.override({"conv": text})
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2, 2), (0.5, -0.5), (1, 1)])
+def test_alpha_beta_that_would_not_conserve_is_refused(alpha: float, beta: float) -> None:
+    with pytest.raises(LRPError, match="alpha - beta = 1"):
+        rules.alpha_beta(alpha, beta)
+    with pytest.raises(LRPError, match="alpha - beta = 1"):
+        rules.rule_named(f"alpha-beta({alpha}, {beta})")
+
+
+def test_a_pattern_that_names_no_layer_is_refused(net: nn.Module) -> None:
+    """Names are as they are written: a slip of the pen must not silently leave everything as it was."""
+    with pytest.raises(LRPError, match=re.escape("No layer of the model is named 'Encoder.*'")):
+        ledger_of(net, PLUS.override({"Encoder.*": rules.flat()}))
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("z+", rules.z_plus()),
+        ("z+(no bias)", rules.z_plus(absorb_bias=False)),
+        (" gamma( 0.5 ) ", rules.gamma(0.5)),
+        ("gamma", rules.gamma()),
+        ("epsilon(1e-3)", rules.epsilon(1e-3)),
+        ("alpha-beta(2, 1)", rules.alpha_beta(2, 1)),
+        ("z-box(-1, 3)", rules.z_box(-1.0, 3.0)),
+        ("z-box", rules.z_box()),
+        ("pass", rules.PASS),
+    ],
+)
+def test_rules_are_read_as_they_are_written(text: str, rule: rules.Rule) -> None:
+    assert rules.rule_named(text) == rule

@@ -1,5 +1,7 @@
 """Random T1-weighted brains for training and testing the demo model: the MNI152 brain, deformed and re-contrasted.
 
+The template has no skull, and neither have these brains.
+
 Arrays are [D, H, W] float32 on a 2 mm RAS grid of 96 x 112 x 96 voxels (x, y, z) around the brain's centre.
 """
 
@@ -46,19 +48,16 @@ def random_anatomy(rng: np.random.Generator) -> Anatomy:
 
 
 def random_contrast(anatomy: Anatomy, rng: np.random.Generator) -> Array:
-    """An image of the anatomy: tissue contrast, sharpness, texture, bias field, noise and perhaps a head of its own."""
-    x = anatomy.t1 + rng.uniform(0, 1.2) * (anatomy.t1 - _blur(anatomy.t1, 2.5))
+    """An image of the anatomy: tissue contrast, sharpness, texture, bias field and noise of its own."""
+    x = anatomy.t1 + _sometimes(rng, 0.7) * (anatomy.t1 - _blur(anatomy.t1, 2.5))
     fluid = np.clip(1 - anatomy.grey - anatomy.white, 0, 1)
-    for tissue, spread in ((anatomy.grey, 0.07), (anatomy.white, 0.05), (fluid, 0.08)):
+    for tissue, spread in ((anatomy.grey, 0.05), (anatomy.white, 0.04), (fluid, 0.06)):
         x = x + rng.normal(0, spread) * tissue
-    x = x + rng.uniform(0, 0.05) * _grainy(rng, 2.5)
-    x = np.clip(x, 0.02, None) ** rng.uniform(0.7, 1.5) * anatomy.brain
-    with_head = rng.random() < 0.4
-    if with_head:
-        x = np.where(anatomy.brain, x, _random_head(anatomy.brain, rng))
-    x = x * np.exp(rng.uniform(0, 0.2) * smooth_field(rng, 75.0))
-    x = _rician(x, rng.uniform(0, 0.04), rng)
-    return x.astype(np.float32) if with_head or rng.random() < 0.3 else (x * anatomy.brain).astype(np.float32)
+    x = x + _sometimes(rng, 0.05) * _grainy(rng, 2.5)
+    x = np.clip(x, 0.02, None) ** rng.uniform(0.8, 1.3) * anatomy.brain
+    x = x * np.exp(_sometimes(rng, 0.15) * smooth_field(rng, 75.0))
+    x = _rician(x, _sometimes(rng, 0.03), rng)
+    return x if rng.random() < 0.3 else x * anatomy.brain  # a brain cut out of its head, or out of its noise as well
 
 
 def as_image(voxels: NDArray) -> sitk.Image:
@@ -84,28 +83,13 @@ def _spline_basis(size: int, step: float) -> NDArray[np.float64]:
     return np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0))
 
 
-def _random_head(brain: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """Fluid, bone and scalp as shells around the brain, and soft tissue below it: crude, but no lesion."""
-    distance = sitk.GetArrayFromImage(
-        sitk.SignedMaurerDistanceMap(
-            as_image(brain), insideIsPositive=False, squaredDistance=False, useImageSpacing=True
-        )
-    )
-    head = np.full(SHAPE, rng.uniform(0.05, 0.4), np.float32)
-    edge = rng.uniform(1, 4)
-    for levels, thickness in (((0.03, 0.25), (4, 9)), ((0.5, 1.6), (4, 10))):  # bone, scalp
-        texture = 1 + 0.25 * _grainy(rng, 4.0)
-        head = np.where(distance > edge, rng.uniform(*levels) * texture, head)
-        edge = edge + np.clip(rng.uniform(*thickness) + 1.5 * smooth_field(rng, 40.0), 2, None)
-    depth = np.arange(SHAPE[0])[:, None, None] * SPACING
-    below = depth + 12 * smooth_field(rng, 50.0) < rng.uniform(30, 80)
-    soft = rng.uniform(0.2, 0.8) * np.abs(1 + 0.6 * smooth_field(rng, 16.0))
-    head = np.where(distance > edge, np.where(below & (distance < 45), soft, 0), head)
-    return np.clip(head, 0, None).astype(np.float32)
+def _sometimes(rng: np.random.Generator, most: float) -> np.float32:
+    """0 in one of three draws, so that each effect is also seen absent; else anything up to ``most``."""
+    return np.float32(max(rng.uniform(-0.5, 1), 0) * most)
 
 
-def _rician(x: Array, sigma: float, rng: np.random.Generator) -> Array:
-    noise = rng.standard_normal((2, *SHAPE), dtype=np.float32) * np.float32(sigma)
+def _rician(x: Array, sigma: np.float32, rng: np.random.Generator) -> Array:
+    noise = rng.standard_normal((2, *SHAPE), dtype=np.float32) * sigma
     return np.hypot(x + noise[0], noise[1])
 
 

@@ -59,7 +59,7 @@ def test_a_few_unseen_cases_reach_the_card_s_dice(model: models.ExplainableModel
 def test_unseen_cases_can_be_drawn_again() -> None:
     from train_demo_model import unseen_case
 
-    first, again, healthy = unseen_case(7), unseen_case(7), unseen_case(7, with_lesion=False)
+    first, again, healthy = unseen_case(7), unseen_case(7), unseen_case(7, lesions=0)
     assert np.array_equal(first.voxels, again.voxels) and np.array_equal(first.lesion, again.lesion)
     assert first.lesion.any() and not healthy.lesion.any()
 

@@ -67,7 +67,7 @@ class _Lesion:
     def draw(cls, rng: np.random.Generator) -> "_Lesion":
         rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
         return cls(
-            radii=(rng.uniform(6, 16) * rng.uniform(0.75, 1.3, size=3)).astype(np.float32),
+            radii=(rng.uniform(8, 18) * rng.uniform(0.75, 1.3, size=3)).astype(np.float32),
             rotation=rotation.astype(np.float32),
             lobes=rng.uniform(0.05, 0.3),
             outline=_Waves.draw(rng, 14, 40),
@@ -103,7 +103,7 @@ class _Lesion:
 def plant_lesion(image: sitk.Image, seed: Seed, brain: sitk.Image | None = None) -> tuple[sitk.Image, sitk.Image]:
     """Plants one lesion of random shape, size, place and contrast in the brain.
 
-    Its half axes are 4.5 to 21 mm; it is 0.3 to 0.6 of the brain's intensity range brighter or darker than the tissue
+    Its half axes are 6 to 23 mm; it is 0.3 to 0.6 of the brain's intensity range brighter or darker than the tissue
     it replaces, faintly textured, with a soft edge. Fine detail and noise of the image stay partly visible within it,
     so that the lesion is not betrayed by being smoother than its surroundings.
 

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                          help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
     explain.add_argument("--target", help="name or index of the class to explain (default: what the model predicts)")
-    explain.add_argument("--composite", help="which rules to use (default: the card's, or the one named in the README)")
+    explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
     explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the explanation")
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")

@@ -17,8 +17,8 @@ from .errors import LRPError
 from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, Rule
 
 ROLES = (
-    "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product", "matmul",
-    "softmax", "max", "move", "switch",
+    "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product",
+    "matmul", "softmax", "max", "move", "switch",
 )  # fmt: skip
 
 
@@ -137,6 +137,12 @@ _PRESETS = (
         BOUNDED,
     ),
     _composite(
+        "volume",
+        "Gamma with an even spread in the first layer: specific to the target and smooth; the default for volumes.",
+        {"input": rules.flat(), "conv": rules.gamma(0.25), "linear": rules.epsilon()},
+        BOUNDED,
+    ),
+    _composite(
         "excitation-backprop",
         "Positive contributions in every layer, none lost to biases: a probability that walks down to the voxels.",
         {"conv": rules.z_plus(absorb_bias=False), "linear": rules.z_plus(absorb_bias=False)},
@@ -152,7 +158,7 @@ _PRESETS = (
 )
 
 COMPOSITES: dict[str, Composite] = {composite.name: composite for composite in _PRESETS}
-DEFAULT_COMPOSITE = "epsilon-plus-flat"
+DEFAULT_COMPOSITE = "volume"
 
 
 def composite_named(composite: str | Composite) -> Composite:

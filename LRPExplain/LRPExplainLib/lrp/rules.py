@@ -135,13 +135,17 @@ class LinearRule(Rule):
         flow = Flow([])
         for part in self.parts:
             self._through(part, layer, relevance, flow)
+        if not flow.relevance:
+            flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
         return flow
 
     def _through(self, part: Part, layer: LinearMap, relevance: Tensor, flow: Flow) -> None:
-        terms = [term for term in part.terms if self._counts(term, layer)]
-        inputs = [[self._input(x, term) for x in layer.inputs] for term in terms]
-        bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
         share = _where(relevance, layer.output, part)
+        if part.where != "all" and not share.any():
+            return  # behind a ReLU nothing reaches negative outputs: half of gamma's work
+        terms = [term for term in part.terms if self._counts(term, layer)]
+        inputs = [[self._input(x, term, layer) for x in layer.inputs] for term in terms]
+        bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
         if part.terms == PLAIN:
             z = layer.output
         else:
@@ -166,15 +170,15 @@ class LinearRule(Rule):
             gradients = layer.adjoint(s, term.weight)
             contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
             _add(flow.relevance, contributions)
-        if not flow.relevance:
-            flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
 
     def _counts(self, term: Term, layer: LinearMap) -> bool:
         """Whether a term can be other than zero: not for the negative part of what is never negative."""
         negative_input = term.input == "-" and layer.non_negative
         return not (negative_input or (term.weight == "-" and not layer.weighted))
 
-    def _input(self, x: Tensor, term: Term) -> Tensor:
+    def _input(self, x: Tensor, term: Term, layer: LinearMap) -> Tensor:
+        if term.input == "+" and layer.non_negative:
+            return x
         if term.input == "low":
             return _bound(x, self.low, torch.amin)
         if term.input == "high":
@@ -214,9 +218,8 @@ def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modificati
     """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
     term = layer.mean_term
     assert term is not None
-    kept = modify(term, modification) / torch.where(
-        term == 0, 1.0, term
-    )  # 0 or 1 (1 + gamma): does this part count it?
+    # 0, 1 or 1 + gamma: how much this part counts it
+    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)
     received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
     gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
     _add(flow.relevance, [x * g for x, g in zip(layer.inputs, gradients, strict=True)])

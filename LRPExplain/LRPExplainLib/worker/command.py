@@ -8,6 +8,7 @@ AS_THE_MODEL_SAYS = "as the model says"
 # The presets of `lrp`, named here because importing that would load PyTorch into Slicer; a test compares them.
 COMPOSITE_CHOICES = (
     AS_THE_MODEL_SAYS,
+    "volume",
     "epsilon-plus-flat",
     "epsilon-plus",
     "epsilon-gamma-box",

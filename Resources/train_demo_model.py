@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the bundled demo model: a small 3D U-Net that segments a planted lesion in T1-weighted MRI.
 
-    python Resources/train_demo_model.py                     # about 20 minutes on one core
+    python Resources/train_demo_model.py --bfloat16          # as the committed weights; about 15 minutes on one core
     python Resources/train_demo_model.py --evaluate-only     # measures the committed weights again
 
 Nothing is downloaded: the brain is the MNI152 template that nilearn carries (see synthetic_brains.py), the lesions come

@@ -48,8 +48,10 @@ def test_the_lesion_is_in_the_brain_and_leaves_the_rest_alone(seed: int) -> None
     brain = ball()
     before = array(brain)
     image, mask = plant_lesion(brain, seed)
-    assert image.IsSameImageGeometryAs(brain) and mask.IsSameImageGeometryAs(brain)
-    assert image.GetPixelID() == sitk.sitkFloat32 and mask.GetPixelID() == sitk.sitkUInt8
+    assert image.IsSameImageGeometryAs(brain)
+    assert mask.IsSameImageGeometryAs(brain)
+    assert image.GetPixelID() == sitk.sitkFloat32
+    assert mask.GetPixelID() == sitk.sitkUInt8
     lesion = array(mask) > 0
     assert 0.3 < lesion.sum() * 8 / 1000 < 40  # ml
     assert (before[lesion] > 0).all()
@@ -109,8 +111,10 @@ def test_the_demo_case_is_a_real_brain_with_one_known_change() -> None:
     case, again = demo_case(0), demo_case(0)
     template = sitk.ReadImage(str(mni152_path()))
     assert case.seed == 0
-    assert case.image.GetSize() == (197, 233, 189) and case.image.GetSpacing() == (1.0, 1.0, 1.0)
-    assert case.image.IsSameImageGeometryAs(template) and case.mask.IsSameImageGeometryAs(template)
+    assert case.image.GetSize() == (197, 233, 189)
+    assert case.image.GetSpacing() == (1.0, 1.0, 1.0)
+    assert case.image.IsSameImageGeometryAs(template)
+    assert case.mask.IsSameImageGeometryAs(template)
     assert np.array_equal(array(case.image), array(again.image))
     assert np.array_equal(array(case.mask), array(again.mask))
     lesion, before = array(case.mask) > 0, array(template)
@@ -122,7 +126,8 @@ def test_the_demo_case_is_a_real_brain_with_one_known_change() -> None:
 @needs_brain
 def test_the_tissue_maps_lie_beside_the_brain() -> None:
     geometries = [sitk.ReadImage(str(mni152_path(tissue))) for tissue in ("t1", "gm", "wm")]
-    assert geometries[0].IsSameImageGeometryAs(geometries[1]) and geometries[0].IsSameImageGeometryAs(geometries[2])
+    assert geometries[0].IsSameImageGeometryAs(geometries[1])
+    assert geometries[0].IsSameImageGeometryAs(geometries[2])
 
 
 def test_a_missing_nilearn_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class DemoCase:
     seed: int
 
 
-def demo_case(seed: int = 3) -> DemoCase:
+def demo_case(seed: int = 0) -> DemoCase:
     """The MNI152 T1 at its own 1 mm, with a lesion that the bundled model was not trained on.
 
     The same seed gives the same case; other seeds (0 or more) give other lesions.

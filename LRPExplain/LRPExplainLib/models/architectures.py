@@ -4,6 +4,7 @@ Every architecture is a plain :class:`torch.nn.Module` whose constructor takes J
 the ``network`` entry of the card is ``{"architecture": "UNet3d", "arguments": {"channels": [8, 16]}}``.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -35,9 +36,7 @@ class UNet3d(nn.Module):
         widths = [in_channels, *channels]
         self.size_multiple = 2 ** (len(channels) - 1)
         self.encoder = nn.ModuleList(_double_conv(wide, wider) for wide, wider in zip(widths, channels, strict=False))
-        self.decoder = nn.ModuleList(
-            _double_conv(fine + coarse, fine) for fine, coarse in zip(channels, channels[1:], strict=False)
-        )
+        self.decoder = nn.ModuleList(_double_conv(fine + coarse, fine) for fine, coarse in itertools.pairwise(channels))
         self.down = nn.AvgPool3d(2)
         self.up = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
         self.head = nn.Conv3d(channels[0], out_channels, kernel_size=1)

@@ -1,0 +1,143 @@
+"""Ways to get a relevance map, ours and the peers', behind one call each.
+
+Peers are given their best: in-place activations (which their hooks cannot stand) are made ordinary, and Zennit merges
+batch norms into convolutions as its documentation asks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from LRPExplainLib import lrp
+from torch import Tensor, nn
+
+from .networks import first_tensor
+from .vision import torchvision
+
+Run = Callable[[], Tensor]  # one explanation (or forward pass), to be timed
+Prepare = Callable[[nn.Module, Tensor, Tensor], Run]  # of a network for an input and a start relevance
+
+ZENNIT_PLUS = "Zennit EpsilonPlus"
+GRADIENT = "forward + input gradient"
+
+
+def forward(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+    """PyTorch's inference."""
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return first_tensor(model(x))
+
+    return run
+
+
+def input_gradient(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+    """PyTorch's forward pass and gradient with respect to the input alone."""
+    model = copy.deepcopy(model).requires_grad_(False)
+
+    def run() -> Tensor:
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(first_tensor(model(leaf)), leaf, start)[0]
+
+    return run
+
+
+def ours(composite: str) -> Prepare:
+    """This library: captured once, then asked."""
+
+    def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+        graph = lrp.capture(model, x)
+
+        def run() -> Tensor:
+            relevance = lrp.attribute(graph, x, start, composite).relevance
+            assert isinstance(relevance, Tensor)
+            return relevance
+
+        return run
+
+    return prepare
+
+
+def zennit(name: str) -> Prepare:
+    """Zennit's composite of this name; `Epsilon` is its rule of that name in every weighted layer."""
+
+    def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+        torchvision()
+        from zennit import composites, rules, types
+        from zennit.canonizers import SequentialMergeBatchNorm
+
+        canonizers = [SequentialMergeBatchNorm()]
+        if name == "Epsilon":
+            table: list[tuple[Any, Any]] = [
+                (types.Activation, rules.Pass()),
+                (types.AvgPool, rules.Norm()),
+                ((types.Convolution, types.Linear), rules.Epsilon()),
+            ]
+            composite = composites.LayerMapComposite(table, canonizers=canonizers)
+        else:
+            composite = getattr(composites, name)(canonizers=canonizers)
+        copied = not_in_place(model).requires_grad_(False)
+        composite.register(copied)  # for good: the copy is this method's own
+
+        def run() -> Tensor:
+            leaf = x.clone().requires_grad_()
+            return torch.autograd.grad(first_tensor(copied(leaf)), leaf, start)[0]
+
+        return run
+
+    return prepare
+
+
+def captum(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+    """Captum's LRP, which knows convolutions of images, dense layers, pooling and batch norm."""
+    from captum.attr import LRP
+
+    class Question(nn.Module):
+        """Captum explains one number: here the one whose gradient is the start relevance, up to a factor."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = not_in_place(model)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (first_tensor(self.model(x)) * start).flatten(1).sum(1, keepdim=True)
+
+    question = Question()
+
+    def run() -> Tensor:
+        relevance = LRP(question).attribute(x, target=0)
+        with torch.no_grad():
+            return relevance / question(x).sum()
+
+    return run
+
+
+def not_in_place(model: nn.Module) -> nn.Module:
+    """A copy whose activations do not overwrite their input."""
+    copied = copy.deepcopy(model)
+    for module in copied.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    return copied
+
+
+def methods(composites: tuple[str, ...]) -> dict[str, Prepare]:
+    """All of them by name, ours with the given composites."""
+    return {
+        "forward": forward,
+        GRADIENT: input_gradient,
+        "Zennit Epsilon": zennit("Epsilon"),
+        ZENNIT_PLUS: zennit("EpsilonPlus"),
+        "Captum LRP": captum,
+        **{f"LRPExplain {name}": ours(name) for name in composites},
+    }
+
+
+def reason(error: Exception) -> str:
+    """Why a method does not run, in one short line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}".replace("|", "/")
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -216,6 +216,8 @@ def make_card(weights: Path, settings: dict, measured: dict) -> dict:
             "activation": "softmax",
             "classes": [{"name": "background"}, {"name": "lesion", "color": [255, 0, 0]}],
         },
+        # of the presets the one whose relevance lies most in and around the lesion, bright or dark (README)
+        "explanation": {"composite": "epsilon-plus"},
         "licence": "Apache-2.0",
         "citation": "The brain: Fonov et al. 2011, Unbiased average age-appropriate atlases for pediatric studies, "
         "NeuroImage 54(1), 313-327 (ICBM 152 nonlinear symmetric 2009a, as carried by nilearn).",

@@ -40,7 +40,7 @@ from lrp_helpers import (
     shaped,
     table,
 )
-from LRPExplainLib.lrp import rules
+from LRPExplainLib.lrp import capture, rules
 from torch import Tensor, nn
 
 TOLERANCE = 1e-6
@@ -156,6 +156,18 @@ def test_a_dense_layers_scale_is_that_of_one_token() -> None:
     found = explain(model, x, noise(2, 3, 3, seed=9), one_rule(rules.epsilon(0.1)))
     expected, _ = share_out(affine(model, [x]), noise(2, 3, 3, seed=9).flatten(), epsilon, relative(0.1, batch=6))
     assert difference(found.relevance.flatten(), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("rule", ["z+", "gamma", "alpha-beta"])
+def test_a_dense_layer_does_not_depend_on_how_its_input_lies_in_memory(rule: str, frozen: bool) -> None:
+    """Behind a transpose PyTorch spells it as mm or (frozen) bmm with an addition: one layer it is all the same."""
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 3))).requires_grad_(not frozen)
+    x = noise(4, 2, 3).permute(1, 2, 0)
+    graph = capture(model, x)
+    assert [count.role for count in graph.operators() if count.role != "move"] == ["linear"]
+    assert difference(graph(x), model(x)) <= 1e-12
+    check(model, [x], affine(model, [x]), rule)
 
 
 @pytest.mark.parametrize("rule", ALL_RULES)

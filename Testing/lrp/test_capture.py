@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import of, one_rule
-from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture, rules
+from lrp_helpers import of
+from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture
 from torch import Tensor, nn
 
 
@@ -127,9 +127,10 @@ def test_scripted_transformers_do_not_hide_in_fused_kernels(masked: str | None, 
     ours, theirs = capture(model, x), capture(reloaded(model), x)
     torch.testing.assert_close(theirs(x), model(x), rtol=1e-5, atol=1e-5)
     start = torch.randn(2, 4, 10)
-    composite = one_rule(rules.epsilon(1e-7))  # by which a bias may be a layer's own or added behind it
-    expected = attribute(ours, x, start, composite).relevance
-    torch.testing.assert_close(attribute(theirs, x, start, composite).relevance, expected, rtol=1e-3, atol=1e-3)
+    # relevance through the scores crosses the mask: PyTorch adds it here and fills it in there, a layer more or less
+    for composite in ("epsilon-plus",) if masked else ("epsilon-plus", "attn-lrp"):
+        expected = attribute(ours, x, start, composite).relevance
+        torch.testing.assert_close(attribute(theirs, x, start, composite).relevance, expected, rtol=1e-3, atol=1e-4)
 
 
 TOKENS = torch.tensor([[False, False, True, False], [False, True, False, True]])

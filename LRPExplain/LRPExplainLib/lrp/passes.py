@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .dense_bias import join_dense_biases
 from .errors import LRPError
 from .graph import arguments, function_of, shape_of
 
@@ -44,6 +45,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     drop_copies(graph)
     spell_convolution(graph)
     constants = fold_constants(traced)
+    join_dense_biases(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
     graph.eliminate_dead_code()

@@ -1,0 +1,73 @@
+"""A graph pass that gives dense layers their biases back.
+
+`F.linear` becomes one `addmm` where its input lies contiguously, and `mm` or `bmm`, `reshape` and `add` where it does
+not (behind a transpose, in attention). It is the same layer, so it must get the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .graph import arguments, keywords, shape_of
+
+aten = torch.ops.aten
+
+
+def join_dense_biases(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """Spell `reshape(x @ w) + b` with constant w [C, K] and b [K] as `reshape(addmm(b, x, w))`."""
+    for node in list(graph.nodes):
+        if node.target is not aten.add.Tensor or keywords(node):
+            continue
+        for product, bias in (arguments(node)[:2], arguments(node)[1::-1]):
+            found = _product_of(product, bias, constants)
+            if found is not None:
+                _join(graph, node, found, bias, constants)
+                break
+
+
+def _product_of(summand: Any, bias: Any, constants: dict[fx.Node, Tensor]) -> fx.Node | None:
+    """The product with a constant matrix that is read here alone, seen through a view of its rows."""
+    if not (isinstance(summand, fx.Node) and isinstance(bias, fx.Node) and bias in constants):
+        return None
+    outputs = shape_of(summand)[-1:]
+    if summand in constants or constants[bias].shape != outputs:
+        return None
+    product = summand
+    while product.target is aten.reshape.default and len(product.users) == 1:
+        product = arguments(product)[0]
+    if product.target not in (aten.mm.default, aten.bmm.default) or len(product.users) != 1:
+        return None
+    weight = constants.get(arguments(product)[1])
+    shared = weight is not None and (weight.dim() == 2 or weight.stride(0) == 0)
+    return product if shared and shape_of(product)[-1:] == outputs else None
+
+
+def _join(
+    graph: fx.Graph, addition: fx.Node, product: fx.Node, bias: fx.Node, constants: dict[fx.Node, Tensor]
+) -> None:
+    x, weight = arguments(product)
+    rows = shape_of(product)[:-1].numel()
+    with graph.inserting_before(addition):
+        if product.target is aten.bmm.default:  # one matrix for all: the batch is more rows
+            matrix = constants[weight][0]
+            weight = _call(graph, weight, matrix.shape, aten.select.int, weight, 0, 0)
+            constants[weight] = matrix
+            x = _call(graph, x, (rows, shape_of(x)[-1]), aten.reshape.default, x, [rows, shape_of(x)[-1]])
+        joined = _call(graph, product, (rows, shape_of(product)[-1]), aten.addmm.default, bias, x, weight)
+        if shape_of(addition) != shape_of(joined):
+            shape = shape_of(addition)
+            joined = _call(graph, addition, shape, aten.reshape.default, joined, list(shape))
+    addition.replace_all_uses_with(joined, propagate_meta=False)
+    graph.erase_node(addition)
+
+
+def _call(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
+    """A new call that returns a tensor of this shape and has the layer and dtype of another."""
+    node = graph.call_function(target, args)
+    node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
+    node.meta["val"] = torch.empty(shape, dtype=like.meta["val"].dtype, device="meta")
+    return node

@@ -216,7 +216,13 @@ def _defaults() -> str:
 def _summary(explanation: "Explanation") -> str:
     ledger, target = explanation.ledger, explanation.target
     whole = ledger["target_value"]
-    rows = [("in the volume", "in_volume"), ("absorbed", "absorbed"), ("outside the field of view", "outside")]
+    rows = [
+        ("in the volume", "in_volume"),
+        ("  for the target", "in_volume_positive"),
+        ("  against it", "in_volume_negative"),
+        ("absorbed", "absorbed"),
+        ("outside the field of view", "outside"),
+    ]
     said = explanation.prediction.probabilities
     answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
     place = f" over the {target['voxels']} voxels predicted as it" if "voxels" in target else ""

@@ -203,13 +203,17 @@ def _bring_back(
     if target_value == 0:
         raise UserError(f"The model's output for '{name}' is exactly 0, so there is nothing to share out.")
     images, outside = prepared.relevance_to_source(at_input)
-    in_volume = [float(sitk.GetArrayViewFromImage(image).sum(dtype=np.float64)) for image in images]
+    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
+    in_volume = [float(array.sum(dtype=np.float64)) for array in arrays]
     gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
     ledger = {
         "target_value": target_value,
         "in_volume": sum(in_volume),
         "absorbed": account["absorbed"],
         "outside": sum(outside),
+        # what speaks for and against the target; their sum is in_volume
+        "in_volume_positive": sum(float(array.sum(dtype=np.float64, where=array > 0)) for array in arrays),
+        "in_volume_negative": sum(float(array.sum(dtype=np.float64, where=array < 0)) for array in arrays),
         "gap": gap,
         "relative_gap": abs(gap / target_value),
         "in_volume_by_input": in_volume,

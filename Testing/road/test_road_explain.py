@@ -173,6 +173,14 @@ def test_each_input_volume_gets_its_own_relevance_on_its_own_grid(tmp_path, obli
     assert_closed(explanation)
 
 
+def test_what_speaks_for_and_against_adds_up_to_what_is_in_the_volume(tmp_path, oblique_volume):
+    explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume], target=1, composite="epsilon")
+    ledger = explanation.ledger
+    assert ledger["in_volume_positive"] > 0 > ledger["in_volume_negative"]
+    together = ledger["in_volume_positive"] + ledger["in_volume_negative"]
+    assert together == pytest.approx(ledger["in_volume"], rel=1e-9, abs=1e-9)
+
+
 def test_progress_tells_every_stage_in_order(tmp_path, oblique_volume):
     told = []
     explanation = explain(save_model(tmp_path, segmenter()), [oblique_volume], progress=lambda *step: told.append(step))

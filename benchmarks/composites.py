@@ -1,4 +1,4 @@
-"""Every composite on the bundled model and on MeshNet: what is absorbed, whether the ledger closes, where relevance lies.
+"""Every composite on the bundled model and MeshNet: what is absorbed, does the ledger close, where does relevance lie.
 
     .venv/bin/python benchmarks/composites.py [--seeds 0 3]
 

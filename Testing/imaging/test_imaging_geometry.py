@@ -10,7 +10,7 @@ from helpers.volumes import make_volume, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from LRPExplainLib.imaging.grid import Grid, model_grid, reorient
-from LRPExplainLib.imaging.prepare import prepare
+from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.resampling import AxisAligned, Oblique, axis_weights, linear_map, nearest
 
 angle = st.floats(-3.1, 3.1)

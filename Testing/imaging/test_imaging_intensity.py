@@ -8,7 +8,7 @@ import torch
 from helpers.volumes import make_volume
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.intensity import normalise
-from LRPExplainLib.imaging.prepare import prepare
+from LRPExplainLib.imaging.preparation import prepare
 
 VALUES = torch.arange(1001, dtype=torch.float32)
 

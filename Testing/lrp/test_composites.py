@@ -198,3 +198,12 @@ def test_a_pattern_that_names_no_layer_is_refused(net: nn.Module) -> None:
 )
 def test_rules_are_read_as_they_are_written(text: str, rule: rules.Rule) -> None:
     assert rules.rule_named(text) == rule
+
+
+def test_a_pattern_is_for_the_operators_that_can_have_its_rule() -> None:
+    """`0.*` names the convolution and the PReLU with a parameter of its own; only one of them can have z+."""
+    block = nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4))
+    net = seeded(lambda: nn.Sequential(block, nn.Flatten(), nn.Linear(36, 3)))
+    ledger = ledger_of(net, PLUS.override({"0.*": rules.gamma(0.5)}))
+    assert rules_of(ledger)["0.0"] == "gamma(0.5)"
+    assert rules_of(ledger)["0.1"] == "pass"

@@ -7,7 +7,7 @@ rows before its own (:meth:`Composite.override`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -51,10 +51,14 @@ class Composite:
     rows: tuple[Row, ...]
     normalization: Literal["fixed", "linear", "identity"] = "fixed"
 
-    def rule_for(self, roles: tuple[str, ...], layer: str) -> Rule:
-        """The rule for a layer that plays these roles (most special first) under this name."""
+    def rule_for(self, roles: tuple[str, ...], layer: str, accepts: Callable[[Rule], bool]) -> Rule:
+        """The rule for a call that plays these roles (most special first) in the layer of this name.
+
+        A pattern like `encoder.*` names all that is in there, activations with parameters included; its rule is for
+        those calls that can have it.
+        """
         for row in self.rows:
-            if row.matches(roles, layer):
+            if row.matches(roles, layer) and (row.match in ROLES or accepts(row.rule)):
                 return row.rule
         raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")
 

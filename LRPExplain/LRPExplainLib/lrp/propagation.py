@@ -187,14 +187,11 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     for node, answer in answers.items():
         special = ("input",) if node in first else ("head",) if node in last else ()
         roles = (*special, answer.role)
-        rule = composite.rule_for(roles, layer_of(node))
+        rule = composite.rule_for(roles, layer_of(node), answer.accepts)
         if answer is NORM and composite.normalization == "identity":
             rule = PASS
         if not answer.accepts(rule):
-            raise LRPError(
-                f"The rule {rule} does not apply to {layer_of(node)} ({operator_name(node)}), which knows "
-                f"{', '.join(answer.rules)}; change that row of the composite."
-            )
+            raise _does_not_apply(rule, node, answer)
         rules[node] = rule
         saved = [] if node in folded else answer.saves(node, rule)
         if node in norms and saved:  # the norm's output stands for the layer's own
@@ -326,13 +323,24 @@ def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set
 
 def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> None:
     """LRPError when a row names layers that the network has not: a typing mistake would silently do nothing."""
-    names = [layer_of(node) for node in answers]
     for row in composite.rows:
-        if row.match not in ROLES and not any(row.matches((), name) for name in names):
+        if row.match in ROLES:
+            continue
+        named = [(node, answer) for node, answer in answers.items() if row.matches((), layer_of(node))]
+        if named and not any(answer.accepts(row.rule) for _, answer in named):
+            raise _does_not_apply(row.rule, *named[0])
+        if not named:
             raise LRPError(
                 f"No layer of the model is named '{row.match}'; write a name or pattern that `lrpexplain inspect` "
                 f"shows, or a role ({', '.join(ROLES)})."
             )
+
+
+def _does_not_apply(rule: Rule, node: fx.Node, answer: Answer) -> LRPError:
+    return LRPError(
+        f"The rule {rule} does not apply to {layer_of(node)} ({operator_name(node)}), which knows "
+        f"{', '.join(answer.rules)}; change that row of the composite."
+    )
 
 
 def _layers(plan: Plan, names: set[str]) -> dict[str, fx.Node]:

@@ -89,9 +89,23 @@ def convolution(call: Call) -> tuple[Sources, LinearMap]:
 
     weights = _weights(call, weight, scaled)
     layer = Convolution(call.value(source), weights, tuple(geometry), _output(call, stats))
+    layer.frame = _frame(call, source)
     own = None if bias is None else per_channel(call.value(bias), dims)
     _add_constants(layer, own, stats, call.mean)
     return [source], layer
+
+
+def _frame(call: Call, source: fx.Node) -> Callable[[], Tensor] | None:
+    """Padding with zeros ahead of a convolution, which is no other than the convolution's own padding."""
+    if packet(source) is not aten.constant_pad_nd or (len(arguments(source)) > 2 and arguments(source)[2] != 0):
+        return None
+    inner, pads = arguments(source)[:2]
+
+    def frame() -> Tensor:
+        x = call.value(source)
+        return aten.constant_pad_nd(x.new_ones(1, 1, *shape_of(inner)[2:]), pads, 0.0)
+
+    return frame if len(pads) <= 2 * (len(shape_of(inner)) - 2) else None
 
 
 def dense(call: Call) -> tuple[Sources, LinearMap]:

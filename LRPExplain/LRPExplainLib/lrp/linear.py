@@ -36,6 +36,8 @@ class LinearMap(ABC):
         mean_factor: the norm's own factor per channel, which the mean is multiplied by after it was subtracted.
         non_negative: no input is negative anywhere.
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
+        frame: makes 1 where the input is a signal and 0 in a frame of zeros that was put around it, broadcastable to
+            the input; None without such a frame. Rules that do not look at the input's values would see one.
     """
 
     inputs: Sequence[Tensor]
@@ -47,6 +49,7 @@ class LinearMap(ABC):
     mean_factor: Tensor | float = 1.0
     non_negative: bool = False
     weighted: bool = False
+    frame: Callable[[], Tensor] | None = None
 
     @abstractmethod
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:

@@ -180,10 +180,13 @@ class LinearRule(Rule):
         if term.input == "+" and layer.non_negative:
             return x
         if term.input == "low":
-            return _bound(x, self.low, torch.amin)
-        if term.input == "high":
-            return _bound(x, self.high, torch.amax)
-        return modify(x, term.input)
+            value = _bound(x, self.low, torch.amin)
+        elif term.input == "high":
+            value = _bound(x, self.high, torch.amax)
+        else:
+            value = modify(x, term.input)
+        blind = term.input in ("low", "high", "one")
+        return value * layer.frame() if blind and layer.frame is not None else value
 
 
 def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:

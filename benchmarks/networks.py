@@ -134,9 +134,11 @@ def _segmentation(dims: int, size: tuple[int, ...]) -> Iterator[Network]:
     transformer = {"hidden_size": 48, "mlp_dim": 96, "num_heads": 4}
     yield net("unetr", "sample", _monai("UNETR", 1, CLASSES, cube, 4, spatial_dims=dims, **transformer), cube)
     for v2, variant in ((False, "v1"), (True, "v2")):  # at less, norms of its deepest level see one or two voxels
-        make = _monai("SwinUNETR", 1, CLASSES, window_size=4, feature_size=12, use_v2=v2, spatial_dims=dims)
+        make = _monai(
+            "SwinUNETR", 1, CLASSES, window_size=4, depths=(2, 1, 1, 1), feature_size=12, use_v2=v2, spatial_dims=dims
+        )
         yield net(f"swinunetr-{variant}", "sample", make, (64, 64, 32) if dims == 3 else (64, 96))
-    yield net("highresnet", "batch", _monai("HighResNet", dims, 1, CLASSES))
+    yield net("highresnet", "batch", _monai("HighResNet", dims, 1, CLASSES), (16, 16, 16)[:dims])
     make = _monai("FlexibleUNet", 1, CLASSES, "efficientnet-b0", spatial_dims=dims)
     yield net("flexibleunet", "batch", make, cube)
     yield net("mednext", "sample", _monai("MedNeXt", dims, 4, 1, CLASSES, kernel_size=3))

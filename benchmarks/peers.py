@@ -1,0 +1,204 @@
+"""Time and memory of one explanation, beside PyTorch, Zennit and Captum.
+
+    python -m benchmarks.peers [--device cpu cuda] [--networks dynunet ...] [--composites epsilon-plus ...] [--large]
+
+Prints one markdown table. Times are medians of `--repeat` runs after one run to warm up; capture and other preparation
+is not in them. Memory is the peak of the first run and its preparation: on CUDA what PyTorch allocated, all included;
+on the CPU how far the process's resident memory rose (Linux's VmHWM, reset before each method; elsewhere not given).
+On the CPU the networks are smaller unless `--large` is given, so that all is done in some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from LRPExplainLib import lrp
+from torch import nn
+from tqdm import tqdm
+
+from .memory import peak_memory
+from .methods import GRADIENT, ZENNIT_PLUS, Prepare, methods, reason
+from .networks import first_tensor, start_relevance
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network at the size of a real case, and smaller for the CPU."""
+
+    name: str
+    make: Callable[[bool], nn.Module]  # large or not
+    channels: int
+    large: int
+    small: int
+
+
+def _dynunet(large: bool) -> nn.Module:
+    from monai.networks.nets import DynUNet
+
+    widths = (32, 64, 128, 256, 320, 320) if large else (16, 32, 64, 128, 160, 160)
+    return DynUNet(3, 1, 3, [3] * 6, [1, 2, 2, 2, 2, 2], [2] * 5, filters=widths)
+
+
+def _segresnet(large: bool) -> nn.Module:
+    from monai.networks.nets import SegResNet
+
+    return SegResNet(3, 16 if large else 8, 4, 3)
+
+
+def _unet(large: bool) -> nn.Module:
+    from monai.networks.nets import UNet
+
+    return UNet(3, 1, 3, (16, 32, 64, 128, 256), (2, 2, 2, 2), num_res_units=2, norm="batch")
+
+
+def _resnet(large: bool) -> nn.Module:
+    from monai.networks.nets import resnet50
+
+    return resnet50(spatial_dims=3, n_input_channels=1, num_classes=2)
+
+
+def _meshnet(large: bool) -> nn.Module:
+    layers: list[nn.Module] = []
+    for i, dilation in enumerate((1, 2, 4, 8, 16, 8, 4, 2, 1)):
+        layers += [nn.Conv3d(1 if i == 0 else 5, 5, 3, padding=dilation, dilation=dilation), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv3d(5, 3, 1))
+
+
+SUBJECTS = (
+    Subject("DynUNet (nnU-Net's configuration)", _dynunet, 1, 128, 64),
+    Subject("SegResNet16", _segresnet, 4, 128, 64),
+    Subject("MONAI UNet res", _unet, 1, 96, 64),
+    Subject("ResNet50-3D", _resnet, 1, 128, 64),
+    Subject("MeshNet", _meshnet, 1, 192, 64),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds and bytes of one explanation, or why there is none."""
+
+    method: str
+    seconds: float | None = None
+    preparation: float | None = None
+    memory: int | None = None
+    failure: str = ""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Time and memory of one explanation, beside peers.")
+    parser.add_argument("--device", nargs="*", default=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+    parser.add_argument("--networks", nargs="*", default=[""], help="parts of names; default: all")
+    parser.add_argument("--composites", nargs="*", default=["epsilon", "epsilon-plus", lrp.DEFAULT_COMPOSITE])
+    parser.add_argument("--methods", nargs="*", default=[""], help="parts of names; default: all")
+    parser.add_argument("--repeat", type=int, help="timed runs; default: 3 on the CPU, 7 on CUDA")
+    parser.add_argument("--large", action="store_true", help="the real sizes on the CPU, too")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    torch.backends.cudnn.benchmark = True
+    for device in options.device:
+        large = options.large or device != "cpu"
+        repeat = options.repeat or (3 if device == "cpu" else 7)
+        chosen = methods(tuple(dict.fromkeys(options.composites)))
+        keep = {name: prepare for name, prepare in chosen.items() if any(part in name for part in options.methods)}
+        subjects = [s for s in SUBJECTS if any(part.lower() in s.name.lower() for part in options.networks)]
+        print(f"\n{machine(device)}; medians of {repeat}\n")
+        print("\n".join(table(subjects, keep, device, large, repeat)), flush=True)
+
+
+def table(subjects: list[Subject], chosen: dict[str, Prepare], device: str, large: bool, repeat: int) -> Iterator[str]:
+    """The lines of the markdown table."""
+    yield (
+        "| network, input | method | time | ÷ forward + gradient | ÷ Zennit EpsilonPlus | preparation | peak memory | "
+        "÷ forward + gradient |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    bar = tqdm(total=len(subjects) * len(chosen), unit="method")
+    for subject in subjects:
+        size = subject.large if large else subject.small
+        found = []
+        for name, prepare in chosen.items():
+            bar.set_postfix_str(f"{subject.name}, {name}")
+            found.append(replace(_measured(subject, prepare, device, large, repeat), method=name))
+            bar.update()
+        for row in found:
+            yield _line(f"{subject.name}, {subject.channels}x{size}^3", row, found)
+    bar.close()
+
+
+def _measured(subject: Subject, prepare: Prepare, device: str, large: bool, repeat: int) -> Measured:
+    """Build the network anew, so that no method finds what another left behind."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = subject.make(large).eval().to(device)
+        size = subject.large if large else subject.small
+        x = torch.randn(1, subject.channels, size, size, size).to(device)
+    with torch.no_grad():
+        start = start_relevance(first_tensor(model(x)))
+    try:
+        with peak_memory(device) as peak:
+            begin = time.perf_counter()
+            run = prepare(model, x, start)
+            preparation = time.perf_counter() - begin
+            run()
+        seconds = [_seconds(run, device) for _ in range(repeat)]
+    except Exception as error:  # whatever a peer raises is the finding
+        return Measured("", failure=reason(error))
+    finally:
+        gc.collect()
+    return Measured("", statistics.median(seconds), preparation, peak.bytes)
+
+
+def _seconds(run: Callable[[], Any], device: str) -> float:
+    _wait(device)
+    begin = time.perf_counter()
+    run()
+    _wait(device)
+    return time.perf_counter() - begin
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def _line(network: str, row: Measured, rows: list[Measured]) -> str:
+    if row.seconds is None:
+        return f"| {network} | {row.method} | {row.failure} | | | | | |"
+    named = {other.method: other for other in rows}
+    gradient, zennit = named.get(GRADIENT), named.get(ZENNIT_PLUS)
+    cells = [
+        f"{row.seconds * 1e3:.1f} ms",
+        _ratio(row.seconds, gradient and gradient.seconds),
+        _ratio(row.seconds, zennit and zennit.seconds),
+        f"{row.preparation:.2f} s",
+        "" if row.memory is None else f"{row.memory / 2**20:.0f} MiB",
+        _ratio(row.memory, gradient and gradient.memory),
+    ]
+    return f"| {network} | {row.method} | " + " | ".join(cells) + " |"
+
+
+def _ratio(value: float | None, reference: float | None) -> str:
+    return f"{value / reference:.2f}" if value is not None and reference else ""
+
+
+def machine(device: str) -> str:
+    """What was measured on."""
+    if device == "cpu":
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    else:
+        tf32 = "with" if torch.backends.cudnn.allow_tf32 else "without"
+        name = f"{torch.cuda.get_device_name()}, float32 {tf32} TF32 convolutions"
+    return f"{name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+
+
+if __name__ == "__main__":
+    main()

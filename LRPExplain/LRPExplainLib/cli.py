@@ -184,10 +184,13 @@ def _require_views() -> None:
 def _render(explanation: "Explanation", folder: Path, bundle: Path | None = None) -> None:
     from . import scene
 
-    presented = scene.present(explanation)
-    scene.render(presented, folder)
-    if bundle is not None:
-        scene.save(presented, bundle)
+    with _bar() as progress:
+        progress("presenting", 0.0)
+        presented = scene.present(explanation)
+        scene.render(presented, folder, progress)
+        if bundle is not None:
+            progress("saving", 1.0)
+            scene.save(presented, bundle)
 
 
 @contextmanager

@@ -19,7 +19,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     if missing:
         pytest.skip(missing)
     folder = tmp_path_factory.mktemp("pictures")
-    paths = render(present(build(folder)), folder / "views")
+    told: list[tuple[str, float]] = []
+    paths = render(present(build(folder)), folder / "views", lambda *step: told.append(step))
+    assert told == [("Axial", 0.0), ("Sagittal", 0.25), ("Coronal", 0.5), ("3D", 0.75)]
     return {path.stem: sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(int) for path in paths}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
@@ -12,11 +13,14 @@ from .three_d import show_in_3d
 from .views import SliceView, ThreeDView
 
 
-def render(presented: PresentedNodes, folder: Path | str) -> list[Path]:
+def render(
+    presented: PresentedNodes, folder: Path | str, progress: Callable[[str, float], None] | None = None
+) -> list[Path]:
     """Write axial.png, sagittal.png, coronal.png and 3d.png (900 x 900) to ``folder`` and return their paths.
 
     The slices cut through the place of the strongest relevance; the scene's own views are left showing what the
-    pictures show. Outside Slicer only: inside it the user has the views themselves.
+    pictures show. Outside Slicer only: inside it the user has the views themselves. ``progress`` is told the picture
+    that is being drawn and the share that is done.
 
     Raises UserError where the machine has no OpenGL renderer (ask `missing_renderer` first to skip the pictures).
     """
@@ -30,13 +34,16 @@ def render(presented: PresentedNodes, folder: Path | str) -> list[Path]:
     slices = {name: SliceView(application, name) for name in SLICE_VIEWS}
     three_d = ThreeDView(application, THREE_D_VIEW)
     _announce_legend(presented)
-    paths = []
+    tell = progress or (lambda stage, share: None)
+    paths: list[Path] = []
     for name, orientation in SLICE_VIEWS.items():
+        tell(orientation, len(paths) / (len(SLICE_VIEWS) + 1))
         view = slices[name]
         view.show(orientation, presented.focus)
         view.annotate(presented.caption, view.place())
         view.mark_directions()
         paths.append(view.write(folder / f"{orientation.lower()}.png"))
+    tell("3D", len(paths) / (len(SLICE_VIEWS) + 1))
     three_d.show(presented.focus)
     three_d.annotate(presented.caption, "")
     paths.append(three_d.write(folder / "3d.png"))

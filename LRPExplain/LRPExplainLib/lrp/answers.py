@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, function_of, keywords, layer_of, shape_of
 from .linear import Average, LinearMap, Sum, unbroadcast
-from .passes import packet
 from .rules import Flow, LinearRule, Rule, Stabilizer, total
 
 aten = torch.ops.aten

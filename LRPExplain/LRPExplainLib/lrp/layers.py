@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from .answers import Call, Sources
+from .edit import packet
 from .graph import arguments, keywords, shape_of
 from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify
-from .passes import packet
 
 aten = torch.ops.aten
 

@@ -35,11 +35,12 @@ from .answers import (
     averaging,
     summing,
 )  # fmt: skip
+from .edit import packet
 from .errors import LRPError
 from .graph import Graph, OperatorCount, arguments, layer_of, shape_of
 from .layers import convolution, dense, standing_norm
 from .linear import unbroadcast
-from .passes import channel_affine, packet
+from .passes import channel_affine
 
 aten = torch.ops.aten
 Pick = Callable[[fx.Node, Graph], Answer | None]

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, fx
 
 from .dense_bias import join_dense_biases
+from .edit import constant, packet, replace
 from .errors import LRPError
 from .graph import arguments, function_of, shape_of
+from .idioms import restore_gelu, restore_group_norm
 
 aten = torch.ops.aten
 
@@ -25,11 +27,6 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
-
-
-def packet(node: fx.Node) -> Any:
-    """The operator without its overload (`aten.add` for `aten.add.Tensor`), or the function itself."""
-    return getattr(node.target, "overloadpacket", node.target)
 
 
 def identity(tensor: Tensor) -> tuple[Any, ...]:
@@ -48,6 +45,8 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     join_dense_biases(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
+    restore_group_norm(graph, constants)
+    restore_gelu(graph, constants)
     graph.eliminate_dead_code()
     alive = set(graph.nodes)
     return {node: value for node, value in constants.items() if node in alive}
@@ -186,7 +185,8 @@ def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, 
         if packet(node) is not aten.native_batch_norm or not node.args[5]:
             continue
         x, weight, bias, eps = node.args[0], node.args[1], node.args[2], node.args[7]
-        viewed = packet(x) is aten.reshape
+        # the view is gone where there is one sample; a reshape before the norm may also be the network's own
+        viewed = packet(x) is aten.reshape and shape_of(x)[2:] == shape_of(x.args[0])[2:]
         source = x.args[0] if viewed else x
         batch, channels = shape_of(source)[:2]
         if tuple(shape_of(x)[:2]) != (1, batch * channels):
@@ -295,20 +295,3 @@ def _into_addmm(
 
 
 FOLDERS: dict[Any, Callable[..., fx.Node | None]] = {aten.convolution: _into_convolution, aten.addmm: _into_addmm}
-
-
-def constant(graph: fx.Graph, constants: dict[fx.Node, Tensor], value: Tensor, like: fx.Node) -> fx.Node:
-    """A new node that stands for a computed value."""
-    name = f"_computed_{len(constants)}"
-    setattr(graph.owning_module, name, value)  # torch.fx wants every name to lead somewhere
-    node = graph.create_node("get_attr", name)
-    node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
-    node.meta["val"] = value
-    constants[node] = value
-    return node
-
-
-def replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
-    """Let all users of `node` read `by`, which keeps its own metadata, and remove `node`."""
-    node.replace_all_uses_with(by, propagate_meta=False)
-    graph.erase_node(node)

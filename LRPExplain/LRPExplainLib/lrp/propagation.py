@@ -13,11 +13,11 @@ from torch import Tensor, fx
 
 from .answers import Answer, Call
 from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
+from .edit import packet
 from .errors import LRPError
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
-from .passes import packet
 from .rules import PASS, Flow, Rule, total
 from .target import Target, start_relevance
 

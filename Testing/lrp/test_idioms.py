@@ -1,0 +1,86 @@
+"""What a converter spelled out is explained like the call that it stands for."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from lrp_helpers import Function, difference, noise, one_rule, seeded
+from LRPExplainLib.lrp import attribute, capture, rules
+from torch import Tensor, nn
+
+
+def halved_last(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) * 0.5
+
+
+def halved_first(x: Tensor) -> Tensor:
+    return (0.5 * x) * (torch.erf(x * math.sqrt(0.5)) + 1)
+
+
+def halved_within(x: Tensor) -> Tensor:
+    return ((torch.erf(x / math.sqrt(2)) + torch.tensor(1.0, dtype=x.dtype)) * 0.5) * x
+
+
+def names(graph: object) -> list[str]:
+    return [operator.name for operator in graph.operators()]
+
+
+@pytest.mark.parametrize("spelled", [halved_last, halved_first, halved_within])
+def test_erf_is_recognised_as_gelu(spelled: Callable[[Tensor], Tensor]) -> None:
+    dense = seeded(lambda: nn.Linear(6, 5))
+    x, start = noise(2, 6), noise(2, 5, seed=3)
+    given, wanted = capture(nn.Sequential(dense, Function(spelled)), x), capture(nn.Sequential(dense, nn.GELU()), x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
+    ours, theirs = (attribute(graph, x, start, one_rule(rules.gamma(0.25))) for graph in (given, wanted))
+    assert difference(ours.relevance, theirs.relevance) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "near",
+    [
+        lambda x: x * (1 + torch.erf(x / 1.5)) * 0.5,
+        lambda x: x * (2 + torch.erf(x / math.sqrt(2))) * 0.5,
+        lambda x: x * (1 + torch.erf(x / math.sqrt(2))) * 0.4,
+        lambda x: x.flip(1) * (1 + torch.erf(x / math.sqrt(2))) * 0.5,
+    ],
+    ids=["width", "shift", "factor", "other signal"],
+)
+def test_what_only_resembles_gelu_stays(near: Callable[[Tensor], Tensor]) -> None:
+    x = noise(2, 6)
+    graph = capture(Function(near), x)
+    assert "aten.erf" in names(graph)
+    assert difference(graph(x), near(x)) < 1e-12
+
+
+class SpelledGroupNorm(nn.Module):
+    """Group norm as ONNX has it before opset 21: instance norm of the groups, then factor and shift per channel."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = x.reshape(x.shape[0], self.norm.num_groups, -1)
+        y = nn.functional.instance_norm(groups, eps=self.norm.eps).reshape(x.shape)
+        return y * self.norm.weight.view(-1, 1, 1) + self.norm.bias.view(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_norm_of_groups_is_recognised(batch: int) -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(2, 6, 3), nn.GroupNorm(3, 6), nn.ReLU(), nn.Conv2d(6, 2, 3)))
+    spelled = nn.Sequential(model[0], SpelledGroupNorm(model[1]), *model[2:])
+    x, start = noise(batch, 2, 8, 8), noise(batch, 2, 4, 4, seed=3)
+    given, wanted = capture(spelled, x), capture(model, x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
+    for composite in ("epsilon-plus", "volume", "attn-lrp"):
+        ours, theirs = (attribute(graph, x, start, composite) for graph in (given, wanted))
+        assert difference(ours.relevance, theirs.relevance) < 1e-10
+
+
+def test_norm_of_a_network_s_own_reshape_is_not_taken_for_a_batch() -> None:
+    model = Function(lambda x: nn.functional.instance_norm(x.reshape(1, 3, -1)) * 2)
+    x = noise(1, 6, 4, 4)
+    assert difference(capture(model, x)(x), model(x)) < 1e-12

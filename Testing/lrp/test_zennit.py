@@ -19,6 +19,8 @@ from lrp_helpers import AVERAGE_POOL, CONV, CONV_TRANSPOSE, MAX_POOL, difference
 from LRPExplainLib.lrp import COMPOSITES, Composite, Graph, attribute, capture, rules
 from torch import Tensor, nn
 
+from benchmarks.vision import torchvision
+
 TOLERANCE = 1e-5
 SMALL = rules.Stabilizer(1e-6, relative=False)
 
@@ -65,7 +67,7 @@ STACKS: dict[str, Callable[[int], list[nn.Module]]] = {
 def zennit() -> Iterator[SimpleNamespace]:
     """Zennit's names. It imports torchvision for two classes that play no part here: placeholders stand in for them."""
     with pytest.MonkeyPatch.context() as patch:
-        if importlib.util.find_spec("torchvision") is None:
+        if torchvision() is None:
             names = ("torchvision", "torchvision.models", "torchvision.models.resnet")
             for name in names:
                 patch.setitem(sys.modules, name, ModuleType(name))

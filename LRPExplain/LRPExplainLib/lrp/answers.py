@@ -7,7 +7,7 @@ the relevance of its output and the rule the composite chose for it, and returns
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,14 +168,7 @@ class Concatenation(Answer):
         pieces = call.args[0]
         axis = call.args[1] if len(call.args) > 1 else 0
         sizes = [shape_of(piece)[axis] for piece in pieces]
-        signals, flow = [], Flow([])
-        for piece, part in zip(pieces, relevance.split(sizes, axis), strict=True):
-            if call.is_constant(piece):
-                flow.bias.append(total(part))
-            else:
-                signals.append(piece)
-                flow.relevance.append(part)
-        return signals, flow
+        return _handed_out(call, pieces, relevance.split(sizes, axis))
 
 
 class Padding(Answer):
@@ -344,14 +337,7 @@ class Winner(Answer):
         with torch.enable_grad():
             y = call.run(*args, **kwargs)
         values = y[0] if isinstance(y, (tuple, list)) else y
-        signals, flow = [], Flow([])
-        for node, part in zip(rivals, torch.autograd.grad(values, list(leaves.values()), relevance), strict=True):
-            if call.is_constant(node):
-                flow.bias.append(total(part))
-            else:
-                signals.append(node)
-                flow.relevance.append(part)
-        return signals, flow
+        return _handed_out(call, rivals, torch.autograd.grad(values, list(leaves.values()), relevance))
 
 
 class Choose(Answer):
@@ -365,15 +351,7 @@ class Choose(Answer):
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         condition, *sides = call.args[:3]
         chosen = call.values[condition].expand_as(relevance)
-        signals, flow = [], Flow([])
-        for side, mask in zip(sides, (chosen, ~chosen), strict=True):
-            part = torch.where(mask, relevance, torch.zeros_like(relevance))
-            if call.is_constant(side):
-                flow.bias.append(total(part))
-            else:
-                signals.append(side)
-                flow.relevance.append(unbroadcast(part, shape_of(side)))
-        return signals, flow
+        return _handed_out(call, sides, [relevance.masked_fill(~chosen, 0.0), relevance.masked_fill(chosen, 0.0)])
 
 
 class Masking(Answer):
@@ -401,6 +379,18 @@ class Switch(Answer):
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         return [], Flow([], bias=[total(relevance)])
+
+
+def _handed_out(call: Call, sharers: Sequence[Any], parts: Sequence[Tensor]) -> tuple[Sources, Flow]:
+    """Each signal among those that share gets its part of the relevance; what a constant would get is absorbed."""
+    signals, flow = [], Flow([])
+    for sharer, part in zip(sharers, parts, strict=True):
+        if call.is_constant(sharer):
+            flow.bias.append(total(part))
+        else:
+            signals.append(sharer)
+            flow.relevance.append(unbroadcast(part, shape_of(sharer)))
+    return signals, flow
 
 
 def averaging(call: Call) -> tuple[Sources, LinearMap]:

@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     chosen = [network for name, network in NETWORKS.items() if any(part in name for part in options.networks)]
-    print("\n".join(table(chosen, options.composites)))
+    for line in table(chosen, options.composites):
+        print(line, flush=True)
 
 
 def table(networks: list[Network], composites: list[str]) -> Iterable[str]:

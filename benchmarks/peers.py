@@ -44,7 +44,7 @@ class Subject:
 def _dynunet(large: bool) -> nn.Module:
     from monai.networks.nets import DynUNet
 
-    widths = (32, 64, 128, 256, 320, 320) if large else (16, 32, 64, 128, 160, 160)
+    widths = (32, 64, 128, 256, 320, 320) if large else (8, 16, 32, 64, 80, 80)
     return DynUNet(3, 1, 3, [3] * 6, [1, 2, 2, 2, 2, 2], [2] * 5, filters=widths)
 
 
@@ -77,7 +77,7 @@ SUBJECTS = (
     Subject("DynUNet (nnU-Net's configuration)", _dynunet, 1, 128, 64),
     Subject("SegResNet16", _segresnet, 4, 128, 64),
     Subject("MONAI UNet res", _unet, 1, 96, 64),
-    Subject("ResNet50-3D", _resnet, 1, 128, 64),
+    Subject("ResNet50-3D", _resnet, 1, 128, 48),
     Subject("MeshNet", _meshnet, 1, 192, 64),
 )
 
@@ -111,7 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
         keep = {name: prepare for name, prepare in chosen.items() if any(part in name for part in options.methods)}
         subjects = [s for s in SUBJECTS if any(part.lower() in s.name.lower() for part in options.networks)]
         print(f"\n{machine(device)}; medians of {repeat}\n")
-        print("\n".join(table(subjects, keep, device, large, repeat)), flush=True)
+        for line in table(subjects, keep, device, large, repeat):
+            print(line, flush=True)
 
 
 def table(subjects: list[Subject], chosen: dict[str, Prepare], device: str, large: bool, repeat: int) -> Iterator[str]:

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from .methods import ZENNIT_PLUS, captum, reason, zennit
 from .networks import NETWORKS, Network, first_tensor, start_relevance
 
-PEERS = {ZENNIT_PLUS: zennit("EpsilonPlus"), "Captum LRP": captum}
+# Zennit with and without merging batch norms: the better of the two counts.
+PEERS = {ZENNIT_PLUS: (zennit("EpsilonPlus"), zennit("EpsilonPlus", merge=False)), "Captum LRP": (captum,)}
 COMPOSITES = ("epsilon", "epsilon-plus", "gamma", "attn-lrp", "volume")
 
 
@@ -50,10 +51,9 @@ def table(networks: list[Network], composites: list[str]) -> Iterable[str]:
             continue
         cells = row(network, composites)
         rows += 1
-        for column, (text, accounted) in zip(columns, cells, strict=True):
+        for column, (_, accounted) in zip(columns, cells, strict=True):
             ran[column] += accounted is not None
             conserved[column] += bool(accounted)
-            del text
         yield f"| {network.name} | {network.norm} | " + " | ".join(text for text, _ in cells) + " |"
     counts = " | ".join(f"{ran[c]} run, {conserved[c]} account for all" for c in columns)
     yield f"| **of {rows}** | | {counts} |"
@@ -78,12 +78,19 @@ def row(network: Network, composites: list[str]) -> list[tuple[str, bool | None]
 
 
 def _peer(name: str, model: nn.Module, x: Tensor, start: Tensor) -> tuple[str, bool | None]:
-    try:
-        relevance = PEERS[name](model, x, start)()
-    except Exception as error:  # whatever a peer raises is the finding
-        return reason(error), None
-    ratio = float(relevance.double().sum() / start.double().sum())
-    return f"{ratio:.4g}", abs(ratio - 1) <= 1e-3
+    """The best that a peer reaches in any of its ways."""
+    ratios, failure = [], ""
+    for way in PEERS[name]:
+        try:
+            relevance = way(model, x, start)()
+        except Exception as error:  # whatever a peer raises is the finding
+            failure = reason(error)
+            continue
+        ratios.append(float(relevance.double().sum() / start.double().sum()))
+    if not ratios:
+        return failure, None
+    best = min(ratios, key=lambda ratio: abs(ratio - 1))
+    return f"{best:.4g}", abs(best - 1) <= 1e-3
 
 
 if __name__ == "__main__":

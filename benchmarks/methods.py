@@ -61,15 +61,18 @@ def ours(composite: str) -> Prepare:
     return prepare
 
 
-def zennit(name: str) -> Prepare:
-    """Zennit's composite of this name; `Epsilon` is its rule of that name in every weighted layer."""
+def zennit(name: str, merge: bool = True) -> Prepare:
+    """Zennit's composite of this name; `Epsilon` is its rule of that name in every weighted layer.
+
+    `merge`: fold each batch norm into the layer listed before it, which is right for most networks.
+    """
 
     def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
         torchvision()
         from zennit import composites, rules, types
         from zennit.canonizers import SequentialMergeBatchNorm
 
-        canonizers = [SequentialMergeBatchNorm()]
+        canonizers = [SequentialMergeBatchNorm()] if merge else []
         if name == "Epsilon":
             table: list[tuple[Any, Any]] = [
                 (types.Activation, rules.Pass()),

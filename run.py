@@ -38,7 +38,7 @@ VERBS: dict[str, tuple[str, list[Command]]] = {
     "test": ("lint, check types and run every test", TEST),
     "lint": ("lint and check types", LINT),
     "format": ("format the code", [["-m", "ruff", "check", "--fix", "."], ["-m", "ruff", "format", "."]]),
-    "benchmark": ("measure side by side with peers", [["benchmarks/peers.py"]]),
+    "benchmark": ("measure side by side with peers", [["-m", "benchmarks.peers"]]),
 }
 
 

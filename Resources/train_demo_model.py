@@ -126,7 +126,7 @@ def train(args: argparse.Namespace) -> UNet3d:
     """Trains a model from scratch; the same arguments give the same model on the same machine."""
     torch.manual_seed(args.seed)
     cases = training_cases(args)
-    model = UNet3d(channels=CHANNELS)
+    model = UNet3d(channels=CHANNELS, norm=args.norm)
     model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # half the time on a CPU
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, args.rate, total_steps=args.steps, pct_start=0.1)
@@ -192,6 +192,7 @@ def evaluate(model: nn.Module, cases: int) -> dict[str, float | int]:
 
 def make_card(weights: Path, settings: dict, measured: dict) -> dict:
     """The model card as models/card.schema.json asks for it."""
+    norm = {"norm": settings["norm"]} if settings.get("norm", "batch") != "batch" else {}
     return {
         "schema": 1,
         "name": "Planted-lesion U-Net",
@@ -202,7 +203,7 @@ def make_card(weights: Path, settings: dict, measured: dict) -> dict:
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "network": {
             "architecture": "UNet3d",
-            "arguments": {"in_channels": 1, "out_channels": 2, "channels": list(CHANNELS)},
+            "arguments": {"in_channels": 1, "out_channels": 2, "channels": list(CHANNELS), **norm},
         },
         "inputs": [{"name": "T1", "modality": "MR"}],
         "preprocessing": {
@@ -243,6 +244,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--bfloat16", action="store_true", help="train in reduced precision: faster where the processor knows it"
     )
+    parser.add_argument(
+        "--norm", choices=("batch", "instance"), default="batch", help="of the network; for comparisons (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (%(default)s)")
     parser.add_argument("--cases", type=int, default=50, help="unseen cases to measure on (%(default)s)")
@@ -257,13 +261,13 @@ def main() -> int:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(args.threads)
     weights, card_path = args.out / "lesion_unet.safetensors", args.out / "lesion_unet.card.json"
     if args.evaluate_only:
-        model = UNet3d(channels=CHANNELS)
-        model.load_state_dict(load_file(weights))
         settings = json.loads(card_path.read_text(encoding="utf-8"))["training"]["settings"]
+        model = UNet3d(channels=CHANNELS, norm=settings.get("norm", "batch"))
+        model.load_state_dict(load_file(weights))
     else:
         model = train(args)
         settings = {
-            name: getattr(args, name) for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16")
+            name: getattr(args, name) for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")
         }
         args.out.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)

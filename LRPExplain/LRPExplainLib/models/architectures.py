@@ -5,7 +5,7 @@ the ``network`` entry of the card is ``{"architecture": "UNet3d", "arguments": {
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +27,29 @@ class UNet3d(nn.Module):
         in_channels: number of input volumes.
         out_channels: number of classes.
         channels: width of each level, finest first; at least one.
+        norm: "batch", or "instance" (with a factor and shift per channel).
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 2, channels: Sequence[int] = (8, 16, 32, 64)) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 2,
+        channels: Sequence[int] = (8, 16, 32, 64),
+        norm: str = "batch",
+    ) -> None:
         super().__init__()
         if not channels:
             raise ValueError("UNet3d needs the width of at least one level in 'channels'.")
+        if norm not in _NORMS:
+            raise ValueError(f"UNet3d knows no norm '{norm}', only {', '.join(_NORMS)}.")
         widths = [in_channels, *channels]
         self.size_multiple = 2 ** (len(channels) - 1)
-        self.encoder = nn.ModuleList(_double_conv(wide, wider) for wide, wider in zip(widths, channels, strict=False))
-        self.decoder = nn.ModuleList(_double_conv(fine + coarse, fine) for fine, coarse in itertools.pairwise(channels))
+        self.encoder = nn.ModuleList(
+            _double_conv(wide, wider, norm) for wide, wider in zip(widths, channels, strict=False)
+        )
+        self.decoder = nn.ModuleList(
+            _double_conv(fine + coarse, fine, norm) for fine, coarse in itertools.pairwise(channels)
+        )
         self.down = nn.AvgPool3d(2)
         self.up = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
         self.head = nn.Conv3d(channels[0], out_channels, kernel_size=1)
@@ -52,14 +65,20 @@ class UNet3d(nn.Module):
         return self.head(x)
 
 
-def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3x3x3 convolutions, each with batch norm (hence without a bias of its own) and ReLU."""
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm3d,
+    "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
+}
+
+
+def _double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Sequential:
+    """Two 3x3x3 convolutions, each with a norm (hence without a bias of its own) and ReLU."""
     return nn.Sequential(
         nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
-        nn.BatchNorm3d(out_channels),
+        _NORMS[norm](out_channels),
         nn.ReLU(),
         nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-        nn.BatchNorm3d(out_channels),
+        _NORMS[norm](out_channels),
         nn.ReLU(),
     )
 

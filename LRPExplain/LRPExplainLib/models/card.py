@@ -36,6 +36,12 @@ class Preprocessing:
     size: tuple[int, int, int] | None = None
     size_multiple: int = 1
     intensity: tuple[Mapping[str, Any], ...] = ()
+    resampling: str = "extent"
+    interpolation: str = "linear-antialiased"
+    intensity_first: bool = False
+    crop: Mapping[str, Any] | None = None
+    window: Mapping[str, Any] | None = None
+    slices: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ Array = NDArray[np.float32]
 TRAIN, TEST = 1, 2
 
 CHANNELS = (8, 16, 32, 64)
+SETTINGS = ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")  # what the weights depend on
 PERCENTILES = (1, 99.8)
 ML_PER_VOXEL = SPACING**3 / 1000
 OUTPUT = Path(__file__).parent.parent / "LRPExplain" / "Resources" / "Models" / "lesion-unet"
@@ -267,7 +268,8 @@ def main() -> int:
     else:
         model = train(args)
         settings = {
-            name: getattr(args, name) for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")
+            name: getattr(args, name)
+            for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")
         }
         args.out.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)

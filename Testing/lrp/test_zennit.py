@@ -4,7 +4,6 @@ Everything is in float64. In float32 both are right to their own rounding only, 
 near zero (epsilon, gamma, alpha-beta on signed inputs) magnifies that rounding beyond 1e-5.
 """
 
-import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -166,7 +165,8 @@ def test_z_plus_hands_on_what_zennit_loses(zennit: SimpleNamespace) -> None:
     nn.init.constant_(model[0].weight, -1.0)
     x, start = torch.tensor([[1.0, 3.0]], dtype=torch.float64), torch.tensor([[2.0]], dtype=torch.float64)
     composite = zennit.LayerMapComposite([(zennit.Linear, zennit.ZPlus())])
-    lost = attribute(capture(model, x), x, start, one_rule(dataclasses.replace(rules.z_plus(SMALL), otherwise=None)))
+    zennits = rules.LinearRule("z+", (rules.Part(rules.POSITIVE, "+"),), SMALL)
+    lost = attribute(capture(model, x), x, start, one_rule(zennits))
     assert torch.equal(lost.relevance, theirs(zennit, model, x, start, composite))
     assert lost.ledger.absorbed_stabiliser == pytest.approx(2.0)
     kept = attribute(capture(model, x), x, start, one_rule(rules.z_plus(SMALL)))

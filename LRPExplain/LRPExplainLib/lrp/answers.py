@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, function_of, keywords, layer_of, shape_of
-from .linear import Average, LinearMap, Sum, unbroadcast
+from .linear import Average, LinearMap, Sum, at_least_float32, unbroadcast
 from .rules import Flow, LinearRule, Rule, Stabilizer, total
 
 aten = torch.ops.aten
@@ -46,9 +46,7 @@ class Call:
     def value(self, argument: Any) -> Any:
         """An argument as the call got it; floating tensors as float32 at least, in which relevance is computed."""
         value = self.values[argument] if isinstance(argument, fx.Node) else argument
-        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
-            return value.float()
-        return value
+        return at_least_float32(value) if isinstance(value, Tensor) else value
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -63,7 +61,7 @@ class Call:
         return self.value(self.node)
 
     def is_constant(self, argument: Any) -> bool:
-        return not isinstance(argument, fx.Node) or argument in self.graph.constants
+        return self.graph.is_constant(argument)
 
 
 Sources = list[fx.Node]

@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import rules
 from .errors import LRPError
-from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, Rule
+from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, LinearRule, Rule
 
 ROLES = (
     "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product",
@@ -44,12 +44,15 @@ class Composite:
         normalization: how norms with the sample's own statistics are seen. `fixed`: folded into the layer before
             them, mean and variance held fixed; `linear`: folded, the mean a linear function of the input; `identity`:
             relevance passes them unchanged.
+        biases: what they receive: `absorb` keeps it, as rules are written in the literature; `share` hands it to the
+            contributions that the bias was added to (:meth:`~.rules.LinearRule.sharing_bias`).
     """
 
     name: str
     description: str
     rows: tuple[Row, ...]
     normalization: Literal["fixed", "linear", "identity"] = "fixed"
+    biases: Literal["absorb", "share"] = "absorb"
 
     def rule_for(self, roles: tuple[str, ...], layer: str, accepts: Callable[[Rule], bool]) -> Rule:
         """The rule for a call that plays these roles (most special first) in the layer of this name.
@@ -59,6 +62,8 @@ class Composite:
         """
         for row in self.rows:
             if row.matches(roles, layer) and (row.match in ROLES or accepts(row.rule)):
+                if self.biases == "share" and isinstance(row.rule, LinearRule):
+                    return row.rule.sharing_bias()
                 return row.rule
         raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .edit import replace
 from .graph import arguments, keywords, shape_of
 
 aten = torch.ops.aten
@@ -61,8 +62,7 @@ def _join(
         if shape_of(addition) != shape_of(joined):
             shape = shape_of(addition)
             joined = _call(graph, addition, shape, aten.reshape.default, joined, list(shape))
-    addition.replace_all_uses_with(joined, propagate_meta=False)
-    graph.erase_node(addition)
+    replace(graph, addition, joined)
 
 
 def _call(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:

@@ -47,6 +47,10 @@ class Graph:
         self.rebuild = rebuild
         self._last_use = last_uses(self.steps)
 
+    def is_constant(self, argument: Any) -> bool:
+        """Whether a call's argument is a value, or a node whose value does not depend on the input."""
+        return not isinstance(argument, fx.Node) or argument in self.constants
+
     def __call__(self, *inputs: Tensor) -> Any:
         """The network's output, in the structure in which the network returns it."""
         values = self.run(inputs, keep=set(self.outputs))

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from .answers import Call, Sources
 from .edit import packet
 from .graph import arguments, keywords, shape_of
-from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify
+from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, at_least_float32, modify, scale_channels
 
 aten = torch.ops.aten
 
@@ -43,7 +43,7 @@ class Statistics:
 
 def statistics(call: Call, norm: fx.Node) -> Statistics:
     """Read a `native_group_norm` or `native_layer_norm` node's statistics from the values kept of it."""
-    output, mean, rstd = (value.float() if value.dtype.itemsize == 2 else value for value in call.values[norm])
+    output, mean, rstd = map(at_least_float32, call.values[norm])
     x = arguments(norm)[0]
     shape = shape_of(x)
     if packet(norm) is aten.native_layer_norm:
@@ -76,16 +76,9 @@ def convolution(call: Call) -> tuple[Sources, LinearMap]:
     dims = len(shape_of(call.node))
     transposed, groups = geometry[3], geometry[5]
     factor = None if stats is None or stats.gamma is None else stats.gamma.flatten()
-    if factor is not None and transposed:
-        factor = factor.view(groups, -1)
 
     def scaled(w: Tensor) -> Tensor:
-        if factor is None:
-            return w
-        if not transposed:
-            return w * factor.view(-1, *(1,) * (w.dim() - 1))
-        split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        return (split * factor.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)
+        return w if factor is None else scale_channels(w, factor, transposed, groups)
 
     weights = _weights(call, weight, scaled)
     layer = Convolution(call.value(source), weights, tuple(geometry), _output(call, stats))

@@ -173,6 +173,20 @@ def fixed(value: Tensor, weight: str) -> Tensor:
     return value if factor == 1.0 else value * factor
 
 
+def scale_channels(weight: Tensor, factor: Tensor, transposed: bool, groups: int) -> Tensor:
+    """A convolution's weight with each output channel multiplied by its element of `factor` [C_out]."""
+    ones = (1,) * (weight.dim() - 2)
+    if not transposed:
+        return weight * factor.view(-1, 1, *ones)
+    split = weight.unflatten(0, (groups, -1))  # [groups, C_in / groups, C_out / groups, ...]
+    return (split * factor.view(groups, 1, -1, *ones)).flatten(0, 1)
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """The tensor in the precision in which relevance is computed: half precision becomes float32."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
 def unbroadcast(r: Tensor, shape: torch.Size) -> Tensor:
     """Sum a tensor over the axes along which something of `shape` was broadcast to it."""
     if r.shape == shape:
@@ -187,6 +201,8 @@ def modify(value: Tensor, name: str) -> Tensor:
 
     `same`, `+` and `-` (the parts), `|.|`, `squared`, `one`, `zero`, and `same+0.25*+` or `same+0.25*-` for gamma.
     """
+    if name[0] == name[-1] == "|" and name != "|.|":
+        return modify(value, name[1:-1]).abs()
     if name.startswith("same") and len(name) > 4:
         factor, part = name[5:].split("*")
         return torch.add(value, modify(value, part), alpha=float(factor))

@@ -34,7 +34,7 @@ from .answers import (
     Winner,
     averaging,
     summing,
-)  # fmt: skip
+)
 from .edit import packet
 from .errors import LRPError
 from .graph import Graph, OperatorCount, arguments, layer_of, shape_of
@@ -75,38 +75,33 @@ EXPAND = View(lambda call, r, shape: unbroadcast(r, shape))
 def _product(node: fx.Node, graph: Graph) -> Answer | None:
     """A factor that is constant scales; of two signals, one may be a gate."""
     a, b = arguments(node)[:2]
-    if _constant(a, graph) or _constant(b, graph):
-        return SCALING if packet(node) is aten.mul or _constant(b, graph) else None
+    if graph.is_constant(a) or graph.is_constant(b):
+        return SCALING if packet(node) is aten.mul or graph.is_constant(b) else None
     if packet(node) is aten.div:
         return Product("gate", gate=1)  # x / norm(x): the divisor is held fixed
-    gates = [_is_gate(a), _is_gate(b)]
-    return Product("gate", gate=gates.index(True)) if any(gates) and not all(gates) else Product("product")
+    gate = _gate_of(a, b)
+    return Product("product" if gate is None else "gate", gate)
 
 
 def _matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
     a, b = arguments(node)[:2]
-    if _constant(a, graph) or _constant(b, graph):
+    if graph.is_constant(a) or graph.is_constant(b):
         return DENSE
-    gates = [_is_gate(a), _is_gate(b)]
-    return SignalMatmul(gates.index(True) if any(gates) and not all(gates) else None)
+    return SignalMatmul(_gate_of(a, b))
 
 
 def _biased_matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
     bias, a, b = arguments(node)[:3]
-    return DENSE if _constant(bias, graph) and (_constant(a, graph) or _constant(b, graph)) else None
+    return DENSE if graph.is_constant(bias) and (graph.is_constant(a) or graph.is_constant(b)) else None
 
 
 def _addition(node: fx.Node, graph: Graph) -> Answer | None:
-    return SHIFT if any(_constant(arg, graph) for arg in arguments(node)[:2]) else SUM
+    return SHIFT if any(graph.is_constant(arg) for arg in arguments(node)[:2]) else SUM
 
 
 def _weighted(answer: Answer, weight: int) -> Pick:
     """A layer whose weight must be a constant."""
-    return lambda node, graph: answer if _constant(arguments(node)[weight], graph) else None
-
-
-def _item(node: fx.Node, graph: Graph) -> Answer | None:
-    return RESHAPE  # the walk hands a tuple's relevance to the call that made it; see propagation
+    return lambda node, graph: answer if graph.is_constant(arguments(node)[weight]) else None
 
 
 OPERATORS: dict[Any, Answer | Pick] = {
@@ -170,7 +165,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
     ),
     aten.where: Choose(),
     aten.masked_fill: Masking(),
-    operator.getitem: _item,
+    operator.getitem: RESHAPE,  # the walk hands a tuple's relevance to the call that made it; see propagation
     # decisions
     **dict.fromkeys(
         (
@@ -266,8 +261,10 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
     return frozenset(found)
 
 
-def _constant(argument: Any, graph: Graph) -> bool:
-    return not isinstance(argument, fx.Node) or argument in graph.constants
+def _gate_of(a: Any, b: Any) -> int | None:
+    """Which of two factors is a gate, if just one is."""
+    gates = [_is_gate(a), _is_gate(b)]
+    return gates.index(True) if any(gates) and not all(gates) else None
 
 
 def _is_gate(argument: Any) -> bool:

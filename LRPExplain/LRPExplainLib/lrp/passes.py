@@ -14,6 +14,7 @@ from .edit import constant, packet, replace
 from .errors import LRPError
 from .graph import arguments, function_of, shape_of
 from .idioms import restore_gelu, restore_group_norm
+from .linear import scale_channels
 
 aten = torch.ops.aten
 
@@ -259,12 +260,7 @@ def _into_convolution(
     if weight not in constants:
         return None
     w = constants[weight]
-    if transposed:  # weight [in, out/groups, ...]: output channel g*out/groups + o
-        per_group = scale.view(groups, -1)
-        shape = (groups, w.shape[0] // groups, *w.shape[1:])
-        scaled = (w.reshape(shape) * per_group.view(groups, 1, -1, *(1,) * (w.dim() - 2))).reshape(w.shape)
-    else:
-        scaled = w * scale.view(-1, *(1,) * (w.dim() - 1))
+    scaled = scale_channels(w, scale, transposed, groups)
     b = shift if bias is None else constants[bias] * scale + shift
     merged = graph.call_function(
         function_of(conv),

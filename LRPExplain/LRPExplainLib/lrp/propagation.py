@@ -17,6 +17,7 @@ from .edit import packet
 from .errors import LRPError
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
+from .linear import at_least_float32
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .rules import PASS, Flow, Rule, total
 from .target import Target, start_relevance
@@ -154,7 +155,7 @@ class Evaluation:
         at, channels = list(at), channels or {}
         named = _layers(self._plan, {*at, *channels})
         explained = self._values[self._explained]
-        start = start_relevance(target, explained.float() if explained.dtype.itemsize == 2 else explained)
+        start = start_relevance(target, at_least_float32(explained))
         values = self._values if last else dict(self._values)
         walk = _Walk(self._graph, self._plan, self._composite, values, start)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}

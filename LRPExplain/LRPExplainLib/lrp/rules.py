@@ -20,7 +20,7 @@ what each means.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from torch import Tensor
 from .errors import LRPError
 from .linear import RAW, LinearMap, modify
 
+# Modifications of inputs and weights whose values all have one sign
+SIGNS = {"+": 1, "-": -1, "|.|": 1, "one": 1, "squared": 1}
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
 
 
@@ -42,12 +44,42 @@ class Term:
 
 @dataclass(frozen=True)
 class Part:
-    """One denominator and the share of relevance that goes through it, optionally only where the output has a sign."""
+    """One denominator and the share of relevance that goes through it.
+
+    Attributes:
+        terms: whose contributions the denominator sums.
+        bias: the modification of the bias in it.
+        share: of the layer's relevance.
+        where: `all`, or only where the output is `positive` or `negative`.
+        heirs: terms among whose contributions goes what the bias received; none: the bias keeps (absorbs) it.
+        otherwise: the part that takes the relevance of outputs that have no contribution here (z+ where nothing speaks
+            for the output), so that it is handed on and not lost in the stabiliser.
+    """
 
     terms: tuple[Term, ...]
     bias: str = "zero"
     share: float = 1.0
     where: str = "all"
+    heirs: tuple[Term, ...] = ()
+    otherwise: Part | None = None
+
+    @property
+    def sign(self) -> int | None:
+        """The sign that all contributions have by the terms' own making; None where it depends on their values."""
+        signs = {int(term.sign) * SIGNS.get(term.input, 0) * SIGNS.get(term.weight, 0) for term in self.terms}
+        return signs.pop() or None if len(signs) == 1 else None
+
+    def sharing_bias(self) -> Part:
+        """This part with nothing left to the bias: its share goes to the contributions in proportion to their size.
+
+        Where all contributions have one sign, that is the part without its bias.
+        """
+        if self.bias == "zero":
+            return self
+        if self.sign is not None:
+            without = None if self.otherwise is None else self.otherwise.sharing_bias()
+            return replace(self, bias="zero", otherwise=without)
+        return replace(self, heirs=tuple(Term(f"|{term.input}|", f"|{term.weight}|") for term in self.terms))
 
 
 @dataclass(frozen=True)
@@ -108,8 +140,6 @@ class LinearRule(Rule):
     Args:
         name: with its parameters, as in the literature.
         parts: see the module's text.
-        otherwise: the part that takes the relevance of outputs whose denominator is empty (z+ where nothing speaks for
-            the output), so that it is handed on and not lost in the stabiliser.
         stabilizer: added to each denominator.
         low, high: bounds of the input for z-box: a number, a tensor broadcastable to the input, or None for the
             lowest and highest value of the sample itself.
@@ -118,9 +148,22 @@ class LinearRule(Rule):
     name: str
     parts: tuple[Part, ...]
     stabilizer: Stabilizer = Stabilizer()
-    otherwise: Part | None = None
     low: float | Tensor | None = None
     high: float | Tensor | None = None
+
+    def sharing_bias(self) -> LinearRule:
+        """The same rule with each bias shared among the contributions it was added to, in proportion to their size.
+
+        As residual sums are shared in most composites: bounded, and conserving. z+ becomes what it is in Montavon 2017.
+        Of two parts of opposite sign (alpha-beta) an empty one hands its share to the other.
+        """
+        parts = [part.sharing_bias() for part in self.parts]
+        if parts == list(self.parts):
+            return self
+        if {part.sign for part in parts} == {1, -1}:
+            one, other = parts
+            parts = [replace(a, otherwise=replace(b, share=1.0)) for a, b in ((one, other), (other, one))]
+        return replace(self, name=f"{self.name}(no bias)", parts=tuple(parts))
 
     def reads_output(self) -> bool:
         """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it."""
@@ -152,24 +195,33 @@ class LinearRule(Rule):
             z = _denominator(layer, terms, inputs, bias, share)
             if layer.mean_term is not None:
                 z = z + modify(layer.mean_term, part.bias)
-        if self.otherwise is not None and part is not self.otherwise:
-            empty = (z <= 0) & (share != 0)
+        if part.otherwise is not None and part.sign is not None:
+            empty = (z * part.sign <= 0) & (share != 0)
             if empty.any():
-                self._through(self.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
+                self._through(part.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
                 share = share.masked_fill(empty, 0.0)
         extra = self.stabilizer(z)
         s = share / (z + extra)
         flow.stabiliser.append(total(extra * s))
-        if bias is not None:
+        if bias is not None and part.heirs:
+            self._inherit(part, layer, bias * s, flow)
+        elif bias is not None:
             flow.bias.append(dot(bias, s))
         if layer.mean is not None:
             _through_mean(layer, layer.mean, part.bias, s, flow)
         if layer.scale is not None:
             s = s * layer.scale
-        for term, xs in zip(terms, inputs, strict=True):
-            gradients = layer.adjoint(s, term.weight)
-            contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
-            _add(flow.relevance, contributions)
+        _hand_on(layer, terms, inputs, s, flow)
+
+    def _inherit(self, part: Part, layer: LinearMap, received: Tensor, flow: Flow) -> None:
+        """Give what a part's bias received to the heirs; where there are none of any size, the bias absorbs it."""
+        terms = [heir for heir, term in zip(part.heirs, part.terms, strict=True) if self._counts(term, layer)]
+        inputs = [[self._input(x, term, layer) for x in layer.inputs] for term in terms]
+        sizes = _denominator(layer, terms, inputs, None, received)
+        alone = sizes <= FLOOR
+        flow.bias.append(total(received.masked_fill(~alone, 0.0)))
+        s = (received / sizes).masked_fill(alone, 0.0)
+        _hand_on(layer, terms, inputs, s if layer.scale is None else s * layer.scale, flow)
 
     def _counts(self, term: Term, layer: LinearMap) -> bool:
         """Whether a term can be other than zero: not for the negative part of what is never negative."""
@@ -187,6 +239,15 @@ class LinearRule(Rule):
             value = modify(x, term.input)
         blind = term.input in ("low", "high", "one")
         return value * layer.frame() if blind and layer.frame is not None else value
+
+
+def _hand_on(
+    layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor, flow: Flow
+) -> None:
+    for term, xs in zip(terms, inputs, strict=True):
+        gradients = layer.adjoint(s, term.weight)
+        contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
+        _add(flow.relevance, contributions)
 
 
 def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
@@ -268,13 +329,8 @@ def z_plus(stabilizer: Stabilizer = Stabilizer(), absorb_bias: bool = True) -> L
         absorb_bias: count a positive bias among the contributions (Bach 2015), or share all relevance among the
             inputs (the z+ rule of Montavon 2017, which has no bias).
     """
-    bias = ("+", "-") if absorb_bias else ("zero", "zero")
-    return LinearRule(
-        "z+" if absorb_bias else "z+(no bias)",
-        (Part(POSITIVE, bias[0]),),
-        stabilizer,
-        otherwise=Part(NEGATIVE, bias[1]),
-    )
+    rule = LinearRule("z+", (Part(POSITIVE, "+", otherwise=Part(NEGATIVE, "-")),), stabilizer)
+    return rule if absorb_bias else rule.sharing_bias()
 
 
 def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:

@@ -81,6 +81,9 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", action="append", default=[], dest="rules", metavar="LAYER=RULE",
                         help="rule for a role or layer name pattern, as input=flat or 'encoder.*=gamma(0.1)'; "
                         "may be given several times")  # fmt: skip
+    parser.add_argument("--biases", choices=("share", "absorb"),
+                        help="share what biases receive among the contributions they were added to, or let them absorb "
+                        "it as in the literature (default: the card's, else share)")  # fmt: skip
 
 
 def _rules(options: argparse.Namespace) -> dict[str, str]:
@@ -113,8 +116,9 @@ def _explain(options: argparse.Namespace) -> None:
         print(_defaults())
     with _bar() as progress:
         explanation = explain(
-            model, options.volumes, options.target, options.composite, options.device, progress, _rules(options)
-        )
+            model, options.volumes, options.target, options.composite, options.device, progress, _rules(options),
+            options.biases,
+        )  # fmt: skip
     with whole_folder(options.out, OWN) as partial:
         explanation.write(partial)
         if options.views:
@@ -138,8 +142,9 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.ledger:
         with _bar() as progress:
             explanation = explain(
-                model, options.volumes, options.target, options.composite, "auto", progress, _rules(options)
-            )
+                model, options.volumes, options.target, options.composite, "auto", progress, _rules(options),
+                options.biases,
+            )  # fmt: skip
         print(f"\n{_summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
 
 
@@ -217,7 +222,7 @@ def _defaults() -> str:
 
 
 def _summary(explanation: "Explanation") -> str:
-    ledger, target = explanation.ledger, explanation.target
+    ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
     whole = ledger["target_value"]
     rows = [
         ("in the volume", "in_volume"),
@@ -232,7 +237,7 @@ def _summary(explanation: "Explanation") -> str:
     return "\n".join([
         *answer,
         f"Explained: {target['class']}{place}",
-        f"Composite: {explanation.composite['name']}; device: {explanation.provenance['device']}",
+        f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
         *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",

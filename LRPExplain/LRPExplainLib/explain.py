@@ -40,6 +40,7 @@ def explain(
     device: str = "auto",
     progress: Progress | None = None,
     rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    biases: lrp.Biases | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
@@ -54,6 +55,9 @@ def explain(
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
         rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.
+        biases: "share" what biases receive among the contributions they were added to, so that the map accounts for
+            the target value, or let them "absorb" it, as the named composites do in the literature. None: the card's
+            choice, else "share"; a composite that is given as such keeps its own.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
@@ -65,7 +69,7 @@ def explain(
             if composite is not None:
                 lrp.composite_named(composite)  # a misspelt name is said before a model is read
             loaded = model if isinstance(model, ExplainableModel) else load_model(model)
-            chosen = choose_composite(loaded.card, composite, rules)
+            chosen = choose_composite(loaded.card, composite, rules, biases)
             _check_count(loaded.card, volumes)
             images, sources = _read(volumes, loaded.card)
         with stage("preparing"):
@@ -98,12 +102,17 @@ def explain(
 
 
 def choose_composite(
-    card: ModelCard, composite: str | lrp.Composite | None, rules: Mapping[str, str | lrp.rules.Rule] | None
+    card: ModelCard,
+    composite: str | lrp.Composite | None,
+    rules: Mapping[str, str | lrp.rules.Rule] | None,
+    biases: lrp.Biases | None = None,
 ) -> lrp.Composite:
     """The composite asked for, else the card's with the card's rules, else the default; the caller's rules go first."""
     chosen = lrp.composite_named(composite or card.composite or lrp.DEFAULT_COMPOSITE)
     if composite is None and card.rules:
         chosen = chosen.override(card.rules)
+    if biases is not None or not isinstance(composite, lrp.Composite):
+        chosen = chosen.with_biases(biases or card.biases or "share")
     return chosen.override(rules) if rules else chosen
 
 
@@ -231,6 +240,7 @@ def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:
         "name": composite.name,
         "description": composite.description,
         "normalization": composite.normalization,
+        "biases": composite.biases,
         "rules": [{"match": match, "rule": rule} for match, rule in composite.as_rows()],
     }
 

@@ -119,6 +119,41 @@ def magnitude(layer: Layer) -> Iterator[Split]:
     yield all_of(layer), (layer.w * layer.x).abs(), layer.c.abs(), layer.t.abs()
 
 
+def alpha_beta_of_inputs(alpha: float, beta: float) -> Formula:
+    """Alpha-beta without biases: where one sign has no contribution, the other takes its part."""
+
+    def formula(layer: Layer) -> Iterator[Split]:
+        z, nothing = layer.w * layer.x, torch.zeros_like(layer.c)
+        some = [(part(z).sum(1) != 0).to(z) for part in (plus, minus)]
+        yield alpha * some[0] - beta * (1 - some[1]), plus(z), nothing, nothing
+        yield alpha * (1 - some[0]) - beta * some[1], minus(z), nothing, nothing
+
+    return formula
+
+
+def magnitude_of_inputs(layer: Layer) -> Iterator[Split]:
+    """|x w| alone."""
+    yield all_of(layer), (layer.w * layer.x).abs(), 0 * layer.c, 0 * layer.t
+
+
+def inherited(formula: Formula) -> Formula:
+    """A formula whose constant leaves what it gets to the inputs, in proportion to the size of their numerators."""
+
+    def shared(layer: Layer) -> Iterator[Split]:
+        for share, inputs, constant, mean in formula(layer):
+            sizes = inputs.abs().sum(1)
+            some = sizes > 0
+            portion = inputs.abs() / torch.where(some, sizes, 1.0)[:, None]
+            yield (
+                share,
+                inputs + torch.where(some, constant, 0.0)[:, None] * portion,
+                torch.where(some, 0.0, constant),
+                mean,
+            )
+
+    return shared
+
+
 def share_out(layer: Layer, relevance: Tensor, formula: Formula, stabiliser: Stabiliser) -> tuple[Tensor, float]:
     """Relevance [inputs] for relevance [outputs], and what the constants absorb."""
     received, absorbed = torch.zeros_like(layer.x), 0.0

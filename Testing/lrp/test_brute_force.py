@@ -13,10 +13,13 @@ from lrp_formulas import (
     Stabiliser,
     absolute,
     alpha_beta,
+    alpha_beta_of_inputs,
     epsilon,
     flat,
     gamma,
+    inherited,
     magnitude,
+    magnitude_of_inputs,
     relative,
     share_out,
     w_square,
@@ -47,6 +50,7 @@ TOLERANCE = 1e-6
 TINY = rules.Stabilizer(1e-15, relative=False)
 
 # name -> (the engine's rule, the formula, the stabiliser)
+# fmt: off
 BY_CONTRIBUTION: dict[str, tuple[rules.LinearRule, Formula, Stabiliser]] = {
     "epsilon": (rules.epsilon(0.1, relative=False), epsilon, absolute(0.1)),
     "relative epsilon": (rules.epsilon(0.1), epsilon, relative(0.1, batch=2)),
@@ -55,7 +59,16 @@ BY_CONTRIBUTION: dict[str, tuple[rules.LinearRule, Formula, Stabiliser]] = {
     "gamma": (rules.gamma(0.25, TINY), gamma(0.25), absolute(1e-15)),
     "alpha-beta": (rules.alpha_beta(2, 1, TINY), alpha_beta(2, 1), absolute(1e-15)),
     "magnitude": (rules.magnitude(TINY), magnitude, absolute(1e-15)),
+    "epsilon, bias shared": (
+        rules.epsilon(0.1, relative=False).sharing_bias(), inherited(epsilon), absolute(0.1),
+    ),
+    "gamma, bias shared": (rules.gamma(0.25, TINY).sharing_bias(), inherited(gamma(0.25)), absolute(1e-15)),
+    "alpha-beta, bias shared": (
+        rules.alpha_beta(2, 1, TINY).sharing_bias(), alpha_beta_of_inputs(2, 1), absolute(1e-15),
+    ),
+    "magnitude, bias shared": (rules.magnitude(TINY).sharing_bias(), magnitude_of_inputs, absolute(1e-15)),
 }
+# fmt: on
 BY_WEIGHT: dict[str, tuple[rules.LinearRule, Formula, Stabiliser]] = {
     "z-box": (rules.z_box(-3.0, 4.0, TINY), z_box(-3.0, 4.0), absolute(1e-15)),
     "flat": (rules.flat(TINY), flat, absolute(1e-15)),

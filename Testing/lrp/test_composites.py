@@ -131,8 +131,9 @@ def test_overriding_says_so_in_its_name_and_rows() -> None:
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_a_composite_can_be_written_down_and_read_again(net: nn.Module, name: str) -> None:
     """`as_rows` is text that `override` understands: what an explanation records can be run again."""
-    written = COMPOSITES[name].as_rows()
-    read = Composite("read", "", (), COMPOSITES[name].normalization).override(dict(written))
+    preset = COMPOSITES[name]
+    written = preset.as_rows()
+    read = Composite("read", "", (), preset.normalization, preset.biases).override(dict(written))
     assert read.as_rows() == written
     again, original = (explain(net, X, Target(1), c).relevance for c in (read, name))
     assert difference(again, original) <= 1e-9

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lrp_helpers import explain, noise, one_rule, seeded
-from LRPExplainLib.lrp import COMPOSITES, Ledger, Target, linear, operators, rules
+from LRPExplainLib.lrp import COMPOSITES, Ledger, LRPError, Target, linear, operators, rules
 from LRPExplainLib.lrp.answers import Answer, Call, Sources
 from LRPExplainLib.lrp.ledger import Bookkeeper, LedgerRow
 from LRPExplainLib.lrp.rules import Flow
@@ -76,6 +76,37 @@ def test_the_ledger_closes_in_float32(composite: str) -> None:
     scale = max(abs(ledger.target_value), *(abs(row.relevance_out) for row in ledger.by_layer))
     assert abs(ledger.gap) <= 1e-5 * scale
     assert all(abs(row.gap) <= 1e-5 * scale for row in ledger.by_layer)
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_biases_that_share_absorb_nothing(composite: str) -> None:
+    """A network of layers with biases, norms and sums, where all that is left is what stabilisers take."""
+    model = seeded(lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.LeakyReLU(),
+        nn.ConvTranspose2d(4, 3, 2, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2),
+    ))  # fmt: skip
+    ledger = explain(model, X, Target(1), COMPOSITES[composite].with_biases("share")).ledger
+    reached = max(abs(ledger.target_value), *(abs(row.relevance_out) for row in ledger.by_layer))
+    assert abs(ledger.absorbed_bias) <= 1e-9 * reached
+    absorbing = explain(model, X, Target(1), COMPOSITES[composite].with_biases("absorb")).ledger
+    assert (absorbing.absorbed_bias == 0) == (composite == "excitation-backprop")
+    assert abs(ledger.gap) <= 1e-9 * reached
+
+
+def test_a_bias_with_no_contribution_beside_it_absorbs() -> None:
+    model = nn.Sequential(nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(3.0)
+    for rule in (rules.epsilon(), rules.gamma()):
+        ledger = explain(model, noise(1, 2), Target(0), one_rule(rule).with_biases("share")).ledger
+        assert ledger.absorbed_bias == pytest.approx(3.0, rel=1e-4)
+        assert ledger.relevance == 0
+
+
+def test_biases_do_one_of_two_things() -> None:
+    with pytest.raises(LRPError, match="choose absorb or share"):
+        COMPOSITES["volume"].with_biases("vanish")  # type: ignore[arg-type]
 
 
 def test_without_biases_nothing_is_absorbed() -> None:

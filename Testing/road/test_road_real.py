@@ -69,5 +69,5 @@ def test_the_ledger_closes_with_every_composite_on_a_box_in_the_brain(tmp_path, 
     ledger = explanation.ledger
     parts = ledger["in_volume"] + ledger["absorbed"] + ledger["outside"]
     assert parts == pytest.approx(ledger["target_value"], rel=1e-3)
-    assert ledger["in_volume"] != 0
+    assert abs(ledger["absorbed"]) < 0.5 * ledger["target_value"]  # epsilon's stabiliser takes a third, others 1 %
     assert ledger["outside"] == 0

@@ -46,6 +46,24 @@ def test_the_cards_rules_hold_unless_a_composite_is_asked_for_and_the_callers_go
     assert rules_by_layer(asked) == {"5": "z+", "2": "z+", "0": "flat"}
 
 
+def test_biases_share_unless_the_card_the_caller_or_a_composite_of_its_own_says_otherwise(tmp_path, volume, capsys):
+    model = save_model(tmp_path, segmenter(), **CARD)
+    usual = explain(model, [volume], 1, "epsilon-plus", "cpu")
+    assert usual.composite["biases"] == "share"
+    assert usual.ledger["absorbed_bias"] == 0
+    kept = explain(model, [volume], 1, "epsilon-plus", "cpu", biases="absorb")
+    assert kept.ledger["absorbed_bias"] != 0
+    own = explain(model, [volume], 1, lrp.COMPOSITES["epsilon-plus"], "cpu")
+    assert own.composite["biases"] == "absorb"
+    assert own.ledger["absorbed_bias"] == kept.ledger["absorbed_bias"]
+    with_card = save_model(tmp_path, segmenter(), explanation={"biases": "absorb"}, **CARD)
+    assert explain(with_card, [volume], 1, device="cpu").composite["biases"] == "absorb"
+    out, given = tmp_path / "out", ["--volume", str(volume), "--target", "1", "--biases", "share"]
+    assert main(["explain", "--model", str(with_card), "--out", str(out), *given]) == 0
+    assert Explanation.load(out).composite["biases"] == "share"
+    assert "biases share" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("rule", "sentence"),
     [

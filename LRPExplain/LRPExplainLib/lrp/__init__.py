@@ -7,7 +7,7 @@ a.relevance, a.output, a.ledger
 
 from . import rules
 from .capture import capture
-from .composites import COMPOSITES, DEFAULT_COMPOSITE, Composite, Row, composite_named
+from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, composite_named
 from .errors import LRPError
 from .graph import Graph
 from .ledger import Ledger, LedgerRow
@@ -18,6 +18,7 @@ __all__ = [
     "COMPOSITES",
     "DEFAULT_COMPOSITE",
     "Attribution",
+    "Biases",
     "Composite",
     "Evaluation",
     "Graph",

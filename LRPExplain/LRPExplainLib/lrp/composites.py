@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from . import rules
 from .errors import LRPError
 from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, LinearRule, Rule
 
+Biases = Literal["absorb", "share"]
 ROLES = (
     "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product",
     "matmul", "softmax", "max", "move", "switch",
@@ -52,7 +53,7 @@ class Composite:
     description: str
     rows: tuple[Row, ...]
     normalization: Literal["fixed", "linear", "identity"] = "fixed"
-    biases: Literal["absorb", "share"] = "absorb"
+    biases: Biases = "absorb"
 
     def rule_for(self, roles: tuple[str, ...], layer: str, accepts: Callable[[Rule], bool]) -> Rule:
         """The rule for a call that plays these roles (most special first) in the layer of this name.
@@ -74,6 +75,16 @@ class Composite:
         )
         return replace(self, name=f"{self.name}*", rows=rows + self.rows)
 
+    def with_biases(self, biases: Biases) -> Composite:
+        """The same composite with biases that absorb what they receive, or share it.
+
+        Raises:
+            LRPError: neither of the two.
+        """
+        if biases not in get_args(Biases):
+            raise LRPError(f"Biases cannot '{biases}': choose {' or '.join(get_args(Biases))}.")
+        return replace(self, biases=biases)
+
     def as_rows(self) -> list[tuple[str, str]]:
         """The table for people and JSON: (match, rule)."""
         return [(row.match, str(row.rule)) for row in self.rows]
@@ -85,8 +96,9 @@ def _composite(
     table: Mapping[str, Rule],
     base: Mapping[str, Rule],
     normalization: Literal["fixed", "linear", "identity"] = "fixed",
+    biases: Biases = "absorb",
 ) -> Composite:
-    return Composite(name, description, tuple(Row(*item) for item in {**table, **base}.items()), normalization)
+    return Composite(name, description, tuple(Row(*item) for item in {**table, **base}.items()), normalization, biases)
 
 
 # What most composites agree on away from weighted layers. Where signals that can cancel meet (residual sums, averages,
@@ -147,9 +159,10 @@ _PRESETS = (
     ),
     _composite(
         "volume",
-        "Gamma with an even spread in the first layer: specific to the target and smooth; the default for volumes.",
+        "Gamma with an even spread in the first layer, nothing left to biases: specific to the target and smooth.",
         {"input": rules.flat(), "conv": rules.gamma(0.25), "linear": rules.epsilon()},
         BOUNDED,
+        biases="share",
     ),
     _composite(
         "excitation-backprop",

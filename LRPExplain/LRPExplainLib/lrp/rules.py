@@ -158,12 +158,10 @@ class LinearRule(Rule):
         Of two parts of opposite sign (alpha-beta) an empty one hands its share to the other.
         """
         parts = [part.sharing_bias() for part in self.parts]
-        if parts == list(self.parts):
-            return self
         if {part.sign for part in parts} == {1, -1}:
             one, other = parts
             parts = [replace(a, otherwise=replace(b, share=1.0)) for a, b in ((one, other), (other, one))]
-        return replace(self, name=f"{self.name}(no bias)", parts=tuple(parts))
+        return replace(self, parts=tuple(parts))
 
     def reads_output(self) -> bool:
         """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it."""
@@ -330,7 +328,7 @@ def z_plus(stabilizer: Stabilizer = Stabilizer(), absorb_bias: bool = True) -> L
             inputs (the z+ rule of Montavon 2017, which has no bias).
     """
     rule = LinearRule("z+", (Part(POSITIVE, "+", otherwise=Part(NEGATIVE, "-")),), stabilizer)
-    return rule if absorb_bias else rule.sharing_bias()
+    return rule if absorb_bias else replace(rule.sharing_bias(), name="z+(no bias)")
 
 
 def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:

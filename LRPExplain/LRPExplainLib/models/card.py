@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
@@ -71,6 +71,7 @@ class ModelCard:
         inputs: one per channel; empty in a default card: one channel per given volume.
         composite: the composite that suits the network, or None.
         rules: rules for roles or layer name patterns, put before the composite's own.
+        biases: whether biases absorb or share what they receive, or None.
         stated: False where there was no card and defaults stand in.
         texts: description, licence, citation and training, as far as the card gives them.
     """
@@ -85,6 +86,7 @@ class ModelCard:
     output: OutputInfo = OutputInfo()
     composite: str | None = None
     rules: Mapping[str, str] = field(default_factory=dict)
+    biases: Literal["absorb", "share"] | None = None
     stated: bool = True
     texts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ class ModelCard:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of the card file; `stated` tells a default card."""
         own = asdict(self)
-        texts, wishes = own.pop("texts"), {"composite": own.pop("composite"), "rules": own.pop("rules")}
+        texts, wishes = own.pop("texts"), {key: own.pop(key) for key in ("composite", "rules", "biases")}
         stated = {key: value for key, value in wishes.items() if value}
         explanation = {"explanation": stated} if stated else {}
         result: dict[str, Any] = json.loads(json.dumps({"schema": 1, **own, **explanation, **texts}))
@@ -172,6 +174,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         output=OutputInfo(output.get("activation"), tuple(classes)),
         composite=content.get("explanation", {}).get("composite"),
         rules=content.get("explanation", {}).get("rules", {}),
+        biases=content.get("explanation", {}).get("biases"),
         texts={key: content[key] for key in ("description", "licence", "citation", "training") if key in content},
     )
 

@@ -97,12 +97,13 @@ def test_without_padding_nothing_is_outside(tmp_path, oblique_volume):
 
 def test_the_answer_agrees_with_the_engine_where_the_way_in_is_the_identity(tmp_path, oblique_volume):
     model = load_model(save_model(tmp_path, segmenter(), preprocessing={"intensity": RANGE}))
+    composite = lrp.COMPOSITES["epsilon"].with_biases("share")
     explanation = explain(model, [oblique_volume], 2, "epsilon", "cpu")
     x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
     with torch.no_grad():
         labels = model.module(x).argmax(1)[0]
     np.testing.assert_array_equal(array(explanation.prediction.segmentation), labels.numpy())
-    engine = lrp.attribute(lrp.capture(model.module, x), x, lrp.Target(2, labels == 2), "epsilon")
+    engine = lrp.attribute(lrp.capture(model.module, x), x, lrp.Target(2, labels == 2), composite)
     np.testing.assert_allclose(array(explanation.relevance[0]), engine.relevance[0, 0].numpy(), rtol=1e-4, atol=1e-6)
     assert explanation.target == {
         "class": "class 2", "index": 2, "where": "prediction", "voxels": int((labels == 2).sum())

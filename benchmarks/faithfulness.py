@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -87,13 +88,11 @@ def main() -> None:
 
 
 def variants(composite: lrp.Composite, norms: bool) -> Iterator[tuple[str, lrp.Composite]]:
-    """What is compared: how norms are seen, or what becomes of biases."""
-    if norms:
-        for mode in MODES:
-            yield f"{composite.name}, {mode}", dataclasses.replace(composite, normalization=mode)
-    else:
-        yield f"{composite.name}, biases absorb", dataclasses.replace(composite, biases="absorb")
-        yield f"{composite.name}, biases shared", dataclasses.replace(composite, biases="share")
+    """What is compared: what becomes of biases, and how norms are seen."""
+    for biases in get_args(lrp.Biases):
+        for mode in MODES if norms else (composite.normalization,):
+            label = f"{composite.name}, {biases}" + (f", {mode}" if norms else "")
+            yield label, dataclasses.replace(composite.with_biases(biases), normalization=mode)
 
 
 def lesions(folder: Path, seeds: Sequence[int]) -> Iterator[Case]:

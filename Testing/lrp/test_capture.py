@@ -310,3 +310,27 @@ def assert_one_sentence(error: LRPError, words: list[str]) -> None:
     assert re.match(r"[A-Z1-9]", text)
     for word in words:
         assert re.search(word, text), text
+
+
+class Counting(nn.Module):
+    """Writes to one buffer and replaces another in its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y = self.conv(x)
+        self.seen = self.seen * 0.9 + y.mean((0, 2, 3))
+        return y
+
+
+def test_buffers_that_a_network_writes_are_as_they_were() -> None:
+    model, x = Counting().eval(), torch.randn(1, 1, 8, 8)
+    buffers = dict(model.named_buffers())
+    graph = capture(model, x)
+    assert all(buffer is buffers[name] and not buffer.any() for name, buffer in model.named_buffers())
+    torch.testing.assert_close(graph(x), model.conv(x))

@@ -43,11 +43,12 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
     """
     if not inputs or not all(isinstance(x, Tensor) for x in inputs):
         raise LRPError("The model needs at least one input tensor; give one per input, batch first.")
-    traced, rebuild = _trace(model, [_plain(x) for x in inputs])
-    passes.refuse_randomness(traced.graph)
-    passes.refuse_shapes_from_data(traced.graph)
-    passes.name_layers(traced, _parameter_names(model))
-    constants = passes.normalize(traced)
+    with _buffers_kept(model):
+        traced, rebuild = _trace(model, [_plain(x) for x in inputs])
+        passes.refuse_randomness(traced.graph)
+        passes.refuse_shapes_from_data(traced.graph)
+        passes.name_layers(traced, _parameter_names(model))
+        constants = passes.normalize(traced)
     return Graph(traced, constants, rebuild)
 
 
@@ -96,6 +97,22 @@ def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.G
 
 
 @contextmanager
+def _buffers_kept(model: Any) -> Iterator[None]:
+    """Put back the buffers that a network writes or replaces in its forward pass (counters, caches)."""
+    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)] if _is_module(model) else []
+    held = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()] if _is_module(model) else []
+    try:
+        yield
+    finally:
+        for module, name, buffer in held:
+            module._buffers[name] = buffer
+        with torch.no_grad():
+            for buffer, value in values:
+                buffer.copy_(value)
+
+
+@contextmanager
 def _without_log(name: str) -> Iterator[None]:
     """Keep a logger quiet: PyTorch logs a traceback of the mistake that an LRPError is about to explain."""
     logger = logging.getLogger(name)
@@ -123,7 +140,11 @@ def _plain(x: Tensor) -> Tensor:
     return x.detach().as_subclass(Tensor)
 
 
+def _is_module(model: Any) -> bool:
+    return isinstance(model, nn.Module)
+
+
 def _parameter_names(model: Any) -> dict[tuple[Any, ...], str]:
     """Name of each parameter and buffer by the memory it occupies: the one identity TorchScript keeps, too."""
-    named = [*model.named_parameters(), *model.named_buffers()] if isinstance(model, nn.Module) else []
+    named = [*model.named_parameters(), *model.named_buffers()] if _is_module(model) else []
     return {passes.identity(tensor): name for name, tensor in named}

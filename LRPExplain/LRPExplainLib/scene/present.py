@@ -151,7 +151,7 @@ def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], seg
 def _caption(explanation: Explanation) -> tuple[str, ...]:
     return (
         f"{explanation.model['name']}",
-        f"Relevance for: {explanation.target['class']}",
+        f"Relevance for: {explanation.target.get('text', explanation.target['class'])}",
         f"Composite: {explanation.composite['name']}",
         f"Target value: {explanation.ledger['target_value']:.4g}",
     )

@@ -1,5 +1,6 @@
 """The question asked: what is explained, where, and that the ledger closes over it."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -487,7 +488,9 @@ def test_a_segment_and_markups_come_from_files(tmp_path, shell, oblique_volume):
         assert code == 0
         facts = Explanation.load(out).target
         assert facts["voxels"] == 1
-        assert facts["region"] == {"segment": "a: b", "file": str(path)}
+        chosen = name.removeprefix(":") or None
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert facts["region"] == {"segment": "a: b", "file": str(path), "chosen": chosen, "sha256": digest}
     position = list(Grid.of(oblique_volume).point(LANDMARK))
     points = {"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [{"position": position}]}
     (tmp_path / "F.mrk.json").write_text(json.dumps({"markups": [points]}))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .markups import read_markups
     from .preparation import Prepared, Preprocessing, prepare
     from .reading import check_volume, read_volume
+    from .recorded import region_of
     from .regions import Box, Everywhere, Points, Region, Segment
     from .segmentation import read_segment
 
@@ -35,6 +36,7 @@ _HOME = {
     "read_markups": "markups",
     "read_segment": "segmentation",
     "read_volume": "reading",
+    "region_of": "recorded",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "read_markups",
     "read_segment",
     "read_volume",
+    "region_of",
 ]
 
 

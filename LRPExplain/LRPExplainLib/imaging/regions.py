@@ -64,11 +64,15 @@ class Segment:
         image: 3D, any geometry; the segment is where it is not 0.
         name: what to call it.
         source: the file that it is from.
+        chosen: the name or label value by which it was chosen in the file; None: all that is not background.
+        sha256: of the file.
     """
 
     image: sitk.Image
     name: str
     source: str | None = None
+    chosen: str | None = None
+    sha256: str | None = None
 
     kind = "segment"
 
@@ -93,7 +97,7 @@ class Segment:
         return voxels
 
     def as_dict(self) -> dict[str, Any]:
-        return {"segment": self.name, "file": self.source}
+        return {"segment": self.name, "file": self.source, "chosen": self.chosen, "sha256": self.sha256}
 
     def _refuse(self, grid: Grid, within: bool) -> None:
         if within:

@@ -1,5 +1,6 @@
 """Label maps as Slicer's segmentation files (.seg.nrrd), and segments from these or plain label maps."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,7 +73,10 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
     else:
         called, layer, value = _choose(table, layers, str(name).strip(), path)
         found = layers[..., layer] == value
-    return Segment(Grid.of(image).image(np.asarray(found, dtype=np.uint8)), called, str(path.resolve()))
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    mask = Grid.of(image).image(np.asarray(found, dtype=np.uint8))
+    return Segment(mask, called, str(path.resolve()), None if name is None else str(name), sha256)
 
 
 def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:

@@ -4,17 +4,9 @@ A question becomes *coefficients* c of the output's shape. The target value is s
 start relevance. That is linear in the output, so that each window of a sliding-window inference starts with exactly its
 own share of it.
 
-For a probability the last step, softmax or sigmoid, belongs to what is explained, and the engine's rule for softmax
-(Achtibat 2024, prop. 3.1) is applied once more, from the probabilities p to the logits x: with weights w_k on p_k,
-
-    softmax:  c_i = w_i p_i - p_i sum_k w_k p_k        sigmoid:  c_i = w_i p_i (1 - p_i)
-
-which is the gradient of sum_k w_k p_k. (Sigmoid is the softmax over a class and a fixed 0; handing p through to x
-instead would turn evidence against the class, x < 0, into relevance for it.) The target value is then sum_k w_k p_k, of
-which c x reaches the logits; the constant term of this expansion takes the rest, and the ledger has a row for it.
+A probability is explained through its softmax or sigmoid; `activations` has the formulas.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import lrp
+from .activations import ACTIVATIONS, PerChannel, total
 from .errors import UserError
 from .imaging import Everywhere, Prepared, Region
 from .models import ModelCard
@@ -82,43 +75,50 @@ class Question:
             UserError: no such class, the region is outside or empty, or there is nothing to explain in it.
         """
         index, against = self._classes(card)
-        where, region = "output", None
+        region = None
         if self.region is not None:
             region = self._region(outcome.placed, prepared)
-            where = "output" if region is None else self.region.kind
             region = None if region is None else region.to(output.device)
+        where = "output" if self.region is None or region is None else self.region.kind
         if index is None:
             index = outcome.default_target(region)
             _differ(index, against, card)
         if outcome.placed and region is None:
             region, where = _predicted(outcome, index, card), "prediction"
-        classes = card.output.classes
-        signs = {index: 1.0} | ({} if against is None else {against: -1.0})
         x = output.detach().float() if output.dtype.itemsize == 2 else output.detach()
-        weights = torch.ones(x.shape[2:], dtype=x.dtype, device=x.device)
-        if region is not None:
-            weights = region.to(weights)
-        values, activation = _values(x, list(signs), self._activation(card))
+        weights = torch.ones(x.shape[2:], dtype=x.dtype, device=x.device) if region is None else region.to(x.dtype)
+        signs = {index: 1.0} | ({} if against is None else {against: -1.0})
+        name = self._activation(card)
+        activation = ACTIVATIONS[name]
+        values = activation.values(x, signs)
         left_out = 0
         if self.start == "one":
             weights, left_out = _each_one(weights, values, signs)
         weighted = {k: sign * weights for k, sign in signs.items()}
-        target_value = sum(_total(w * values[k]) for k, w in weighted.items())
-        facts: dict[str, Any] = {"class": classes[index].name, "index": index, "where": where}
+        coefficients, taken = activation.back(x, values, weighted)
+        target_value = sum(total(w * values[k]) for k, w in weighted.items())
+        voxels = None if region is None else int(region.sum())
+        names = [card.output.classes[k].name for k in signs]
+        facts = self._facts(names, list(signs), where, voxels, name, left_out)
+        return Asked(coefficients, target_value, name, taken, facts)
+
+    def _facts(
+        self, names: list[str], channels: list[int], where: str, voxels: int | None, activation: str, left_out: int
+    ) -> dict[str, Any]:
+        """What was asked, for explanation.json; see `Asked`."""
+        facts: dict[str, Any] = {"class": names[0], "index": channels[0], "where": where}
         facts |= {"value": self.value, "start": self.start}
-        if against is not None:
-            facts |= {"rather_than": classes[against].name, "rather_than_index": against}
-        if region is not None:
-            facts["voxels"] = int(region.sum())
+        if len(names) > 1:
+            facts |= {"rather_than": names[1], "rather_than_index": channels[1]}
+        if voxels is not None:
+            facts["voxels"] = voxels
         if activation != "none":
             facts["activation"] = activation
         if self.region is not None and where != "output":
             facts["region"] = self.region.as_dict()
         if left_out:
             facts["left_out"] = left_out
-        facts["text"] = self._text(facts)
-        coefficients, taken = _PULLED_BACK[activation](x, values, weighted)
-        return Asked(coefficients, target_value, activation, taken, facts)
+        return facts | {"text": self._text(facts)}
 
     def _classes(self, card: ModelCard) -> tuple[int | None, int | None]:
         """The output channels asked for and against."""
@@ -201,9 +201,6 @@ class Asked:
         return replace(ledger, target_value=self.target_value, by_layer=(row, *ledger.by_layer))
 
 
-Values = dict[int, Tensor]
-
-
 def as_question(
     target: "str | int | Question | None",
     rather_than: str | int | None = None,
@@ -240,15 +237,7 @@ def _differ(index: int | None, against: int | None, card: ModelCard) -> None:
         )
 
 
-def _values(x: Tensor, channels: list[int], activation: str) -> tuple[Values, str]:
-    """What is explained, per channel [D, H, W] or []: the output, or its probabilities."""
-    if activation == "softmax":
-        share = x[0].logsumexp(0)
-        return {k: (x[0, k] - share).exp() for k in channels}, activation
-    return {k: x[0, k].sigmoid() if activation == "sigmoid" else x[0, k] for k in channels}, activation
-
-
-def _each_one(weights: Tensor, values: Values, signs: dict[int, float]) -> tuple[Tensor, int]:
+def _each_one(weights: Tensor, values: PerChannel, signs: dict[int, float]) -> tuple[Tensor, int]:
     """Weights with which each voxel's value is 1, and how many voxels have none to be scaled."""
     value = sum((sign * values[k] for k, sign in signs.items()), torch.zeros_like(weights))
     scale = sum((values[k].abs() for k in signs), torch.zeros_like(weights))
@@ -260,41 +249,3 @@ def _each_one(weights: Tensor, values: Values, signs: dict[int, float]) -> tuple
             "The model says exactly 0 wherever you asked, so that no voxel can start with 1: ask elsewhere."
         )
     return torch.where(scalable, weights / torch.where(scalable, value, 1), 0), left_out
-
-
-def _through_nothing(x: Tensor, values: Values, weighted: Values) -> tuple[Tensor, float]:
-    coefficients = torch.zeros_like(x)
-    for k, w in weighted.items():
-        coefficients[0, k] = w
-    return coefficients, 0.0
-
-
-def _through_sigmoid(x: Tensor, p: Values, weighted: Values) -> tuple[Tensor, float]:
-    coefficients = torch.zeros_like(x)
-    taken = 0.0
-    for k, w in weighted.items():
-        coefficients[0, k] = w * p[k] * (1 - p[k])
-        taken += _total(w * p[k] * (1 - x[0, k] * (1 - p[k])))
-    return coefficients, taken
-
-
-def _through_softmax(x: Tensor, p: Values, weighted: Values) -> tuple[Tensor, float]:
-    together = sum((w * p[k] for k, w in weighted.items()), torch.zeros_like(x[0, 0]))
-    probabilities = x.softmax(1)
-    coefficients = -probabilities * together
-    for k, w in weighted.items():
-        coefficients[0, k] += w * p[k]
-    mean = (probabilities[0] * x[0]).sum(0)
-    taken = sum(_total(w * p[k] * (1 - x[0, k])) for k, w in weighted.items()) + _total(together * mean)
-    return coefficients, taken
-
-
-_PULLED_BACK: dict[str, Callable[[Tensor, Values, Values], tuple[Tensor, float]]] = {
-    "none": _through_nothing,
-    "sigmoid": _through_sigmoid,
-    "softmax": _through_softmax,
-}
-
-
-def _total(x: Tensor) -> float:
-    return float(x.sum(dtype=torch.float64))

@@ -96,7 +96,7 @@ def explain(
             attribution = forward.attribute(asked.start(output), last=True, progress=stage.part("propagating"))
             attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
         with stage("returning"):
-            relevance, ledger = _bring_back(attribution, prepared, asked.facts["class"])
+            relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
     stage.finish()
     return Explanation(
         relevance=relevance,

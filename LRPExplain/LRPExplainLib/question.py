@@ -37,7 +37,9 @@ class Question:
         region: where to ask; None: the voxels predicted as the target. For one answer for the whole volume None or
             `Everywhere()`.
         value: "logit" (the output as it is) or "probability" (softmax or sigmoid, as the card says, are explained too).
-        start: "value": each voxel starts with its value; "one": each voxel starts with 1, so that voxels count alike.
+        start: "value": each voxel starts with its value; "one": each voxel starts with 1, so that voxels count alike
+            (where the value is below 0, what pulls it down then counts as speaking for it). A voxel whose value is 0,
+            or a contrast that cancels, has nothing to scale and is left out.
     """
 
     target: str | int | None = None

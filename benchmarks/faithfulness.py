@@ -39,8 +39,10 @@ BLOCKS = 4  # voxels: 8 mm in the demo model's space, 4 mm in MeshNet's
 COUNTS = (1, 4, 16, 64, 256)
 BOX = 64  # voxels a side: what is looked at, around the lesion or in the middle of the brain
 MODES = ("fixed", "linear", "identity")
-# MeshNet's classes: 1 white matter, 2 grey matter; the demo's class 1 is the lesion
-TISSUES = (1, 2)
+# MeshNet's classes, and corners of cubes of PLACE voxels in its box whose tissue is asked about
+TISSUES = {1: "white matter", 2: "grey matter"}
+PLACE = 20
+PLACES = ((46, 46, 46), (30, 46, 60), (60, 40, 30))
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ class Case:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--normalization", type=Path, help="folder of the demo model with instance norm")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10, 20)), help="lesions of the demo")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="lesions of the demo")
+    parser.add_argument("--no-brains", action="store_true", help="leave MeshNet out")
     parser.add_argument("--composites", nargs="+", default=list(lrp.COMPOSITES))
     options = parser.parse_args()
     folder = options.normalization or BUNDLED_MODEL.parent
     cases = list(lesions(folder, options.seeds))
-    if not options.normalization and SHARED.is_dir():
+    if not (options.normalization or options.no_brains) and SHARED.is_dir():
         cases += brains()
     methods = {
         label: composite
@@ -117,16 +120,20 @@ def lesions(folder: Path, seeds: Sequence[int]) -> Iterator[Case]:
 
 
 def brains() -> Iterator[Case]:
-    """MeshNet's tissues in a box of a real T1."""
+    """MeshNet's tissues at places in a real T1: why grey matter here?"""
     model, volumes = meshnet()
     x = prepare(volumes, model.card.preprocessing).tensor
-    middle = torch.zeros(x.shape[2:], dtype=torch.bool)
-    middle[tuple(n // 2 for n in middle.shape)] = True
-    x = around(middle, x)
-    with torch.inference_mode():
-        labels = model.module(x).argmax(1)[0]
-    for index in TISSUES:
-        yield Case(f"MeshNet class {index}", "MeshNet", model.module, x, index, labels == index)
+    for n, place in enumerate(PLACES):
+        here = torch.zeros(x.shape[2:], dtype=torch.bool)
+        here[tuple(slice(start, start + PLACE) for start in place)] = True
+        near = around(here, x)
+        with torch.inference_mode():
+            labels = model.module(near).argmax(1)[0]
+        middle = (BOX - PLACE) // 2
+        where = torch.zeros_like(labels, dtype=torch.bool)
+        where[(slice(middle, middle + PLACE),) * 3] = True
+        for index, tissue in TISSUES.items():
+            yield Case(f"{tissue}, place {n}", "MeshNet", model.module, near, index, where & (labels == index))
 
 
 def around(where: Tensor, x: Tensor) -> Tensor:

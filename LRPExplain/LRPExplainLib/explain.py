@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -19,11 +20,12 @@ from torch import Tensor
 from . import __version__, lrp
 from .errors import UserError
 from .explanation import Explanation
-from .imaging import Grid, Prepared, check_volume, prepare, read_volume
+from .imaging import Grid, Prepared, Region, check_volume, prepare, read_volume
 from .imaging.reading import volume_files
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
-from .outcome import Outcome, class_index, read_outcome, require_tensor
+from .outcome import read_outcome, require_tensor
+from .question import Question, as_question
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
@@ -35,22 +37,29 @@ STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2
 def explain(
     model: ExplainableModel | PathLike,
     volumes: Sequence[sitk.Image | PathLike],
-    target: str | int | None = None,
+    target: str | int | Question | None = None,
     composite: str | lrp.Composite | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    *,
     biases: lrp.Biases | None = None,
+    rather_than: str | int | None = None,
+    region: Region | None = None,
+    value: str = "logit",
+    start: str = "value",
 ) -> Explanation:
     """Explain what a model says about one examination.
 
-    Relevance starts as the target class's output: for a segmentation at the voxels predicted as that class (in the
-    first volume's field of view), for a classification as it is. It ends on the voxels of the given volumes.
+    Relevance starts as the question asks, by default as the target class's output: for a segmentation at the voxels
+    predicted as that class (in the first volume's field of view), for a classification as it is. It ends on the voxels
+    of the given volumes.
 
     Args:
         model: a weights file, a card, or a loaded model (which is moved to the device).
         volumes: one per input channel of the model: paths (see `imaging.read_volume`) or 3D scalar images.
-        target: name or index of a class; None: the most voluminous foreground class predicted, or the predicted class.
+        target: name or index of a class, or a whole `Question`; None: the most voluminous foreground class predicted
+            (in the region, if one is given), or the predicted class.
         composite: name of a preset or a composite; None: the card's, or the engine's default.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
@@ -58,10 +67,12 @@ def explain(
         biases: "share" what biases receive among the contributions they were added to, so that the map accounts for
             the target value, or let them "absorb" it, as the named composites do in the literature. None: the card's
             choice, else "share"; a composite that is given as such keeps its own.
+        rather_than, region, value, start: further parts of the question; see `question.Question`.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
+    question = as_question(target, rather_than, region, value, start)
     stage = _Stages(progress or (lambda name, share: None))
     with _memory_said_plainly(), _full_precision():
         with stage("reading"):
@@ -74,6 +85,7 @@ def explain(
             images, sources = _read(volumes, loaded.card)
         with stage("preparing"):
             prepared = prepare(images, loaded.card.preprocessing, [source["name"] for source in sources])
+            question.check(prepared, loaded.card)
             x = prepared.tensor.to(place)
         with stage("capturing"):
             graph = lrp.capture(loaded.module.to(place), x)
@@ -83,16 +95,17 @@ def explain(
             card = loaded.card.completed(output.shape)
             outcome = read_outcome(output, card, prepared)
             prediction = outcome.prediction(prepared)
-            index, start, facts = _target(target, outcome, card)
+            asked = question.ask(output, outcome, prepared, card)
         with stage("propagating"):
-            attribution = forward.attribute(start, last=True, progress=stage.part("propagating"))
+            attribution = forward.attribute(asked.start(output), last=True, progress=stage.part("propagating"))
+            attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
         with stage("returning"):
-            relevance, ledger = _bring_back(attribution, prepared, card.output.classes[index].name)
+            relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
     stage.finish()
     return Explanation(
         relevance=relevance,
         prediction=prediction,
-        target=facts,
+        target=asked.facts,
         composite=_composite_facts(chosen),
         ledger=ledger,
         model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
@@ -174,28 +187,6 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
     return images, sources
-
-
-def _target(target: str | int | None, outcome: Outcome, card: ModelCard) -> tuple[int, lrp.Target, dict[str, Any]]:
-    """The class's index, where relevance starts, and the facts of it for the user."""
-    classes = card.output.classes
-    index = outcome.default_target() if target is None else class_index(classes, target)
-    mask = outcome.mask(index)
-    facts: dict[str, Any] = {"class": classes[index].name, "index": index, "where": "output"}
-    if mask is None:
-        return index, lrp.Target(index), facts
-    voxels = int(mask.sum())
-    if not voxels:
-        found = [entry.name for n, entry in enumerate(classes) if _any(outcome.mask(n))]
-        raise UserError(
-            f"The model predicts '{classes[index].name}' in no voxel, so there is nothing to explain:"
-            f" choose another target (predicted: {', '.join(found) or 'none'})."
-        )
-    return index, lrp.Target(index, mask), facts | {"where": "prediction", "voxels": voxels}
-
-
-def _any(mask: Tensor | None) -> bool:
-    return mask is not None and bool(mask.any())
 
 
 def _bring_back(

@@ -37,12 +37,11 @@ from .composites import SHARED, meshnet
 
 BLOCKS = 4  # voxels: 8 mm in the demo model's space, 4 mm in MeshNet's
 COUNTS = (1, 4, 16, 64, 256)
-BOX = 64  # voxels a side: what is looked at, around the lesion or in the middle of the brain
+BOX = 64  # voxels a side: what is looked at, around a lesion
 MODES = ("fixed", "linear", "identity")
-# MeshNet's classes, and corners of cubes of PLACE voxels in its box whose tissue is asked about
-TISSUES = {1: "white matter", 2: "grey matter"}
+# MeshNet's classes, and the corners of cubes of PLACE voxels in its box of a T1 where they are asked about
+PLACES = {"grey matter": (2, (46, 46, 46)), "white matter": (1, (30, 46, 60))}
 PLACE = 20
-PLACES = ((46, 46, 46), (30, 46, 60), (60, 40, 30))
 
 
 @dataclass(frozen=True)
@@ -123,17 +122,12 @@ def brains() -> Iterator[Case]:
     """MeshNet's tissues at places in a real T1: why grey matter here?"""
     model, volumes = meshnet()
     x = prepare(volumes, model.card.preprocessing).tensor
-    for n, place in enumerate(PLACES):
-        here = torch.zeros(x.shape[2:], dtype=torch.bool)
-        here[tuple(slice(start, start + PLACE) for start in place)] = True
-        near = around(here, x)
-        with torch.inference_mode():
-            labels = model.module(near).argmax(1)[0]
-        middle = (BOX - PLACE) // 2
-        where = torch.zeros_like(labels, dtype=torch.bool)
-        where[(slice(middle, middle + PLACE),) * 3] = True
-        for index, tissue in TISSUES.items():
-            yield Case(f"{tissue}, place {n}", "MeshNet", model.module, near, index, where & (labels == index))
+    with torch.inference_mode():
+        labels = model.module(x).argmax(1)[0]
+    for tissue, (index, corner) in PLACES.items():
+        here = torch.zeros_like(labels, dtype=torch.bool)
+        here[tuple(slice(start, start + PLACE) for start in corner)] = True
+        yield Case(tissue, "MeshNet", model.module, x, index, here & (labels == index))
 
 
 def around(where: Tensor, x: Tensor) -> Tensor:

@@ -159,8 +159,8 @@ _PRESETS = (
     ),
     _composite(
         "volume",
-        "Gamma with an even spread in the first layer, nothing left to biases: specific to the target and smooth.",
-        {"input": rules.flat(), "conv": rules.gamma(0.25), "linear": rules.epsilon()},
+        "Positive contributions with an even spread in the first layer, none lost to biases: robust on dark and bright.",
+        {"input": rules.flat(), "conv": rules.z_plus(absorb_bias=False), "linear": rules.epsilon()},
         BOUNDED,
         biases="share",
     ),

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import lrp
-from .imaging import prepare, read_volume
+from .imaging import Windows, least_size, prepare, read_volume
+from .inference import slices_of
 from .models import ExplainableModel, ModelCard
 from .outcome import require_tensor
 
@@ -39,15 +39,27 @@ def describe(
     Raises:
         UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
     """
-    if volumes:
-        x = prepare([read_volume(path) for path in volumes], model.card.preprocessing).tensor
-    else:
-        x = torch.zeros(1, _channels(model), *(shape or _default_shape(model.card)))
+    x = _example(model, volumes, shape)
     graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     card = model.card.completed(output.shape)
     sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
+
+
+def _example(
+    model: ExplainableModel, volumes: Sequence[str | os.PathLike[str]] | None, shape: Sequence[int] | None
+) -> torch.Tensor:
+    """What the network would see first of these volumes, or of an empty one."""
+    wishes, slices = model.card.preprocessing, slices_of(model)
+    least = least_size(wishes.window, slices)
+    if volumes:
+        volume = prepare([read_volume(path) for path in volumes], wishes, least=least).tensor
+    else:
+        size = [max(n, m) for n, m in zip(shape or _default_shape(model.card), least, strict=True)]
+        volume = torch.zeros(1, _channels(model), *size)
+    windows = Windows(volume.shape[2:], wishes.window, slices)
+    return windows.cut(volume, windows.views[0])
 
 
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -114,11 +126,10 @@ def _default_shape(card: ModelCard) -> list[int]:
 
 
 def _channels(model: ExplainableModel) -> int:
-    """Of the input: as the card says, else as the first convolution over volumes has it."""
+    """Volumes that are wanted: as the card says, else as the first convolution has it."""
     if model.card.inputs:
         return len(model.card.inputs)
-    kernels = [m.weight for m in model.module.modules() if getattr(m, "weight", None) is not None]
-    volumetric = [
-        kernel for kernel in kernels if isinstance(kernel, (nn.Parameter, torch.Tensor)) and kernel.dim() == 5
-    ]
-    return int(volumetric[0].shape[1]) if volumetric else 1
+    slices = slices_of(model)
+    wide, dimensions = (1, 5) if slices is None else (1 + 2 * slices.get("neighbours", 0), 4)
+    kernels = [value for value in model.module.state_dict().values() if value.dim() == dimensions]
+    return max(1, int(kernels[0].shape[1]) // wide) if kernels else 1

@@ -164,7 +164,7 @@ class Windows:
         """A view's share of the blended output, [d, h, w]: its importance over the sum of all, mirrored ones alike."""
         if self._total is None:
             return torch.full((1, 1, 1), 1 / len(self._flips))
-        return self._importance / self._region(self._total[None, None], view)[0, 0]
+        return self._importance / (self._region(self._total[None, None], view)[0, 0] * len(self._flips))
 
     def touching(self, c: Tensor) -> list[View]:
         """The views whose answers coefficients `c` of the blended output ask for; no other can have relevance."""

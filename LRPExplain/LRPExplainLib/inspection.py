@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from . import lrp
 from .imaging import Windows, least_size, prepare, read_volume
 from .inference import slices_of
 from .models import ExplainableModel, ModelCard
+from .models.card import Preprocessing
 from .outcome import require_tensor
 
 # The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
@@ -42,7 +44,8 @@ def describe(
     x = _example(model, volumes, shape)
     graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
-    card = model.card.completed(output.shape)
+    wishes = replace(model.card.preprocessing, slices=slices_of(model))
+    card = replace(model.card.completed(output.shape), preprocessing=wishes)
     sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
 
@@ -95,9 +98,24 @@ def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
         f"Voxels     orientation {wishes.orientation or 'as the volume has it'}, spacing {spacing},"
         f" size {wishes.size or 'any'}, multiple of {wishes.size_multiple}",
         f"Intensity  {'; '.join(steps) or 'as it is'}",
+        f"Windows    {_windows(wishes)}",
         f"Shapes     input {list(x.shape)} -> output {list(output.shape)}, {card.output.activation}",
         f"Classes    {classes}",
     ])  # fmt: skip
+
+
+def _windows(wishes: Preprocessing) -> str:
+    """How a volume is cut for the network."""
+    texts = []
+    if wishes.slices is not None:
+        beside = wishes.slices.get("neighbours", 0)
+        texts.append(
+            f"slices along {wishes.slices.get('axis', 'k')}" + (f" with {beside} on each side" if beside else "")
+        )
+    if wishes.window is not None:
+        size = " x ".join(str(n) for n in wishes.window["size"])
+        texts.append(" ".join([size, *(f"{key}={value}" for key, value in wishes.window.items() if key != "size")]))
+    return ", ".join(texts) or "none: the whole volume at once"
 
 
 def _operators(graph: lrp.Graph) -> str:

@@ -150,16 +150,16 @@ def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, schedule: Schedule) -> Es
     segments = Segments(plan.steps, plan.saves, schedule.starts)
     outputs = set(graph.outputs)
     bare = _Meter(sizes)
-    _forward(bare, graph.inputs, graph.steps, outputs, graph)
+    _forward(bare, graph.inputs, graph.steps, outputs)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
-    _forward(meter, graph.inputs, graph.steps, on_device | outputs, graph)
+    _forward(meter, graph.inputs, graph.steps, on_device | outputs)
     _backward(meter, plan, graph, segments, sizes, schedule.offload)
     weights = _weights(graph, plan)
     return Estimate(schedule, bare.peak + weights, sizes.union(on_device), meter.peak + weights, weights)
 
 
-def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node], graph: Graph) -> None:
+def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node]) -> None:
     """Play steps forward; `given` are values that come alive with it."""
     for node in given:
         meter.hold(node)
@@ -205,7 +205,7 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
             segment = segments.of[node]
             fetched = fetch(segments.reads[segment])
             meter.now += waiting()
-            _forward(meter, (), segments.again[segment], segments.made[segment], graph)
+            _forward(meter, (), segments.again[segment], segments.made[segment])
             meter.now -= waiting()
             here |= segments.made[segment]
             release(segments.reads[segment], fetched)

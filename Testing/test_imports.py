@@ -78,12 +78,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},
+    "activations": set(),
+    "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
-    "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome"},
+    "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "imaging"},
-    "cli": {"demonstration", "errors", "explain", "explanation", "folders", "inspection", "lrp", "models", "scene"},
+    "asking": {"errors", "imaging", "question"},
+    "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}
+    | {"lrp", "scene"},
     "__main__": {"cli"},
     "__init__": set(),
 }

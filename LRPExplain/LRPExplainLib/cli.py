@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .asking import add_question, question_of, signed
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, or 2 with one line on standard error for wrong input."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
     from .lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--card", help="model card, where it does not lie next to the weights as <stem>.card.json")
     explain.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                          help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
-    explain.add_argument("--target", help="name or index of the class to explain (default: what the model predicts)")
+    add_question(explain)
     explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
     place = explain.add_mutually_exclusive_group(required=True)
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="size the network is captured for")
     inspect.add_argument("--ledger", action="store_true",
                          help="explain the volumes as well and show where relevance went, layer by layer")  # fmt: skip
-    inspect.add_argument("--target", help="as for explain")
+    add_question(inspect)
     inspect.add_argument("--composite", help="as for explain")
     _add_rules(inspect)
     inspect.set_defaults(run=_inspect)
@@ -145,6 +146,7 @@ def _explain(options: argparse.Namespace) -> None:
         check_output(options.out)
     if options.views:
         _require_views()
+    question = question_of(options)
     model = load_model(options.model, options.card)
     if not model.card.stated:
         print(_defaults())
@@ -153,7 +155,7 @@ def _explain(options: argparse.Namespace) -> None:
         print(_plan(plan(model, options.volumes, options.composite, **how)))
         return
     with _bar() as progress:
-        explanation = explain(model, options.volumes, options.target, options.composite, progress=progress, **how)
+        explanation = explain(model, options.volumes, question, options.composite, progress=progress, **how)
     with whole_folder(options.out, OWN) as partial:
         explanation.write(partial)
         if options.views:
@@ -170,6 +172,7 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.ledger and not options.volumes:
         raise UserError("The ledger is that of an explanation: give the volumes to explain with --volume.")
 
+    question = question_of(options)
     model = load_model(options.model, options.card)
     if not model.card.stated:
         print(_defaults())
@@ -177,7 +180,7 @@ def _inspect(options: argparse.Namespace) -> None:
     if options.ledger:
         with _bar() as progress:
             explanation = explain(
-                model, options.volumes, options.target, options.composite, "auto", progress, _rules(options)
+                model, options.volumes, question, options.composite, "auto", progress, _rules(options)
             )
         print(f"\n{_summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
 
@@ -307,15 +310,17 @@ def _summary(explanation: "Explanation") -> str:
     ]
     said = explanation.prediction.probabilities
     answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
-    place = f" over the {target['voxels']} voxels predicted as it" if "voxels" in target else ""
+    figures = [(label, ledger[key]) for label, key in rows]
+    if "activation" in target:
+        figures.insert(4, (f"  by the {target['activation']}", ledger["by_layer"][0]["changed"]))
     return "\n".join([
         *answer,
-        f"Explained: {target['class']}{place}",
+        f"Explained: {target['text']}",
         f"Composite: {explanation.composite['name']}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
-        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows[:1]),
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
         *_shares(explanation),
-        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows[1:]),
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
     ])  # fmt: skip
 

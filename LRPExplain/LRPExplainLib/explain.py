@@ -20,12 +20,13 @@ from torch import Tensor
 from . import __version__, lrp
 from .errors import UserError
 from .explanation import Explanation
-from .imaging import Grid, Prepared, Windows, check_volume, least_size, prepare, read_volume
+from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .inference import Inference, short_of_memory, slices_of
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
-from .outcome import Outcome, class_index, read_outcome, require_tensor
+from .outcome import read_outcome, require_tensor
+from .question import Question, as_question
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
@@ -37,57 +38,67 @@ STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2
 def explain(
     model: ExplainableModel | PathLike,
     volumes: Sequence[sitk.Image | PathLike],
-    target: str | int | None = None,
+    target: str | int | Question | None = None,
     composite: str | lrp.Composite | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    *,
+    rather_than: str | int | None = None,
+    region: Region | None = None,
+    value: str = "logit",
+    start: str = "value",
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
-    Relevance starts as the target class's output: for a segmentation at the voxels predicted as that class (in the
-    first volume's field of view), for a classification as it is. It ends on the voxels of the given volumes.
+    Relevance starts as the question asks, by default as the target class's output: for a segmentation at the voxels
+    predicted as that class (in the first volume's field of view), for a classification as it is. It ends on the voxels
+    of the given volumes.
 
     Args:
         model: a weights file, a card, or a loaded model (which is moved to the device).
         volumes: one per input channel of the model: paths (see `imaging.read_volume`) or 3D scalar images.
-        target: name or index of a class; None: the most voluminous foreground class predicted, or the predicted class.
+        target: name or index of a class, or a whole `Question`; None: the most voluminous foreground class predicted
+            (in the region, if one is given), or the predicted class.
         composite: name of a preset or a composite; None: the card's, or the engine's default.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
         rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.
+        rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device; None: most of what is free there.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
+    question = as_question(target, rather_than, region, value, start)
     stage = _Stages(progress or (lambda name, share: None))
     with _memory_said_plainly(), _full_precision():
-        ready = _made_ready(stage, model, volumes, composite, device, rules, window, memory)
+        ready = _made_ready(stage, model, volumes, composite, device, rules, window, memory, question)
         loaded, prepared, inference = ready.model, ready.prepared, ready.inference
         with stage("predicting"):
             output = require_tensor(inference.predict(stage.part("predicting")))
             card = loaded.card.completed(output.shape)
             outcome = read_outcome(output, card, prepared)
             prediction = outcome.prediction(prepared)
-            index, coefficients, facts = _target(target, outcome, card, output)
+            asked = question.ask(output, outcome, prepared, card)
         with stage("propagating"):
-            attribution = inference.attribute(coefficients, stage.part("propagating"))
+            attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
+            attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
         with stage("returning"):
-            relevance, ledger = _bring_back(attribution, prepared, card.output.classes[index].name)
+            relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
     stage.finish()
     return Explanation(
         relevance=relevance,
         prediction=prediction,
-        target=facts,
+        target=asked.facts,
         composite=_composite_facts(ready.composite),
         ledger=ledger,
         model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
         volumes=ready.sources,
-        provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(coefficients)},
+        provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
     )
 
 
@@ -139,6 +150,7 @@ def _made_ready(
     rules: Mapping[str, str | lrp.rules.Rule] | None,
     window: Mapping[str, Any] | None,
     memory: float | None,
+    question: Question | None = None,
 ) -> _Ready:
     with stage("reading"):
         place = _device(device)
@@ -154,6 +166,8 @@ def _made_ready(
         wishes = loaded.card.preprocessing
         least = least_size(wishes.window, wishes.slices)
         prepared = prepare(images, wishes, [source["name"] for source in sources], least)
+        if question is not None:
+            question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
@@ -242,33 +256,6 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
     return images, sources
-
-
-def _target(
-    target: str | int | None, outcome: Outcome, card: ModelCard, output: Tensor
-) -> tuple[int, Tensor, dict[str, Any]]:
-    """The class's index, the coefficients of the output that make up the target value, and the facts for the user."""
-    classes = card.output.classes
-    index = outcome.default_target() if target is None else class_index(classes, target)
-    mask = outcome.mask(index)
-    facts: dict[str, Any] = {"class": classes[index].name, "index": index, "where": "output"}
-    coefficients = torch.zeros_like(output)
-    if mask is None:
-        coefficients[:, index] = 1
-        return index, coefficients, facts
-    voxels = int(mask.sum())
-    if not voxels:
-        found = [entry.name for n, entry in enumerate(classes) if _any(outcome.mask(n))]
-        raise UserError(
-            f"The model predicts '{classes[index].name}' in no voxel, so there is nothing to explain:"
-            f" choose another target (predicted: {', '.join(found) or 'none'})."
-        )
-    coefficients[0, index] = mask.to(output)
-    return index, coefficients, facts | {"where": "prediction", "voxels": voxels}
-
-
-def _any(mask: Tensor | None) -> bool:
-    return mask is not None and bool(mask.any())
 
 
 def _bring_back(

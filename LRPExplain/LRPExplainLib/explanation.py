@@ -37,7 +37,7 @@ class Prediction:
     Attributes:
         segmentation: uint8 label map in the geometry of the first volume (None for a classification); a voxel's
             value is an index of `classes`, 0 being the background.
-        probabilities: class name -> probability (empty for a segmentation).
+        probabilities: class name -> probability, or for a regression name -> value (empty for a segmentation).
         classes: {"name": str, "color": [r, g, b] in 0..255}.
     """
 
@@ -62,7 +62,7 @@ class Explanation:
     Attributes:
         relevance: one float32 image per input volume, voxel by voxel on the volume's own grid.
         prediction: what the model said.
-        target: {"class", "index", "where": "prediction" or "output", ...}: what was explained.
+        target: {"class", "index", "where", "value", "start", "text", ...}: what was explained; see `question.Asked`.
         composite: {"name", "description", "normalization", "rules": [{"match", "rule"}]}.
         ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}.
         model: {"name", "path", "sha256", "card"}.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import torch
@@ -20,8 +21,13 @@ _THRESHOLDS = {"sigmoid": 0.0, "none": 0.5, "softmax": 0.0}
 class Outcome(Protocol):
     """The network's answer in its own space."""
 
-    def default_target(self) -> int:
-        """The class (output channel) that is most worth explaining."""
+    @property
+    def placed(self) -> bool:
+        """Whether there is an answer for each voxel rather than one for the whole volume."""
+        ...
+
+    def default_target(self, region: Tensor | None = None) -> int:
+        """The class (output channel) that is most worth explaining; in a region (bool [D, H, W]), if one is given."""
         ...
 
     def mask(self, index: int) -> Tensor | None:
@@ -37,7 +43,7 @@ def read_outcome(output: object, card: ModelCard, prepared: Prepared) -> Outcome
     """Read the output of a network.
 
     Args:
-        output: a tensor [1, K, D, H, W] (segmentation) or [1, K] (classification).
+        output: a tensor [1, K, D, H, W] (segmentation) or [1, K] (classification, regression).
         card: a completed card.
 
     Raises:
@@ -46,8 +52,14 @@ def read_outcome(output: object, card: ModelCard, prepared: Prepared) -> Outcome
     tensor = require_tensor(output)
     if not bool(torch.isfinite(tensor).all()):
         raise UserError("The model's output holds NaN or infinite values: check its intensity steps and weights.")
-    if card.task == "classification":
-        return Classification(tensor.flatten(1)[0].float(), card)
+    single = SINGLE.get(card.task or "")
+    if single is not None:
+        if prod(tensor.shape[2:]) != 1:
+            raise UserError(
+                f"The model's output has size {list(tensor.shape[2:])}, but a {card.task} has one answer for the whole"
+                " volume: export the model with its last pooling, or correct the card's task."
+            )
+        return single(tensor.flatten(1)[0].float(), card)
     if tuple(tensor.shape[2:]) != prepared.grid.shape:
         raise UserError(
             f"The model's output has size {list(tensor.shape[2:])} for an input of {list(prepared.grid.shape)}, but a"
@@ -71,32 +83,40 @@ def require_tensor(output: object) -> Tensor:
 class Segmentation:
     """A class for each voxel; under sigmoid each class by itself, so that classes may overlap."""
 
+    placed = True
+
     def __init__(self, scores: Tensor, inside: Tensor, card: ModelCard) -> None:
         self._classes = card.output.classes
         self._each = len(scores) == 1 or card.output.activation == "sigmoid"
         self._inside = inside
+        self._scores = scores
         best, self._labels = scores.max(dim=0)
         if self._each:
             threshold = _THRESHOLDS[card.output.activation or "sigmoid"]
-            self._scores = scores > threshold
+            self._found = scores > threshold
             self._labels = torch.where(best > threshold, self._labels + 1, 0)
         if len(self._legend()) > 256:
             raise UserError(f"The model has {len(scores)} classes, but a label map holds 255: explain fewer at a time.")
 
     def mask(self, index: int) -> Tensor:
-        found = self._scores[index] if self._each else self._labels == index
+        found = self._found[index] if self._each else self._labels == index
         return found & self._inside
 
-    def default_target(self) -> int:
+    def default_target(self, region: Tensor | None = None) -> int:
+        """The most voluminous foreground class; in a region without any, what the model says there instead."""
+        where = self._inside if region is None else region
         first = 0 if self._each else 1
-        volumes = {index: int(self.mask(index).sum()) for index in range(first, len(self._classes))}
+        volumes = {index: int((self.mask(index) & where).sum()) for index in range(first, len(self._classes))}
         largest = max(volumes, key=lambda index: volumes[index])
-        if not volumes[largest]:
+        if volumes[largest]:
+            return largest
+        if region is None:
             raise UserError(
                 "The model finds nothing but background in this volume, so there is nothing to explain: check that it"
-                " is the kind of volume the model was made for, or choose the background as the target."
+                " is the kind of volume the model was made for, choose the background as the target, or ask about a"
+                " class in a region."
             )
-        return largest
+        return int(self._scores[:, region].mean(dim=1).argmax()) if self._each else 0
 
     def prediction(self, prepared: Prepared) -> Prediction:
         return Prediction(prepared.labels_to_source(self._labels), {}, self._legend())
@@ -113,10 +133,12 @@ class Classification:
     scores: Tensor
     card: ModelCard
 
+    placed = False
+
     def mask(self, index: int) -> None:
         return None
 
-    def default_target(self) -> int:
+    def default_target(self, region: Tensor | None = None) -> int:
         return int(self.scores.argmax())
 
     def prediction(self, prepared: Prepared) -> Prediction:
@@ -124,6 +146,21 @@ class Classification:
         values = activations[self.card.output.activation or "none"](self.scores).tolist()
         names = [entry.name for entry in self.card.output.classes]
         return Prediction(None, dict(zip(names, values, strict=True)), _entries(self.card.output.classes))
+
+
+@dataclass(frozen=True)
+class Regression(Classification):
+    """Values for the whole volume, such as an age; the prediction holds them as they are."""
+
+    def default_target(self, region: Tensor | None = None) -> int:
+        names = [entry.name for entry in self.card.output.classes]
+        if len(names) > 1:  # the largest of several values says nothing
+            raise UserError(f"The model gives {len(names)} values: choose one of {', '.join(names)} as the target.")
+        return 0
+
+
+# What has one answer for the whole volume, by task.
+SINGLE: dict[str, type[Classification]] = {"classification": Classification, "regression": Regression}
 
 
 def class_index(classes: Sequence[ClassInfo], target: str | int) -> int:

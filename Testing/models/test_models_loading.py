@@ -125,7 +125,7 @@ def test_a_card_with_the_wrong_number_of_classes_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"task": "regression"}, "at task"),
+        ({"task": "divination"}, "at task"),
         ({"name": None}, "'name' is a required"),
         ({"preprocessing": {"orientation": "RAP"}}, "at preprocessing/orientation"),
         ({"preprocessing": {"spacing": [1, 0, 1]}}, "at preprocessing/spacing/1"),

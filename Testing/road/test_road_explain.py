@@ -104,8 +104,10 @@ def test_the_answer_agrees_with_the_engine_where_the_way_in_is_the_identity(tmp_
     np.testing.assert_array_equal(array(explanation.prediction.segmentation), labels.numpy())
     engine = lrp.attribute(lrp.capture(model.module, x), x, lrp.Target(2, labels == 2), "epsilon")
     np.testing.assert_allclose(array(explanation.relevance[0]), engine.relevance[0, 0].numpy(), rtol=1e-4, atol=1e-6)
+    count = int((labels == 2).sum())
     assert explanation.target == {
-        "class": "class 2", "index": 2, "where": "prediction", "voxels": int((labels == 2).sum())
+        "class": "class 2", "index": 2, "where": "prediction", "voxels": count, "value": "logit", "start": "value",
+        "text": f"class 2 over the {count} voxels predicted as it",
     }  # fmt: skip
 
 
@@ -134,11 +136,11 @@ def test_a_classification_gives_probabilities_and_explains_the_predicted_class(t
     assert said.segmentation is None
     assert list(said.probabilities) == ["well", "ill"]
     assert sum(said.probabilities.values()) == pytest.approx(1)
+    likelier = max(said.probabilities, key=said.probabilities.__getitem__)
     assert explanation.target == {
-        "class": max(said.probabilities, key=said.probabilities.__getitem__),
-        "index": int(said.probabilities["ill"] > 0.5),
-        "where": "output",
-    }
+        "class": likelier, "index": int(said.probabilities["ill"] > 0.5), "where": "output", "value": "logit",
+        "start": "value", "text": likelier,
+    }  # fmt: skip
     assert_closed(explanation)
 
 

@@ -14,32 +14,52 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .grid import Grid
     from .intensity import INTENSITY
+    from .markups import read_markups
     from .preparation import Prepared, Preprocessing, prepare
     from .reading import check_volume, read_volume
+    from .recorded import region_of
+    from .regions import Box, Everywhere, Points, Region, Segment
+    from .segmentation import read_segment
     from .windows import Windows, least_size
 
 _HOME = {
+    "Box": "regions",
+    "Everywhere": "regions",
     "Grid": "grid",
     "INTENSITY": "intensity",
+    "Points": "regions",
     "Prepared": "preparation",
     "Preprocessing": "preparation",
-    "prepare": "preparation",
+    "Region": "regions",
+    "Segment": "regions",
     "check_volume": "reading",
+    "prepare": "preparation",
+    "read_markups": "markups",
+    "read_segment": "segmentation",
     "read_volume": "reading",
     "Windows": "windows",
     "least_size": "windows",
+    "region_of": "recorded",
 }
 
 __all__ = [
     "INTENSITY",
+    "Box",
+    "Everywhere",
     "Grid",
+    "Points",
     "Prepared",
     "Preprocessing",
+    "Region",
+    "Segment",
     "Windows",
     "check_volume",
     "least_size",
     "prepare",
+    "read_markups",
+    "read_segment",
     "read_volume",
+    "region_of",
 ]
 
 

@@ -30,12 +30,21 @@ def read_volume(path: str | os.PathLike[str]) -> sitk.Image:
         UserError: nothing there, not an image, several DICOM series, uneven slices, or any reason of `check_volume`.
     """
     path = Path(path)
+    image = read_image(path)
+    check_volume(image, path.name)
+    return image
+
+
+def read_image(path: Path) -> sitk.Image:
+    """Read what is there, whether or not it is a volume that a model can be asked about.
+
+    Raises:
+        UserError: nothing there, not an image, several DICOM series, uneven slices.
+    """
     if not path.exists():
         raise UserError(f"There is no file or folder '{path}': check the path of the volume.")
     with _quiet():
-        image = _read_series(path) if path.is_dir() else _read_file(path)
-    check_volume(image, path.name)
-    return image
+        return _read_series(path) if path.is_dir() else _read_file(path)
 
 
 def volume_files(path: Path) -> list[Path]:

@@ -1,10 +1,18 @@
-"""Label maps as Slicer's segmentation files (.seg.nrrd)."""
+"""Label maps as Slicer's segmentation files (.seg.nrrd), and segments from these or plain label maps."""
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
+
+from ..errors import UserError
+from .grid import Grid
+from .reading import read_image
+from .regions import Segment
 
 _REPRESENTATION = "Binary labelmap"
 
@@ -36,3 +44,65 @@ def write_segmentation(labels: sitk.Image, classes: Sequence[Mapping[str, Any]],
         for field, text in fields.items():
             image.SetMetaData(f"Segment{segment}_{field}", text)
     sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def read_segment(path: str | os.PathLike[str], name: str | int | None = None) -> Segment:
+    """A segment of a .seg.nrrd (layers of overlapping segments too) or of a label map in any image format.
+
+    Args:
+        name: the segment's name (letter case aside) where the file has names, or its label value; None: all that is
+            not background.
+
+    Raises:
+        UserError: no such file, not labels, or no such segment.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        raise UserError(f"There is no segmentation file '{path}': check the path.")
+    image = read_image(path)
+    voxels = sitk.GetArrayFromImage(image)
+    if image.GetDimension() != 3 or np.iscomplexobj(voxels):
+        raise UserError(f"'{path}' is no label map of three dimensions: give a .seg.nrrd or a label map.")
+    layers = voxels[..., None] if voxels.ndim == 3 else voxels  # [k, j, i, layer]
+    if np.issubdtype(layers.dtype, np.floating) and not np.array_equal(layers, np.rint(layers)):
+        raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    table = _segments(image)
+    if name is None:
+        found = np.any(layers, axis=-1)
+        called = next(iter(table)) if len(table) == 1 else path.name
+    else:
+        called, layer, value = _choose(table, layers, str(name).strip(), path)
+        found = layers[..., layer] == value
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    mask = Grid.of(image).image(np.asarray(found, dtype=np.uint8))
+    return Segment(mask, called, str(path.resolve()), None if name is None else str(name), sha256)
+
+
+def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:
+    """Name -> (layer, label value) as the header of a .seg.nrrd tells; empty for a plain label map."""
+    table = {}
+    layered = image.GetNumberOfComponentsPerPixel() > 1
+    number = 0
+    while image.HasMetaDataKey(f"Segment{number}_Name"):
+        # files from before Slicer 4.11 have a layer of zeros and ones for each segment and do not tell it
+        fields = {"Layer": number if layered else 0, "LabelValue": 1 if layered else number + 1}
+        for field in fields:
+            key = f"Segment{number}_{field}"
+            if image.HasMetaDataKey(key) and image.GetMetaData(key).strip().isdecimal():
+                fields[field] = int(image.GetMetaData(key))
+        table[image.GetMetaData(f"Segment{number}_Name")] = (fields["Layer"], fields["LabelValue"])
+        number += 1
+    return table
+
+
+def _choose(table: Mapping[str, tuple[int, int]], layers: np.ndarray, name: str, path: Path) -> tuple[str, int, int]:
+    """Name, layer and label value of the segment that a name or a label value means."""
+    alike = [own for own in table if own == name] or [own for own in table if own.casefold() == name.casefold()]
+    if len(alike) == 1 and table[alike[0]][0] < layers.shape[-1]:
+        return alike[0], *table[alike[0]]
+    if name.isdecimal() and layers.shape[-1] == 1 and (layers == int(name)).any():
+        called = next((own for own, (_, value) in table.items() if value == int(name)), f"label {int(name)}")
+        return called, 0, int(name)
+    choice = ", ".join(table or [f"label {value:g}" for value in np.unique(layers) if value][:20])
+    raise UserError(f"'{path}' has no segment '{name}': choose one of {choice or 'none, for it is empty'}.")

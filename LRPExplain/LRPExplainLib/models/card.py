@@ -65,7 +65,7 @@ class ModelCard:
     """What must be known of a network besides its weights.
 
     Attributes:
-        task: "segmentation" or "classification"; None in a default card until an output has been seen.
+        task: "segmentation", "classification" or "regression"; None in a default card until an output has been seen.
         weights: file name of the weights.
         network: architecture and arguments, for weights without code.
         inputs: one per channel; empty in a default card: one channel per given volume.
@@ -106,8 +106,19 @@ class ModelCard:
                 f"The card of '{self.name}' names {len(self.output.classes)} classes, but the model's output has"
                 f" {channels} channels: correct the card's output.classes."
             )
-        classes = self.output.classes or tuple(ClassInfo(f"class {n}", color(n)) for n in range(channels))
-        activation = self.output.activation or ("softmax" if channels > 1 else "sigmoid")
+        if task == "regression":
+            if self.output.activation not in (None, "none"):
+                raise UserError(
+                    f"The card of '{self.name}' wants {self.output.activation} for a regression, whose values are no"
+                    " probabilities: correct the card's task or its output.activation."
+                )
+            names = [f"value {n}" for n in range(channels)] if channels > 1 else ["value"]
+            usual = "none"
+        else:
+            names = [f"class {n}" for n in range(channels)]
+            usual = "softmax" if channels > 1 else "sigmoid"
+        classes = self.output.classes or tuple(ClassInfo(name, color(n)) for n, name in enumerate(names))
+        activation = self.output.activation or usual
         return replace(self, task=task, output=OutputInfo(activation, classes))
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
+from ..imaging.grid import Grid
 from . import nodes, overlay
 from .host import Application, in_slicer, slicer
 from .window import strongest_point, symmetric_limit
@@ -25,7 +27,8 @@ class PresentedNodes:
 
     ``volumes`` and ``relevance`` have one scalar volume node for each input; ``segmentation`` is None for a
     classification. ``focus`` is the place of the strongest relevance (RAS, mm), ``limit`` the half-width of the window,
-    ``target`` the name of the explained class, ``caption`` the lines that say what is shown.
+    ``target`` the name of the explained class, ``caption`` the lines that say what is shown. ``region`` outlines where
+    was asked, if that was a segment, a box or points.
     """
 
     scene: Any
@@ -37,6 +40,7 @@ class PresentedNodes:
     limit: float
     target: str
     caption: tuple[str, ...]
+    region: Any | None = None
     application: Application | None = None  # outside Slicer: what keeps the scene working
 
 
@@ -76,7 +80,10 @@ def present(
     if labels is not None:
         segmentation = nodes.add_segmentation(scene, labels, explanation.prediction.classes, f"{names[0]} prediction")
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume_nodes[0])
-    _follow_transform(volume_nodes, relevance, segmentation)
+    region = _region(scene, explanation, names[0])
+    if region is not None:
+        region.SetReferenceImageGeometryParameterFromVolumeNode(volume_nodes[0])
+    _follow_transform(volume_nodes, relevance, [node for node in (segmentation, region) if node is not None])
     for old in nodes.by_role(scene, "legend"):
         scene.RemoveNode(old)
     legend = nodes.add_legend(scene, limit, f"Relevance for {target}")
@@ -91,6 +98,7 @@ def present(
         limit=limit,
         target=target,
         caption=_caption(explanation),
+        region=region,
         application=application,
     )
 
@@ -141,17 +149,37 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], segmentation: Any | None) -> None:
+def _region(scene: Any, explanation: Explanation, name: str) -> Any | None:
+    """The voxels asked about as a white outline; None where the question had no region or its file has gone."""
+    from ..imaging.recorded import region_of
+
+    grid = Grid.of(explanation.relevance[0])
+    try:
+        region = region_of(explanation.target)
+        if region is None:
+            return None
+        mask = region.mask(grid, np.ones(grid.shape, dtype=bool))
+    except UserError:  # the relevance is shown all the same; the caption says where was asked
+        return None
+    classes: list[dict[str, Any]] = [{"name": "background"}, {"name": f"asked: {region}", "color": [255, 255, 255]}]
+    node = nodes.add_segmentation(scene, grid.image(mask.astype(np.uint8)), classes, f"{name} asked about")
+    node.SetAttribute(nodes.ROLE_ATTRIBUTE, "region")
+    return node
+
+
+def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], segmentations: Sequence[Any]) -> None:
     for volume, map_node in zip(volume_nodes, relevance, strict=True):
         map_node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    if segmentation is not None:
+    for segmentation in segmentations:
         segmentation.SetAndObserveTransformNodeID(volume_nodes[0].GetTransformNodeID())
 
 
 def _caption(explanation: Explanation) -> tuple[str, ...]:
+    name, over, place = explanation.target.get("text", explanation.target["class"]).partition(" over ")
     return (
         f"{explanation.model['name']}",
-        f"Relevance for: {explanation.target['class']}",
+        f"Relevance for: {name}",
+        *((f"{over.strip()} {place}",) if place else ()),
         f"Composite: {explanation.composite['name']}",
         f"Target value: {explanation.ledger['target_value']:.4g}",
     )

@@ -152,7 +152,7 @@ def _explain(options: argparse.Namespace) -> None:
         print(_defaults())
     how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory}
     if options.dry_run:
-        print(_plan(plan(model, options.volumes, options.composite, **how)))
+        print(_plan(plan(model, options.volumes, question, options.composite, **how)))
         return
     with _bar() as progress:
         explanation = explain(model, options.volumes, question, options.composite, progress=progress, **how)
@@ -264,6 +264,10 @@ def _plan(facts: Mapping[str, Any]) -> str:
     grid, seconds = facts["grid"], facts["seconds"]
     sides = " x ".join(str(n) for n in facts["window_size"])
     mirrored = f", {facts['views']} with mirrored ones" if facts["views"] > facts["windows"] else ""
+    known = facts["explained"] < facts["views"]
+    explained = (
+        f"{facts['explained']} to explain" if known else "those that the target does not touch are not explained"
+    )
     ways = [f"{facts['batch']} at once"]
     if facts["segments"] > 1:
         ways.append(f"{facts['segments']} segments recomputed")
@@ -274,7 +278,7 @@ def _plan(facts: Mapping[str, Any]) -> str:
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
-        f"Windows    {facts['windows']} of {sides}{mirrored}; those that the target does not touch are not explained",
+        f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
         f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
         f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",

@@ -105,6 +105,7 @@ def explain(
 def plan(
     model: ExplainableModel | PathLike,
     volumes: Sequence[sitk.Image | PathLike],
+    question: Question = Question(),
     composite: str | lrp.Composite | None = None,
     device: str = "auto",
     rules: Mapping[str, str | lrp.rules.Rule] | None = None,
@@ -115,16 +116,17 @@ def plan(
 
     Returns:
         JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
-        for "predicting" and for "explaining" every view.
+        for "predicting" and for "explaining"; of a question about a region, the views that hold it.
     """
     with _memory_said_plainly(), _full_precision():
         ready = _made_ready(_Stages(lambda name, share: None), model, volumes, composite, device, rules, window, memory)
-        predicting, explaining = ready.inference.seconds()
+        facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
+        predicting, explaining = ready.inference.seconds(facts["explained"])
     return {
         "grid": ready.prepared.grid.as_dict(),
         "device": _device_name(ready.device),
         "composite": ready.composite.name,
-        **ready.inference.facts(),
+        **facts,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
 

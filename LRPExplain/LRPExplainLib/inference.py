@@ -173,17 +173,18 @@ class Inference:
             "memory_budget": self.budget,
         }
 
-    def seconds(self) -> tuple[float, float]:
-        """About how long all views take to predict, and to explain: from one forward pass, timed."""
+    def seconds(self, explained: int) -> tuple[float, float]:
+        """About how long it takes to predict, and to explain so many views: from one forward pass, timed."""
         views = self.windows.views[: self.setting.batch]
         begin = time.perf_counter()
         self.graph(self._inputs(views))
         if self.setting.device.type == "cuda":
             torch.cuda.synchronize()
-        forward = (time.perf_counter() - begin) * ceil(len(self.windows.views) / self.setting.batch)
-        again = 1.0 if len(self.setting.estimate.schedule.starts) > 1 else 0.0
-        first = 0.0 if self.windows.whole else 1.0
-        return forward, forward * (first + again + lrp.passes(self.graph, self._composite))
+        one = time.perf_counter() - begin
+        again = len(self.setting.estimate.schedule.starts) > 1
+        passes = (not self.windows.whole) + again + lrp.passes(self.graph, self._composite)
+        predicting, explaining = (ceil(n / self.setting.batch) * one for n in (len(self.windows.views), explained))
+        return predicting, explaining * passes
 
     @property
     def graph(self) -> lrp.Graph:

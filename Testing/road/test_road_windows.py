@@ -13,10 +13,11 @@ from LRPExplainLib import inference, lrp
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain, plan
-from LRPExplainLib.imaging import Windows
+from LRPExplainLib.imaging import Grid, Points, Windows
 from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
 from LRPExplainLib.models.architectures import UNet3d
+from LRPExplainLib.question import Question
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
@@ -371,6 +372,28 @@ def test_a_plan_is_made_without_a_run(tmp_path, oblique_volume, monkeypatch):
     assert 1 < facts["batch"] <= 16
     assert facts["memory"] < facts["memory_budget"] == 2 << 30
     assert 0 < facts["seconds"]["predicting"] < facts["seconds"]["explaining"]
+
+
+def test_a_question_about_a_point_costs_the_windows_that_hold_it(tmp_path, oblique_volume):
+    corner, middle = (Grid.of(oblique_volume).point(index) for index in ((2, 2, 1), (15, 13, 7)))
+    model = windowed(tmp_path)
+    for (x, y, z), count in ((corner, 1), (middle, 2 * 2 * 3)):
+        point = (-x, -y, z)  # RAS
+        facts = plan(model, [oblique_volume], Question("b", region=Points([point])), device="cpu")
+        assert facts["explained"] == count
+        explanation = explain(model, [oblique_volume], "b", region=Points([point]), device="cpu")
+        assert explanation.provenance["run"]["explained"] == count
+        assert explanation.target["voxels"] == 1
+        assert_closed(explanation)
+
+
+@pytest.mark.parametrize("more", [{"value": "probability"}, {"start": "one"}, {"rather_than": "a"}])
+def test_every_kind_of_question_goes_through_windows(tmp_path, oblique_volume, more):
+    explanation = explain(windowed(tmp_path), [oblique_volume], "b", "epsilon", "cpu", **more)
+    assert_closed(explanation)
+    if "start" in more:
+        asked = explanation.target["voxels"] - explanation.target.get("left_out", 0)
+        assert explanation.ledger["target_value"] == pytest.approx(asked, rel=1e-5)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from LRPExplainLib import inference, lrp
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain, plan
-from LRPExplainLib.imaging import Grid, Points, Windows
+from LRPExplainLib.imaging import Grid, Points, Windows, read_segment
 from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
 from LRPExplainLib.models.architectures import UNet3d
@@ -329,6 +329,19 @@ def test_a_flat_network_without_a_card_is_recognised(tmp_path, oblique_volume):
     explanation = explain(save_model(tmp_path, Flat(), "bare"), [path], device="cpu")
     assert explanation.relevance[0].GetSize() == (30, 26, 1)
     assert explanation.provenance["run"]["windows"] == 1
+    assert_closed(explanation)
+
+
+def test_an_x_ray_is_asked_about_a_flat_label_map(tmp_path):
+    volume = make_volume(angles=(0.0, 0.0, 0.0))
+    labels = sitk.Cast(volume[:, :, 7] > 60, sitk.sitkUInt8)
+    sitk.WriteImage(volume[:, :, 7], str(tmp_path / "x-ray.mha"))
+    sitk.WriteImage(labels, str(tmp_path / "labels.nrrd"))
+    model = save_model(tmp_path, Flat(), "bare")
+    explanation = explain(
+        model, [tmp_path / "x-ray.mha"], 1, region=read_segment(tmp_path / "labels.nrrd"), device="cpu"
+    )
+    assert explanation.target["voxels"] == int(array(labels).sum()) > 10
     assert_closed(explanation)
 
 

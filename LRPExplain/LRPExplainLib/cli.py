@@ -3,10 +3,10 @@
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .asking import add_question, question_of, signed
 from .errors import UserError
@@ -14,6 +14,7 @@ from .errors import UserError
 if TYPE_CHECKING:
     from .explanation import Explanation
 
+_UNSAID = object()  # None is an answer of its own to --window
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
@@ -49,7 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     add_question(explain)
     explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
-    explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the explanation")
+    place = explain.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
+    place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
+    explain.add_argument("--window", type=_size, default=_UNSAID, metavar="IxJxK",
+                         help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip
+    explain.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
+    explain.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
+    explain.add_argument("--memory", type=float, metavar="GIB",
+                         help="memory for the network on its device (default: most of what is free)")  # fmt: skip
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
     _add_device(explain)
     explain.set_defaults(run=_explain)
@@ -97,6 +106,33 @@ def _rules(options: argparse.Namespace) -> dict[str, str]:
     return table
 
 
+def _size(text: str) -> list[int] | None:
+    """ "96x96x64" as a card's size along i, j and k; None for "none"."""
+    if text.lower() == "none":
+        return None
+    size = [int(number) for number in text.lower().split("x")]
+    if len(size) != 3 or min(size) < 1:
+        raise ValueError
+    return size
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise ValueError
+    return share
+
+
+_size.__name__, _share.__name__ = "size", "share"  # argparse's words for what is wrong
+
+
+def _window(options: argparse.Namespace) -> dict[str, object]:
+    """The entries of a card's window that the user gave."""
+    given = {"overlap": options.overlap, "blending": options.blending}
+    named = {key: value for key, value in given.items() if value is not None}
+    return named | ({"size": options.window} if options.window is not _UNSAID else {})
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, CUDA where there is one"
@@ -104,23 +140,26 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from .explain import explain
+    from .explain import explain, plan
     from .explanation import OWN, VIEWS, check_output
     from .folders import whole_folder
     from .models import load_model
 
-    check_output(options.out)
+    if options.out:
+        check_output(options.out)
     if options.views:
         _require_views()
     question = question_of(options)
     model = load_model(options.model, options.card)
     if not model.card.stated:
         print(_defaults())
+    how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory,
+           "biases": options.biases}  # fmt: skip
+    if options.dry_run:
+        print(_plan(plan(model, options.volumes, question, options.composite, **how)))
+        return
     with _bar() as progress:
-        explanation = explain(
-            model, options.volumes, question, options.composite, options.device, progress, _rules(options),
-            biases=options.biases,
-        )  # fmt: skip
+        explanation = explain(model, options.volumes, question, options.composite, progress=progress, **how)
     with whole_folder(options.out, OWN) as partial:
         explanation.write(partial)
         if options.views:
@@ -220,8 +259,52 @@ def _bar() -> Iterator[Callable[[str, float], None]]:
 def _defaults() -> str:
     return (
         "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
-        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index."
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
+        "network of two dimensions."
     )
+
+
+def _plan(facts: Mapping[str, Any]) -> str:
+    """What a run would do, for people."""
+    grid, seconds = facts["grid"], facts["seconds"]
+    sides = " x ".join(str(n) for n in facts["window_size"])
+    mirrored = f", {facts['views']} with mirrored ones" if facts["views"] > facts["windows"] else ""
+    known = facts["explained"] < facts["views"]
+    explained = (
+        f"{facts['explained']} to explain" if known else "those that the target does not touch are not explained"
+    )
+    ways = [f"{facts['batch']} at once"]
+    if facts["segments"] > 1:
+        ways.append(f"{facts['segments']} segments recomputed")
+    if facts["offload"]:
+        ways.append("activations wait in the CPU's memory")
+    gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
+    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
+    return "\n".join([
+        f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
+        f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
+        f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
+        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
+        f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
+        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
+        f"Time       about {_duration(seconds['predicting'])} to predict and at most"
+        f" {_duration(seconds['explaining'])} to explain, judged by one forward pass",
+    ])  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _shares(explanation: "Explanation") -> list[str]:
+    """Which of several volumes mattered."""
+    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
+    if len(parts) == 1:
+        return []
+    names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
+    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
 
 
 def _summary(explanation: "Explanation") -> str:
@@ -244,7 +327,9 @@ def _summary(explanation: "Explanation") -> str:
         f"Explained: {target['text']}",
         f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
-        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures),
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
+        *_shares(explanation),
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
     ])  # fmt: skip
 

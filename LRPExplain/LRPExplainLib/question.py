@@ -64,6 +64,11 @@ class Question:
         if self.region is not None and card.task is not None:
             self._region(card.task == "segmentation", prepared)
 
+    def known(self, prepared: Prepared, card: ModelCard) -> Tensor | None:
+        """Where it asks, bool [1, 1, D, H, W], as far as that does not depend on the answer."""
+        region = self._region(True, prepared) if self.region is not None and card.task == "segmentation" else None
+        return None if region is None else region[None, None]
+
     def ask(self, output: Tensor, outcome: Outcome, prepared: Prepared, card: ModelCard) -> "Asked":
         """What the question means for this output.
 

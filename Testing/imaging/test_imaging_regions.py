@@ -249,7 +249,7 @@ def _text(path: Path) -> Path:
         (lambda f, g: write(label_map(g), f / "s.seg.nrrd", NAMED), "liver", "'liver': choose one of Tumour, edema"),
         (lambda f, g: write(label_map(g), f / "l.nrrd"), "9", "no segment '9': choose one of label 1, label 2"),
         (lambda f, g: write(label_map(g) * 0, f / "e.nrrd"), "1", "for it is empty"),
-        (lambda f, g: write(label_map(g)[:, :, 0], f / "flat.nrrd"), None, "three dimensions"),
+        (lambda f, g: write(sitk.JoinSeries([label_map(g)] * 2), f / "4d.nrrd"), None, "three dimensions"),
     ],
 )  # fmt: skip
 def test_files_without_the_segment_are_refused_in_one_sentence(tmp_path, grid, make, name, expected):

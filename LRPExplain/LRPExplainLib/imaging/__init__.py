@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .recorded import region_of
     from .regions import Box, Everywhere, Points, Region, Segment
     from .segmentation import read_segment
+    from .windows import Windows, least_size
 
 _HOME = {
     "Box": "regions",
@@ -36,6 +37,8 @@ _HOME = {
     "read_markups": "markups",
     "read_segment": "segmentation",
     "read_volume": "reading",
+    "Windows": "windows",
+    "least_size": "windows",
     "region_of": "recorded",
 }
 
@@ -49,7 +52,9 @@ __all__ = [
     "Preprocessing",
     "Region",
     "Segment",
+    "Windows",
     "check_volume",
+    "least_size",
     "prepare",
     "read_markups",
     "read_segment",

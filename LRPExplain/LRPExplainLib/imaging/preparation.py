@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .grid import Grid, model_grid
+from .grid import Grid, model_grid, refit
 from .intensity import normalise
 from .resampling import LinearMap, linear_map, nearest
 
@@ -70,7 +70,10 @@ class Prepared:
 
 
 def prepare(
-    volumes: Sequence[sitk.Image], preprocessing: Preprocessing, names: Sequence[str] | None = None
+    volumes: Sequence[sitk.Image],
+    preprocessing: Preprocessing,
+    names: Sequence[str] | None = None,
+    least: Sequence[int] = (1, 1, 1),
 ) -> Prepared:
     """Bring volumes into the model's space: orientation, spacing, size, then intensity.
 
@@ -80,6 +83,7 @@ def prepare(
     Args:
         volumes: checked 3D scalar images, in the order of the model's channels.
         names: how errors call them.
+        least: size [D, H, W] to which a smaller volume is padded (see `windows.least_size`).
 
     Raises:
         UserError: a volume does not overlap the first one, or its intensities cannot be scaled.
@@ -88,6 +92,7 @@ def prepare(
     sources = tuple(Grid.of(volume) for volume in volumes)
     wanted = preprocessing
     grid = model_grid(sources[0], wanted.orientation, wanted.spacing, wanted.size, wanted.size_multiple)
+    grid = refit(grid, [max(n, m) for n, m in zip(grid.size, reversed(least), strict=True)])
     maps = tuple(linear_map(source, grid) for source in sources)
     tensor = torch.zeros((1, len(volumes), *grid.shape))
     for channel, volume, way_in, name in zip(tensor[0], volumes, maps, names, strict=True):

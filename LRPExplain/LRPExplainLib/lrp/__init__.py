@@ -11,7 +11,9 @@ from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, c
 from .errors import LRPError
 from .graph import Graph
 from .ledger import Ledger, LedgerRow
+from .memory import Estimate, estimates, passes
 from .propagation import Attribution, Evaluation, attribute, evaluate
+from .segments import Schedule
 from .target import Target
 
 __all__ = [
@@ -20,16 +22,20 @@ __all__ = [
     "Attribution",
     "Biases",
     "Composite",
+    "Estimate",
     "Evaluation",
     "Graph",
     "LRPError",
     "Ledger",
     "LedgerRow",
     "Row",
+    "Schedule",
     "Target",
     "attribute",
     "capture",
     "composite_named",
+    "estimates",
     "evaluate",
+    "passes",
     "rules",
 ]

@@ -159,7 +159,7 @@ _PRESETS = (
     ),
     _composite(
         "volume",
-        "Positive contributions with an even spread in the first layer, none lost to biases: robust on dark and bright.",
+        "Positive contributions, none lost to biases, and an even spread in the first layer: smooth and robust.",
         {"input": rules.flat(), "conv": rules.z_plus(absorb_bias=False), "linear": rules.epsilon()},
         BOUNDED,
         biases="share",

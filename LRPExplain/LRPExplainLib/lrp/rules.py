@@ -171,6 +171,11 @@ class LinearRule(Rule):
         """Whether the layer's input values matter."""
         return any(term.input not in ("one", "low", "high") for part in self.parts for term in part.terms)
 
+    def weights(self) -> set[str]:
+        """The modifications of the layer's weight that the rule asks for."""
+        parts = [*self.parts, *(part.otherwise for part in self.parts if part.otherwise is not None)]
+        return {term.weight for part in parts for term in (*part.terms, *part.heirs)}
+
     def flow(self, layer: LinearMap, relevance: Tensor) -> Flow:
         """Propagate the relevance of a layer's output to its inputs."""
         flow = Flow([])

@@ -7,6 +7,11 @@ is counted voxel by voxel.
 Where the target is coarser, the interpolation triangle is widened to the target's voxel (as `antialias=True` does in
 PyTorch). That averages instead of picking every other voxel, so that no source voxel is blind to relevance and the
 map on screen has no comb in it. Within half a voxel beyond the outermost voxel centres the nearest value continues.
+
+A network that was trained on triangles left as they are (MONAI's `Spacing`) gets those, and its relevance goes back
+through them: source voxels between its own were never looked at. One that was trained on cubic splines gets splines
+(`splines.py`), whose weights are in part negative and reach far; its relevance goes back by the adjoint of the widened
+triangles on the same grid, which is as exact an account and stays where it belongs.
 """
 
 from collections.abc import Callable
@@ -18,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grid import Grid, respace
+from .grid import Grid, Size, respace
 
 # Axes count as parallel when no voxel of the target is misplaced by more than this (in source voxels).
 _PARALLEL = 0.01
@@ -42,10 +47,18 @@ class LinearMap(Protocol):
         ...
 
 
-def linear_map(source: Grid, target: Grid) -> LinearMap:
-    """The interpolation from `source` to `target`: separable where the axes are parallel, trilinear otherwise."""
+def linear_map(source: Grid, target: Grid, widened: bool = True, core: Grid | None = None) -> LinearMap:
+    """The interpolation from `source` to `target`: separable where the axes are parallel, trilinear otherwise.
+
+    Args:
+        widened: triangles grow with the target's voxels. Between axes at an angle they always do.
+        core: the part of `target` (whole voxels of it) that counts as within the field of view; beyond the source's
+            outermost voxels the nearest value continues in it. None: all that lies in the source's extent.
+    """
     alignment = align(source, target)
-    return AxisAligned(source, target, alignment) if alignment is not None else Oblique(source, target)
+    if alignment is None:
+        return Oblique(source, target)
+    return AxisAligned(source, target, alignment, widened, core)
 
 
 @dataclass(frozen=True)
@@ -74,11 +87,22 @@ def align(source: Grid, target: Grid) -> tuple[AxisLink, AxisLink, AxisLink] | N
 class AxisAligned:
     """Interpolation between grids with parallel axes: a small matrix along each axis, and its transpose back."""
 
-    def __init__(self, source: Grid, target: Grid, links: tuple[AxisLink, AxisLink, AxisLink]) -> None:
+    def __init__(
+        self,
+        source: Grid,
+        target: Grid,
+        links: tuple[AxisLink, AxisLink, AxisLink],
+        widened: bool = True,
+        core: Grid | None = None,
+    ) -> None:
+        ranges = [None, None, None] if core is None else _ranges(core, target)
         self._matrices = [
-            axis_weights(target.size[link.target_axis], source.size[axis], link.scale, link.offset)
+            axis_weights(
+                target.size[link.target_axis], source.size[axis], link.scale, link.offset, widened,
+                ranges[link.target_axis],
+            )
             for axis, link in enumerate(links)
-        ]
+        ]  # fmt: skip
         # tensor dimension d is axis 2 - d; `_dims[d]` is the source's dimension behind the target's dimension d
         self._dims = [0, 0, 0]
         for axis, link in enumerate(links):
@@ -178,14 +202,51 @@ def nearest(labels: Tensor, grid: Grid, target: Grid) -> Tensor:
     return labels.permute(dims).contiguous()
 
 
-def axis_weights(count: int, source_count: int, scale: float, offset: float) -> Tensor:
-    """Weights [count, source_count] of linear interpolation at the source positions scale * index + offset."""
-    position = torch.round(torch.arange(count, dtype=torch.float64) * scale + offset, decimals=6)
-    distance = (position[:, None] - torch.arange(source_count, dtype=torch.float64)).abs()
-    weights = (1 - distance / max(1.0, abs(scale))).clamp_min(0)
+def axis_weights(
+    count: int,
+    source_count: int,
+    scale: float,
+    offset: float,
+    widened: bool = True,
+    within: tuple[int, int] | None = None,
+) -> Tensor:
+    """Weights [count, source_count] of linear interpolation at the source positions scale * index + offset.
+
+    Rows are empty outside the source's extent, or outside the index range `within` (begin, end) where that is given.
+    """
+    index = torch.arange(count, dtype=torch.float64)
+    position = torch.round(index * scale + offset, decimals=6)
     inside = (position >= -0.5 - _RIM) & (position <= source_count - 0.5 + _RIM)
-    weights = weights * inside[:, None]
+    if within is not None:
+        inside = (index >= within[0]) & (index < within[1])
+        position = position.clamp(0, source_count - 1)
+    distance = (position[:, None] - torch.arange(source_count, dtype=torch.float64)).abs()
+    width = max(1.0, abs(scale)) if widened else 1.0
+    weights = (1 - distance / width).clamp_min(0) * inside[:, None]
     return (weights / weights.sum(1, keepdim=True).clamp_min(1e-12)).float()
+
+
+class Cropped:
+    """A map from a box of the source alone: what lies outside the box gives nothing and gets no relevance."""
+
+    def __init__(self, inner: LinearMap, source: Grid, start: Size, size: Size) -> None:
+        self._inner, self._shape = inner, source.shape
+        self._box = tuple(slice(begin, begin + n) for begin, n in zip(reversed(start), reversed(size), strict=True))
+        self.inside = inner.inside
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return self._inner.forward(volume[self._box])
+
+    def adjoint(self, values: Tensor) -> Tensor:
+        result = torch.zeros(self._shape, dtype=values.dtype)
+        result[self._box] = self._inner.adjoint(values)
+        return result
+
+
+def _ranges(core: Grid, target: Grid) -> list[tuple[int, int]]:
+    """Index ranges (begin, end) of `core` on `target`, along i, j, k."""
+    _, begin = _index_map(target, core)
+    return [(round(first), round(first) + count) for first, count in zip(begin.tolist(), core.size, strict=True)]
 
 
 def _index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:

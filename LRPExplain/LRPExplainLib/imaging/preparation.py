@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import UserError
 from .foreground import bounding_box, foreground
-from .grid import Grid, Size, core_grid, cut, fitted, same_grid
+from .grid import Grid, core_grid, cut, fitted, same_grid
 from .intensity import normalise_all
-from .resampling import Cropped, LinearMap, linear_map, nearest
+from .resampling import Cropped, LinearMap, Placed, linear_map, nearest, overlap, placed
 from .splines import resize, separate_axis
 
 
@@ -117,30 +117,45 @@ def prepare(
     if wanted.intensity_first:
         examination.normalise()
     core = examination.core()
-    grid = core if when in ("resampled", "last") else fitted(core, wanted.size, wanted.size_multiple)
-    maps = examination.maps(core, grid)
-    tensor = examination.tensor(core, grid, maps)
+    tensor, maps = examination.resampled(core)
+    grid = core
     if when == "resampled":
-        tensor, grid = _cropped(tensor, grid, wanted, names[0])
-        maps = examination.maps(core, grid)
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
+    elif when != "last":
+        grid = fitted(core, wanted.size, wanted.size_multiple)
+        tensor, maps = _reframed(tensor, maps, core, grid)
     if not wanted.intensity_first:
         seen = [channel[way.inside] for channel, way in zip(tensor, maps, strict=True)]
         scaled = normalise_all(seen, wanted.intensity, names, [None] * len(names))
         for channel, way, values in zip(tensor, maps, scaled, strict=True):
             channel[way.inside] = values
     if when == "last":
-        tensor, grid = _cropped(tensor, grid, wanted, names[0])
-        maps = examination.maps(core, grid)
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
     return Prepared(tensor[None], grid, examination.sources, examination.from_sources(maps))
 
 
-def _cropped(tensor: Tensor, grid: Grid, wanted: Preprocessing, name: str) -> tuple[Tensor, Grid]:
-    """The box of [C, D, H, W] around the foreground of its channels, brought to the card's size."""
+Maps = tuple[LinearMap, ...]
+
+
+def _reframed(tensor: Tensor, maps: Maps, grid: Grid, frame: Grid) -> tuple[Tensor, Maps]:
+    """[C, D, H, W] cut or grown from `grid` to `frame` by whole voxels, and the maps to there."""
+    if grid == frame:
+        return tensor, maps
+    return torch.stack([placed(channel, grid, frame) for channel in tensor]), tuple(
+        Placed(way, grid, frame) for way in maps
+    )
+
+
+def _cropped(tensor: Tensor, maps: Maps, core: Grid, wanted: Preprocessing, name: str) -> tuple[Tensor, Maps, Grid]:
+    """The box around the foreground of [C, D, H, W] and its margin, then brought to the card's size; on what grid."""
     crop = wanted.crop or {}
     start, size = bounding_box(foreground(list(tensor), crop), crop.get("margin", 0), name, beyond=True)
-    box = fitted(cut(grid, start, size), wanted.size, wanted.size_multiple)
-    way = linear_map(grid, box)
-    return torch.stack([way.forward(channel) for channel in tensor]), box
+    box = cut(core, start, size)
+    visible = overlap(core, box)
+    tensor, maps = _reframed(tensor, maps, core, visible)
+    grid = fitted(box, wanted.size, wanted.size_multiple)
+    tensor, maps = _reframed(tensor, maps, visible, grid)
+    return tensor, maps, grid
 
 
 class _Examination:
@@ -152,21 +167,17 @@ class _Examination:
         self._voxels = [_voxels(volume) for volume in volumes]
         self._first = self.sources[0]
         self._shared = [same_grid(self._first, source) for source in self.sources]
-        self._box: tuple[Size, Size] | None = None
 
     def crop(self) -> None:
         """Keep the box around the foreground; volumes on another grid than the first one's stay whole."""
         first, rule = self.sources[0], self._wanted.crop or {}
         on_first = [
             voxels if shared else linear_map(source, first).forward(voxels)
-            for voxels, source, shared in zip(self._voxels, self.sources, self._shared, strict=True)
+            for (voxels, shared), source in zip(self._each(), self.sources, strict=True)
         ]
         start, size = bounding_box(foreground(on_first, rule), rule.get("margin", 0), self._names[0], beyond=False)
-        box = tuple(slice(begin, begin + n) for begin, n in zip(reversed(start), reversed(size), strict=True))
-        self._box, self._first = (start, size), cut(first, start, size)
-        self._voxels = [
-            voxels[box] if shared else voxels for voxels, shared in zip(self._voxels, self._shared, strict=True)
-        ]
+        self._first = cut(first, start, size)
+        self._voxels = [placed(voxels, first, self._first) if shared else voxels for voxels, shared in self._each()]
 
     def normalise(self) -> None:
         """Intensity steps on the voxels that are left; volumes that share a grid have their foreground in common."""
@@ -182,38 +193,30 @@ class _Examination:
         wanted = self._wanted
         return core_grid(self._first, wanted.orientation, wanted.spacing, wanted.axes, wanted.resampling)
 
-    def maps(self, core: Grid, grid: Grid) -> tuple[LinearMap, ...]:
-        """From what is left of each volume to a grid that holds (some of) the voxels of `core`."""
-        widened = self._wanted.interpolation != "linear"
-        common = linear_map(self._first, grid, widened, core)
-        maps = []
-        for source, shared, name in zip(self.sources, self._shared, self._names, strict=True):
-            way = common if shared else linear_map(source, grid)
+    def resampled(self, core: Grid) -> tuple[Tensor, Maps]:
+        """float32 [C, D, H, W] on `core`, 0 outside a volume's field of view; and the maps from what is left of each
+        volume, by whose adjoints relevance goes back."""
+        cubic = self._wanted.interpolation == "cubic"
+        common = linear_map(self._first, core, self._wanted.interpolation != "linear", continued=True)
+        channels, maps = [], []
+        for (voxels, shared), source, name in zip(self._each(), self.sources, self._names, strict=True):
+            way = common if shared else linear_map(source, core)
             if not way.inside.any():
                 raise UserError(
                     f"'{name}' does not overlap '{self._names[0]}' in patient space: choose volumes of one examination."
                 )
             maps.append(way)
-        return tuple(maps)
+            channels.append(self._splined(voxels, core) if cubic and shared else way.forward(voxels))
+        return torch.stack(channels), tuple(maps)
 
-    def from_sources(self, maps: Sequence[LinearMap]) -> tuple[LinearMap, ...]:
+    def from_sources(self, maps: Maps) -> Maps:
         """The same maps from the whole volumes."""
-        if self._box is None:
-            return tuple(maps)
-        start, size = self._box
+        whole = self.sources[0]
+        if self._first == whole:
+            return maps
         return tuple(
-            Cropped(way, source, start, size) if shared else way
-            for way, source, shared in zip(maps, self.sources, self._shared, strict=True)
+            Cropped(way, whole, self._first) if shared else way for way, shared in zip(maps, self._shared, strict=True)
         )
-
-    def tensor(self, core: Grid, grid: Grid, maps: Sequence[LinearMap]) -> Tensor:
-        """float32 [C, D, H, W]: the volumes on the model's grid, 0 outside their field of view."""
-        cubic = self._wanted.interpolation == "cubic"
-        place = linear_map(core, grid)
-        return torch.stack([
-            place.forward(self._splined(voxels, core)) if cubic and shared else way.forward(voxels)
-            for way, (voxels, shared) in zip(maps, self._each(), strict=True)
-        ])  # fmt: skip
 
     def _splined(self, voxels: Tensor, core: Grid) -> Tensor:
         turned = core_grid(self._first, self._wanted.orientation, None, self._wanted.axes)

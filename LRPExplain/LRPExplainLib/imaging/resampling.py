@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grid import Grid, Size, respace
+from .grid import Grid, cut, respace
 
 # Axes count as parallel when no voxel of the target is misplaced by more than this (in source voxels).
 _PARALLEL = 0.01
@@ -47,18 +47,17 @@ class LinearMap(Protocol):
         ...
 
 
-def linear_map(source: Grid, target: Grid, widened: bool = True, core: Grid | None = None) -> LinearMap:
+def linear_map(source: Grid, target: Grid, widened: bool = True, continued: bool = False) -> LinearMap:
     """The interpolation from `source` to `target`: separable where the axes are parallel, trilinear otherwise.
 
     Args:
         widened: triangles grow with the target's voxels. Between axes at an angle they always do.
-        core: the part of `target` (whole voxels of it) that counts as within the field of view; beyond the source's
-            outermost voxels the nearest value continues in it. None: all that lies in the source's extent.
+        continued: beyond the source's extent the nearest value continues, so that all of the target is inside.
     """
     alignment = align(source, target)
     if alignment is None:
         return Oblique(source, target)
-    return AxisAligned(source, target, alignment, widened, core)
+    return AxisAligned(source, target, alignment, widened, continued)
 
 
 @dataclass(frozen=True)
@@ -93,16 +92,12 @@ class AxisAligned:
         target: Grid,
         links: tuple[AxisLink, AxisLink, AxisLink],
         widened: bool = True,
-        core: Grid | None = None,
+        continued: bool = False,
     ) -> None:
-        ranges = [None, None, None] if core is None else _ranges(core, target)
         self._matrices = [
-            axis_weights(
-                target.size[link.target_axis], source.size[axis], link.scale, link.offset, widened,
-                ranges[link.target_axis],
-            )
+            axis_weights(target.size[link.target_axis], source.size[axis], link.scale, link.offset, widened, continued)
             for axis, link in enumerate(links)
-        ]  # fmt: skip
+        ]
         # tensor dimension d is axis 2 - d; `_dims[d]` is the source's dimension behind the target's dimension d
         self._dims = [0, 0, 0]
         for axis, link in enumerate(links):
@@ -208,18 +203,16 @@ def axis_weights(
     scale: float,
     offset: float,
     widened: bool = True,
-    within: tuple[int, int] | None = None,
+    continued: bool = False,
 ) -> Tensor:
     """Weights [count, source_count] of linear interpolation at the source positions scale * index + offset.
 
-    Rows are empty outside the source's extent, or outside the index range `within` (begin, end) where that is given.
+    Rows are empty outside the source's extent, unless the nearest value is `continued` there.
     """
-    index = torch.arange(count, dtype=torch.float64)
-    position = torch.round(index * scale + offset, decimals=6)
+    position = torch.round(torch.arange(count, dtype=torch.float64) * scale + offset, decimals=6)
+    if continued:
+        position = position.clamp(-0.5, source_count - 0.5)
     inside = (position >= -0.5 - _RIM) & (position <= source_count - 0.5 + _RIM)
-    if within is not None:
-        inside = (index >= within[0]) & (index < within[1])
-        position = position.clamp(0, source_count - 1)
     distance = (position[:, None] - torch.arange(source_count, dtype=torch.float64)).abs()
     width = max(1.0, abs(scale)) if widened else 1.0
     weights = (1 - distance / width).clamp_min(0) * inside[:, None]
@@ -229,24 +222,58 @@ def axis_weights(
 class Cropped:
     """A map from a box of the source alone: what lies outside the box gives nothing and gets no relevance."""
 
-    def __init__(self, inner: LinearMap, source: Grid, start: Size, size: Size) -> None:
-        self._inner, self._shape = inner, source.shape
-        self._box = tuple(slice(begin, begin + n) for begin, n in zip(reversed(start), reversed(size), strict=True))
+    def __init__(self, inner: LinearMap, source: Grid, box: Grid) -> None:
+        self._inner, self._source, self._box = inner, source, box
         self.inside = inner.inside
 
     def forward(self, volume: Tensor) -> Tensor:
-        return self._inner.forward(volume[self._box])
+        return self._inner.forward(placed(volume, self._source, self._box))
 
     def adjoint(self, values: Tensor) -> Tensor:
-        result = torch.zeros(self._shape, dtype=values.dtype)
-        result[self._box] = self._inner.adjoint(values)
-        return result
+        return placed(self._inner.adjoint(values), self._box, self._source)
 
 
-def _ranges(core: Grid, target: Grid) -> list[tuple[int, int]]:
-    """Index ranges (begin, end) of `core` on `target`, along i, j, k."""
-    _, begin = _index_map(target, core)
-    return [(round(first), round(first) + count) for first, count in zip(begin.tolist(), core.size, strict=True)]
+class Placed:
+    """A map whose target has been cut or grown to a frame by whole voxels; what was added is outside, and 0."""
+
+    def __init__(self, inner: LinearMap, target: Grid, frame: Grid) -> None:
+        self._inner, self._target, self._frame = inner, target, frame
+        self.inside = placed(inner.inside, target, frame)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return placed(self._inner.forward(volume), self._target, self._frame)
+
+    def adjoint(self, values: Tensor) -> Tensor:
+        return self._inner.adjoint(placed(values, self._frame, self._target))
+
+
+def placed(values: Tensor, grid: Grid, frame: Grid) -> Tensor:
+    """An array on `grid`, on another box of the same voxels; 0 where it was not known. The adjoint swaps the two."""
+    if grid == frame:
+        return values
+    start = _whole_steps(grid, frame)
+    there, here = [], []
+    for axis in (2, 1, 0):
+        begin = max(0, -start[axis])
+        end = max(begin, min(frame.size[axis], grid.size[axis] - start[axis]))
+        there.append(slice(begin, end))
+        here.append(slice(begin + start[axis], end + start[axis]))
+    result = torch.zeros(frame.shape, dtype=values.dtype)
+    result[tuple(there)] = values[tuple(here)]
+    return result
+
+
+def overlap(grid: Grid, other: Grid) -> Grid:
+    """The voxels that two boxes of the same voxels have in common (there are some)."""
+    start = _whole_steps(grid, other)
+    first = [max(0, n) for n in start]
+    last = [min(own, n + size) for own, n, size in zip(grid.size, start, other.size, strict=True)]
+    return cut(grid, first, [end - begin for begin, end in zip(first, last, strict=True)])
+
+
+def _whole_steps(grid: Grid, other: Grid) -> list[int]:
+    """The index (i, j, k) on `grid` of the other's first voxel."""
+    return [round(step) for step in _index_map(grid, other)[1].tolist()]
 
 
 def _index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ from LRPExplainLib.models import Preprocessing
 from monai import transforms as mt
 from monai.data.meta_tensor import MetaTensor
 
-REVERSED = ("k", "j", "i")  # MONAI's arrays are [i, j, k], ours [k, j, i]
 VOLUMES = {
     "oblique": make_volume(),
     "flipped": make_volume(size=(21, 19, 17), spacing=(1.0, 1.3, 2.0), angles=(0.1, 3.0, 1.7), seed=3),
@@ -37,7 +36,7 @@ def shifted(volume: sitk.Image) -> sitk.Image:
 
 
 def assert_agrees(preprocessing: Preprocessing, theirs: list, *volumes: sitk.Image) -> None:
-    ours = prepare(list(volumes), preprocessing).tensor[0]
+    ours = prepare(list(volumes), preprocessing).tensor[0].permute(0, 3, 2, 1)  # MONAI's arrays are [C, i, j, k]
     expected = mt.Compose(theirs)(metatensor(*volumes)).as_tensor()
     assert tuple(ours.shape) == tuple(expected.shape)
     scale = float(expected.abs().max())
@@ -49,15 +48,13 @@ def assert_agrees(preprocessing: Preprocessing, theirs: list, *volumes: sitk.Ima
 def test_orientation_and_spacing(name, pixdim):
     """Bilinear Spacing looks between voxels, keeps the first voxel's place and continues the border."""
     theirs = [mt.Orientation("RAS"), mt.Spacing(pixdim, mode="bilinear")]
-    ours = Preprocessing(
-        orientation="SAR", spacing=pixdim[::-1], resampling="first-voxel", interpolation="linear", size_multiple=1
-    )
+    ours = Preprocessing(orientation="RAS", spacing=pixdim, resampling="first-voxel", interpolation="linear")
     assert_agrees(ours, theirs, VOLUMES[name])
 
 
 def test_arrays_as_they_are():
-    assert_agrees(Preprocessing(axes=REVERSED), [mt.Identity()], VOLUMES["oblique"])
-    assert_agrees(Preprocessing(orientation="LPS", axes=REVERSED), [mt.Orientation("LPS")], VOLUMES["flipped"])
+    assert_agrees(Preprocessing(), [mt.Identity()], VOLUMES["oblique"])
+    assert_agrees(Preprocessing(orientation="LPS"), [mt.Orientation("LPS")], VOLUMES["flipped"])
 
 
 PIXDIM = (1.17, 1.21, 1.3)
@@ -127,8 +124,7 @@ def test_intensity_steps(case, first):
     steps, theirs = INTENSITY[case]
     volume = VOLUMES["oblique"]
     ours = Preprocessing(
-        axes=REVERSED,
-        spacing=PIXDIM[::-1],
+        spacing=PIXDIM,
         resampling="first-voxel",
         interpolation="linear",
         intensity=tuple(steps),
@@ -163,8 +159,7 @@ SCALE = mt.ScaleIntensityRange(0, 100, -0.5, 0.5)
 def test_crops_to_the_foreground(crop, theirs):
     volume = make_volume(size=(40, 38, 20), spacing=(1.0, 1.1, 2.0))
     ours = Preprocessing(
-        axes=REVERSED,
-        spacing=PIXDIM[::-1],
+        spacing=PIXDIM,
         resampling="first-voxel",
         interpolation="linear",
         crop=crop,
@@ -176,6 +171,8 @@ def test_crops_to_the_foreground(crop, theirs):
 
 def test_sizes():
     volume = VOLUMES["flipped"]
-    size = Preprocessing(axes=REVERSED, size=(24, 12, 19))
+    size = Preprocessing(size=(19, 12, 24))
     assert_agrees(size, [mt.ResizeWithPadOrCrop((19, 12, 24))], volume)
-    assert_agrees(Preprocessing(axes=REVERSED, size_multiple=8), [mt.DivisiblePad(8)], volume)
+    assert_agrees(Preprocessing(size_multiple=8), [mt.DivisiblePad(8)], volume)
+    some = Preprocessing(size=(0, 12, 0), minimum_size=(24, 0, 18))
+    assert_agrees(some, [mt.ResizeWithPadOrCrop((-1, 12, -1)), mt.SpatialPad((24, -1, 18))], volume)

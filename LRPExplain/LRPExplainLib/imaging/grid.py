@@ -85,39 +85,38 @@ def model_grid(
     spacing: Sequence[float | None] | None = None,
     size: Sequence[int] | None = None,
     size_multiple: int = 1,
-    axes: Sequence[str] | None = None,
     resampling: str = "extent",
 ) -> Grid:
     """The grid on which a model wants the volume on `source`; it keeps the volume's own (oblique) axes.
 
     It is `core_grid`, grown or cut as `fitted` does.
     """
-    return fitted(core_grid(source, orientation, spacing, axes, resampling), size, size_multiple)
+    return fitted(core_grid(source, orientation, spacing, resampling), size, size_multiple)
 
 
 def core_grid(
     source: Grid,
     orientation: str | None = None,
     spacing: Sequence[float | None] | None = None,
-    axes: Sequence[str] | None = None,
     resampling: str = "extent",
 ) -> Grid:
-    """`source` with its axes permuted and flipped to the nearest anatomical `orientation`, then put into the order
-    `axes` (of "i", "j", "k"), then in voxels of `spacing` (mm, along the new i, j, k; None: as they are), which lie as
-    the row `resampling` of `RESAMPLING` says."""
+    """`source` with its axes permuted and flipped to the nearest anatomical `orientation`, then in voxels of `spacing`
+    (mm, along the new i, j, k; None: as they are), which lie as the row `resampling` of `RESAMPLING` says."""
     grid = source if orientation is None else reorient(source, orientation)
-    if axes is not None:
-        grid = _turned(grid, ["ijk".index(axis) for axis in axes], (1, 1, 1))
     if spacing is not None:
         steps = [own if step is None else step for own, step in zip(grid.spacing, spacing, strict=True)]
         grid = RESAMPLING[resampling](grid, _triple(steps))
     return grid
 
 
-def fitted(grid: Grid, size: Sequence[int] | None, size_multiple: int = 1) -> Grid:
-    """Grown or cut to `size` (None: its own), and grown to the next multiple, evenly on both sides, by whole voxels."""
-    wanted = grid.size if size is None else tuple(size)
-    return refit(grid, [-(-n // size_multiple) * size_multiple for n in wanted])
+def fitted(
+    grid: Grid, size: Sequence[int] | None, size_multiple: int = 1, minimum_size: Sequence[int] | None = None
+) -> Grid:
+    """Grown or cut to `size` (None or 0: its own), grown to `minimum_size` and to the next multiple, evenly on both
+    sides, by whole voxels."""
+    wanted = [n or own for n, own in zip(size or (0, 0, 0), grid.size, strict=True)]
+    least = [max(n, m) for n, m in zip(wanted, minimum_size or (0, 0, 0), strict=True)]
+    return refit(grid, [-(-n // size_multiple) * size_multiple for n in least])
 
 
 def reorient(grid: Grid, orientation: str) -> Grid:
@@ -128,12 +127,6 @@ def reorient(grid: Grid, orientation: str) -> Grid:
         permutations(range(3)), key=lambda p: sum(abs(direction[w, a]) for a, (w, _) in zip(p, wanted, strict=True))
     )
     signs = [1 if direction[w, a] * sign >= 0 else -1 for a, (w, sign) in zip(order, wanted, strict=True)]
-    return _turned(grid, order, signs)
-
-
-def _turned(grid: Grid, order: Sequence[int], signs: Sequence[int]) -> Grid:
-    """The same voxels; the new axis n is the old axis `order[n]`, backwards where its sign is -1."""
-    direction = np.asarray(grid.direction).reshape(3, 3)
     corner = [0.0, 0.0, 0.0]
     for axis, sign in zip(order, signs, strict=True):
         corner[axis] = 0 if sign > 0 else grid.size[axis] - 1
@@ -142,7 +135,7 @@ def _turned(grid: Grid, order: Sequence[int], signs: Sequence[int]) -> Grid:
         size=(grid.size[i], grid.size[j], grid.size[k]),
         spacing=(grid.spacing[i], grid.spacing[j], grid.spacing[k]),
         origin=grid.point(corner),
-        direction=tuple((direction[:, list(order)] * signs).ravel().tolist()),
+        direction=tuple((direction[:, order] * signs).ravel().tolist()),
     )
 
 

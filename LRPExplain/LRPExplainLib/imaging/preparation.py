@@ -1,6 +1,6 @@
 """The way in, from volumes to the model's input tensor, and the way back for relevance and labels.
 
-    crop ("first") -> [intensity, if first] -> orientation, axes, spacing -> crop ("resampled") -> size
+    crop ("first") -> [intensity, if first] -> orientation, spacing -> crop ("resampled") -> size
       -> [intensity, if not first] -> crop ("last")
 
 Relevance goes back by the adjoint of that way: none for what was cropped away, all of it onto voxels that the network
@@ -30,13 +30,13 @@ class Preprocessing(Protocol):
     @property
     def orientation(self) -> str | None: ...
     @property
-    def axes(self) -> Sequence[str] | None: ...
-    @property
     def spacing(self) -> Sequence[float | None] | None: ...
     @property
     def size(self) -> Sequence[int] | None: ...
     @property
     def size_multiple(self) -> int: ...
+    @property
+    def minimum_size(self) -> Sequence[int] | None: ...
     @property
     def resampling(self) -> str: ...
     @property
@@ -122,7 +122,7 @@ def prepare(
     if when == "resampled":
         tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
     elif when != "last":
-        grid = fitted(core, wanted.size, wanted.size_multiple)
+        grid = _fitted(core, wanted)
         tensor, maps = _reframed(tensor, maps, core, grid)
     if not wanted.intensity_first:
         seen = [channel[way.inside] for channel, way in zip(tensor, maps, strict=True)]
@@ -132,6 +132,10 @@ def prepare(
     if when == "last":
         tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
     return Prepared(tensor[None], grid, examination.sources, examination.from_sources(maps))
+
+
+def _fitted(grid: Grid, wanted: Preprocessing) -> Grid:
+    return fitted(grid, wanted.size, wanted.size_multiple, wanted.minimum_size)
 
 
 Maps = tuple[LinearMap, ...]
@@ -153,7 +157,7 @@ def _cropped(tensor: Tensor, maps: Maps, core: Grid, wanted: Preprocessing, name
     box = cut(core, start, size)
     visible = overlap(core, box)
     tensor, maps = _reframed(tensor, maps, core, visible)
-    grid = fitted(box, wanted.size, wanted.size_multiple)
+    grid = _fitted(box, wanted)
     tensor, maps = _reframed(tensor, maps, visible, grid)
     return tensor, maps, grid
 
@@ -191,7 +195,7 @@ class _Examination:
     def core(self) -> Grid:
         """What is left of the first volume, oriented and in the model's voxels."""
         wanted = self._wanted
-        return core_grid(self._first, wanted.orientation, wanted.spacing, wanted.axes, wanted.resampling)
+        return core_grid(self._first, wanted.orientation, wanted.spacing, wanted.resampling)
 
     def resampled(self, core: Grid) -> tuple[Tensor, Maps]:
         """float32 [C, D, H, W] on `core`, 0 outside a volume's field of view; and the maps from what is left of each
@@ -219,7 +223,7 @@ class _Examination:
         )
 
     def _splined(self, voxels: Tensor, core: Grid) -> Tensor:
-        turned = core_grid(self._first, self._wanted.orientation, None, self._wanted.axes)
+        turned = core_grid(self._first, self._wanted.orientation)
         wanted = self._wanted.spacing or turned.spacing
         steps = [own if step is None else step for own, step in zip(turned.spacing, wanted, strict=True)]
         separate = separate_axis(turned.spacing[::-1], steps[::-1])

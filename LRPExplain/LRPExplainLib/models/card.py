@@ -33,9 +33,9 @@ class Preprocessing:
 
     orientation: str | None = None
     spacing: tuple[float | None, float | None, float | None] | None = None
-    axes: tuple[str, str, str] | None = None
     size: tuple[int, int, int] | None = None
     size_multiple: int = 1
+    minimum_size: tuple[int, int, int] | None = None
     intensity: tuple[Mapping[str, Any], ...] = ()
     resampling: str = "extent"
     interpolation: str = "linear-antialiased"

@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import UserError, reason
 from .architectures import ARCHITECTURES
 from .card import ModelCard, default_card, read_card
+from .formats.nnunet import NNUNET
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,10 @@ def load_model(path: str | os.PathLike[str], card: str | os.PathLike[str] | None
     else:
         weights = path
         facts = _card_of(weights, card)
+    if NNUNET.recognises(weights):
+        loaded = NNUNET.load(weights, facts if facts.stated else None, False)
+        _check_numbers(loaded.module, weights)
+        return ExplainableModel(loaded.module, loaded.card or facts, weights.resolve(), loaded.sha256)
     if not weights.is_file():
         raise UserError(f"There is no model file '{weights}': check the path.")
     loader = LOADERS.get(weights.suffix.lower())

@@ -108,7 +108,7 @@ def _preprocessing(
 
 def _spacing(configuration: Mapping[str, Any], letters: Sequence[str], flat: bool) -> Any:
     function = configuration["resampling_fn_data"]
-    _known("resampling", function, ("resample_data_or_seg_to_shape", "no_resampling_data_or_seg_to_shape"))
+    _known("resampling", function, ("resample_data_or_seg_to_shape", "no_resampling_hack"))
     if function.startswith("no_"):
         return None
     chosen = {**_RESAMPLING, **configuration.get("resampling_fn_data_kwargs", {})}

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -165,29 +166,63 @@ def test_an_exported_zip_is_the_same_model(nnunet_results, tmp_path):
     assert exported.card.preprocessing == original.card.preprocessing
 
 
-@pytest.mark.skipif(
+needs_windows = pytest.mark.skipif(
     importlib.util.find_spec("LRPExplainLib.imaging.windows") is None, reason="explain does not know windows yet"
 )
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_explain_gives_nnunets_segmentation_and_a_closed_ledger(nnunet_results, tmp_path, name):
-    """On a volume of at least 3 x 3 x 2 windows with the model's own voxels, mirrored, both folds."""
-    folder = trained(nnunet_results, name)
-    volumes, _ = case((3.6, 1.0, 1.1), 11)
-    theirs = predictor(folder, (0, 1))
-    sizes = prepare(volumes, load_model(folder).card.preprocessing).grid.size
-    if name == "3d_fullres":
-        assert all(n > 1.5 * patch for n, patch in zip(sizes[1:], (16, 16), strict=True))
-        assert sizes[0] > 8
-    arrays = np.stack([sitk.GetArrayFromImage(volume) for volume in volumes])
-    # nnU-Net sums up in float16, which alone costs 1e-3; here it sums up in float32
+
+
+@contextmanager
+def summing_in_float32():
+    """nnU-Net adds windows up in float16, which alone costs 1e-3 of the logits."""
     import nnunetv2.inference.predict_from_raw_data as predicting
 
     exact = SimpleNamespace(**{key: getattr(torch, key) for key in dir(torch)})
     exact.half = torch.float32
     with mock.patch.object(predicting, "torch", exact):
-        expected = theirs.predict_single_npy_array(arrays, {"spacing": [1.1, 1.0, 3.6]})
-    explanation = explain(load_model(folder), volumes, target="edge", device="cpu")
-    found = sitk.GetArrayFromImage(explanation.prediction.labels)
-    assert set(np.unique(expected)) > {0}
+        yield
+
+
+@needs_windows
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("spacing", [(3.6, 1.0, 1.1), (4.3, 0.9, 1.2)])
+def test_logits_of_a_whole_volume_are_nnunets(nnunet_results, tmp_path, name, spacing):
+    """Cropped, scaled, resampled, windowed, mirrored and averaged over two folds."""
+    from LRPExplainLib.imaging.windows import Windows
+
+    folder = trained(nnunet_results, name)
+    volumes, _ = case(spacing, 5)
+    plans, dataset = (json.loads((folder / file).read_text()) for file in ("plans.json", "dataset.json"))
+    with summing_in_float32():
+        data = torch.from_numpy(preprocessed(volumes, plans, dataset, name, tmp_path))
+        theirs = predictor(folder, (0, 1)).predict_logits_from_preprocessed_data(data)
+    model = load_model(folder)
+    wishes = model.card.preprocessing
+    x = prepare(volumes, wishes).tensor
+    windows = Windows(x.shape[2:], wishes.window, wishes.slices)
+    ours = torch.zeros(1, 3, *x.shape[2:])
+    with torch.no_grad():
+        for view in windows.views:
+            windows.blend(model.module(windows.cut(x, view)), view, ours)
+    assert len(windows.views) >= 18
+    np.testing.assert_allclose(transposed(ours[0]), theirs, atol=1e-3)
+
+
+@needs_windows
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_explain_gives_nnunets_segmentation_and_a_closed_ledger(nnunet_results, name):
+    """On a volume of 3 x 3 x 2 windows and more with the model's own voxels."""
+    folder = trained(nnunet_results, name)
+    volumes, _ = case((3.6, 1.0, 1.1), 11)
+    arrays = np.stack([sitk.GetArrayFromImage(volume) for volume in volumes])
+    with summing_in_float32():
+        expected = predictor(folder, (0, 1)).predict_single_npy_array(arrays, {"spacing": [1.1, 1.0, 3.6]})
+    model = load_model(folder)
+    i, j, k = prepare(volumes, model.card.preprocessing).grid.size
+    assert i > 8
+    assert min(j, k) >= 32
+    explanation = explain(model, volumes, device="cpu")
+    found = sitk.GetArrayFromImage(explanation.prediction.segmentation)
+    assert expected.any()
     assert (found == expected).mean() > 0.9999
     assert explanation.ledger["relative_gap"] < 1e-3
+    assert explanation.ledger["outside"] == 0

@@ -15,9 +15,10 @@ import torch
 from helpers.nnunet import DATASET, case
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.models import load_model
+from LRPExplainLib.models import Preprocessing, load_model
 from LRPExplainLib.models.nnunet.card import make_card
 from LRPExplainLib.models.nnunet.plans import configuration
+from LRPExplainLib.outcome import read_outcome
 
 CONFIGURATIONS = ("3d_fullres", "2d")
 
@@ -143,6 +144,24 @@ def test_the_card_says_what_the_plans_say(nnunet_results):
     assert sorted(flat.window["mirror"]) == ["j", "k"]
     assert len(model.sha256) == 64
     assert card.texts["training"]["folds"] == ["fold_0", "fold_1"]
+
+
+def test_regions_are_painted_one_over_the_other(nnunet_results):
+    """As nnU-Net's label manager paints them; a region's label is its number here, and regions_class_order there."""
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    folder = trained(nnunet_results, "3d_fullres")
+    plans = json.loads((folder / "plans.json").read_text())
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3}
+    dataset = {"channel_names": {"0": "T1", "1": "CT"}, "labels": labels, "regions_class_order": [1, 2, 3]}
+    card = make_card(plans, dataset, configuration(plans, "3d_fullres"), None, "n", "w", {})
+    volumes, _ = case((3.6, 1.0, 1.1), 2)
+    prepared = prepare(volumes, Preprocessing())
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, *prepared.grid.shape)
+    segmentation = read_outcome(logits, card.completed(logits.shape), prepared).prediction(prepared).segmentation
+    expected = LabelManager(labels, [1, 2, 3]).convert_logits_to_segmentation(logits[0])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(segmentation), expected)
 
 
 def test_an_exported_zip_is_the_same_model(nnunet_results, tmp_path):

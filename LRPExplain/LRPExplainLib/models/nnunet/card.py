@@ -70,7 +70,7 @@ def make_card(
         task="segmentation",
         inputs=tuple(CardInput(channel, "CT" if channel.upper() == "CT" else None) for channel in _channels(dataset)),
         preprocessing=_preprocessing(plans, configuration, mirrored, len(_channels(dataset))),
-        output=OutputInfo(activation, tuple(ClassInfo(entry, color(n)) for n, entry in classes)),
+        output=OutputInfo(activation, tuple(ClassInfo(entry, color(n)) for n, entry in classes), "last"),
         texts={"citation": _CITATION, "training": dict(training)},
     )
 

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from ..card import CardInput, ClassInfo, OutputInfo, color
 
-_TASKS = {"segmentation": "segmentation", "labels": "classification", "classes": "classification"}
+_ONE_ANSWER = {"labels", "classes", "classification", "probabilities"}
 _MODALITIES = {"mri": "MR", "mr": "MR", "ct": "CT", "mammogram": "MG", "mg": "MG", "x-ray": "DX", "xray": "DX",
                "cr": "CR", "dx": "DX", "us": "US", "ultrasound": "US", "pt": "PT", "pet": "PT"}  # fmt: skip
 _CLASSES = 255
@@ -49,11 +50,20 @@ def read_metadata(content: Mapping[str, Any], fallback: str) -> Metadata:
         inputs=_inputs(image),
         channels=_count(image),
         classes=_classes(pred),
-        task=_TASKS.get(str(pred.get("format")).lower()),
+        task=_task(pred),
         dimensions=len(shape) if len(shape) in (2, 3) else None,
         size_multiple=max([_multiple(side) for side in shape], default=1),
         texts=_texts(content),
     )
+
+
+def _task(pred: Mapping[str, Any]) -> str | None:
+    """None where only the output's shape will tell."""
+    if str(pred.get("format")).lower() == "segmentation":
+        return "segmentation"
+    shape = pred.get("spatial_shape")
+    few = isinstance(shape, list) and all(isinstance(n, int) for n in shape) and prod(shape) <= (_count(pred) or 1)
+    return "classification" if few and str(pred.get("format")).lower() in _ONE_ANSWER else None
 
 
 def _inputs(image: Mapping[str, Any]) -> tuple[CardInput, ...]:

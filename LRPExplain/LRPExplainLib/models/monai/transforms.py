@@ -65,6 +65,7 @@ def arrange(steps: Sequence[Step], dimensions: int, window: Sequence[int] | None
         UserError: an order that a card cannot say.
     """
     fields: dict[str, Any] = {"intensity": tuple(step.value for step in steps if step.kind == "intensity")}
+    late: set[Kind]
     kinds = [step.kind for step in steps]
     for n, step in enumerate(steps):
         before, after = kinds[:n], kinds[n + 1 :]
@@ -80,10 +81,14 @@ def arrange(steps: Sequence[Step], dimensions: int, window: Sequence[int] | None
             fields |= {"spacing": step.value, "resampling": "first-voxel", "interpolation": step.extra["interpolation"]}
             fields["intensity_first"] = "intensity" in before
         elif step.kind == "crop":
-            first = not set(before) - {"orientation"}
-            if not first and set(after) & {"intensity", "spacing", "crop"}:
+            when = "first" if not set(before) - {"orientation"} else "last" if "intensity" in before else "resampled"
+            if (
+                "crop" in before
+                or (when != "first" and "spacing" in after)
+                or (when == "last" and "intensity" in after)
+            ):
                 raise _order(step, "between other steps")
-            fields["crop"] = {**step.value, "when": "first" if first else "last"}
+            fields["crop"] = {**step.value, "when": when}
         elif step.kind in ("size", "at least", "multiple", "resize"):
             if "intensity" in after or "spacing" in after or "crop" in after:
                 raise _order(step, "before the intensity or the voxel size is changed")
@@ -151,19 +156,17 @@ def _orientation(component: Component, channels: Channels, volumes: int) -> list
 def _spacing(component: Component, channels: Channels, volumes: int) -> list[Step]:
     wanted = component.get("pixdim")
     wanted = [float(n) for n in wanted] if isinstance(wanted, list) else [float(wanted)]
-    wanted = [*wanted, *[wanted[-1]] * (_AXES - len(wanted))][:_AXES]
+    own = [n if n > 0 else None for n in [*wanted, *[wanted[-1]] * (_AXES - len(wanted))][:_AXES]]
     for argument in ("diagonal", "scale_extent", "min_pixdim", "max_pixdim", "align_corners"):
         if _flag(component.get(argument)):
             raise component.complaint(f"uses '{argument}', which cannot be translated: write a card for this model.")
-    if min(wanted) <= 0:
-        raise component.complaint("keeps the voxel size along one axis alone: write a card for this model.")
     mode = _one(component, "mode", "bilinear")
     if mode not in _INTERPOLATIONS:
         raise component.complaint(f"interpolates by '{mode}', which cannot be translated: write a card for this model.")
-    return [Step("spacing", tuple(wanted), component, {"interpolation": _INTERPOLATIONS[mode]})]
+    return [Step("spacing", tuple(own), component, {"interpolation": _INTERPOLATIONS[mode]})]
 
 
-_INTERPOLATIONS = {"bilinear": "linear", 1: "linear", 3: "cubic"}
+_INTERPOLATIONS = {"bilinear": "linear", 1: "linear"}
 
 
 def _one(component: Component, argument: str, default: Any) -> Any:
@@ -188,61 +191,75 @@ def _range(component: Component, channels: Channels, volumes: int) -> list[Step]
 
 
 def _percentiles(component: Component, channels: Channels, volumes: int) -> list[Step]:
-    _alone(component, channels, volumes)
-    lower, upper = float(component.get("lower")), float(component.get("upper"))
-    start, stop, clip = component.get("b_min"), component.get("b_max"), bool(component.get("clip", False))
+    start, stop = component.get("b_min"), component.get("b_max")
     known = start is not None and stop is not None
-    low, high = (float(start), float(stop)) if known else (0.0, 1.0)
+    step = {
+        "type": "percentile",
+        "lower": float(component.get("lower")),
+        "upper": float(component.get("upper")),
+        "clip": bool(component.get("clip", False)) and known,
+        "to": [float(start), float(stop)] if known else [0.0, 1.0],
+        **_together(component, channels, volumes),
+    }
     if component.get("relative", False):
         if not known:
             raise component.complaint("is relative to b_min and b_max, which it does not name: correct the bundle.")
-        low, high = low + (high - low) * lower / 100, low + (high - low) * upper / 100
-    step = {"type": "percentile", "lower": lower, "upper": upper, "clip": clip and known, "to": [low, high]}
+        step["relative"] = True
     return [Step("intensity", step, component)]
+
+
+def _clipped_percentiles(component: Component, channels: Channels, volumes: int) -> list[Step]:
+    lower, upper = component.get("lower"), component.get("upper")
+    if lower is None or upper is None or component.get("sharpness_factor") is not None:
+        raise component.complaint("clips in a way that cannot be translated: write a card for this model.")
+    step = {"type": "percentile", "lower": float(lower), "upper": float(upper), "clip": True, "to": None}
+    return [Step("intensity", step | _together(component, channels, volumes), component)]
 
 
 def _scale(component: Component, channels: Channels, volumes: int) -> list[Step]:
     low, high = component.get("minv", 0.0), component.get("maxv", 1.0)
     if low is None and high is None:
-        factor = 1.0 + float(component.get("factor") or 0.0)
-        step = {"type": "range", "lower": 0.0, "upper": 1.0, "clip": False, "to": [0.0, factor]}
+        step = {"type": "linear", "factor": 1.0 + float(component.get("factor") or 0.0)}
         return [Step("intensity", step, component)]
-    _alone(component, channels, volumes)
     if low is None or high is None:
         raise component.complaint("names one of minv and maxv alone: write a card for this model.")
-    step = {"type": "percentile", "lower": 0, "upper": 100, "clip": False, "to": [float(low), float(high)]}
+    step = {"type": "minmax", "to": [float(low), float(high)], **_together(component, channels, volumes)}
     return [Step("intensity", step, component)]
+
+
+def _shift(component: Component, channels: Channels, volumes: int) -> list[Step]:
+    return [Step("intensity", {"type": "linear", "offset": float(component.get("offset"))}, component)]
 
 
 def _normalise(component: Component, channels: Channels, volumes: int) -> list[Step]:
-    step: dict[str, Any] = {"type": "zscore", "nonzero": bool(component.get("nonzero", False))}
-    for argument, name in (("subtrahend", "mean"), ("divisor", "std")):
-        value = component.get(argument)
-        values = set(value) if isinstance(value, list) else {value}
-        if len(values) != 1:
-            raise component.complaint(f"has another '{argument}' for each channel: write a card for this model.")
-        if (only := values.pop()) is not None:
-            step[name] = float(only)
-    if not {"mean", "std"} <= set(step):
-        _alone(component, channels, volumes)
-    return [Step("intensity", step, component)]
+    """One step, or one for each channel where they have values of their own."""
+    given = {"mean": component.get("subtrahend"), "std": component.get("divisor")}
+    lists = [value for value in given.values() if isinstance(value, list)]
+    count = max([len(value) for value in lists], default=1)
+    steps = []
+    for n in range(count):
+        step: dict[str, Any] = {"type": "zscore", "nonzero": bool(component.get("nonzero", False))}
+        for name, value in given.items():
+            own = value[n] if isinstance(value, list) else value
+            step |= {} if own is None else {name: float(own)}
+        if not {"mean", "std"} <= set(step):
+            step |= _together(component, channels, volumes)
+        steps.append(step | ({"channels": [n]} if count > 1 else {}))
+    return [Step("intensity", step, component) for step in steps]
 
 
-def _alone(component: Component, channels: Channels, volumes: int) -> None:
-    """Refuse statistics over several volumes together; several keys are one volume each."""
-    if volumes > 1 and len(channels.keys) <= 1 and not component.get("channel_wise", False):
-        raise component.complaint(
-            "takes its statistics over all channels together, which a card cannot say: write a card for this model."
-        )
+def _together(component: Component, channels: Channels, volumes: int) -> dict[str, Any]:
+    """MONAI's statistics are over all channels of an array together; several keys are an array each."""
+    joint = volumes > 1 and len(channels.keys) <= 1 and not component.get("channel_wise", False)
+    return {"together": True} if joint else {}
 
 
 def _crop(component: Component, channels: Channels, volumes: int) -> list[Step]:
     for argument, usual in (("select_fn", None), ("channel_indices", None), ("k_divisible", 1)):
         if component.raw.get(argument, usual) not in (usual, "$lambda x: x > 0"):
             raise component.complaint(f"uses '{argument}', which cannot be translated: write a card for this model.")
-    if component.get("source_key", channels.keys[0] if channels.keys else None) not in channels.keys[:1] or (
-        len(channels.keys) > 1
-    ):
+    source = component.get("source_key", channels.keys[0] if channels.keys else None)
+    if len(channels.keys) > 1 or (channels.keys and source != channels.keys[0]):
         raise component.complaint("crops by another volume than the model's input: write a card for this model.")
     margin = component.get("margin", 0)
     margins = set(margin) if isinstance(margin, list) else {margin}
@@ -253,10 +270,7 @@ def _crop(component: Component, channels: Channels, volumes: int) -> list[Step]:
 
 def _sizes(component: Component, argument: str) -> list[int]:
     value = component.get(argument)
-    sizes = [int(n) for n in value] if isinstance(value, list) else [int(value)] * _AXES
-    if min(sizes) < 1:
-        raise component.complaint("keeps the size along one axis alone: write a card for this model.")
-    return sizes
+    return [max(0, int(n)) for n in value] if isinstance(value, list) else [max(0, int(value))] * _AXES
 
 
 def _padding_is_zero(component: Component) -> None:
@@ -309,6 +323,8 @@ TRANSFORMS: dict[str, Reader] = {
     "ScaleIntensityRanged": _range,
     "ScaleIntensityRangePercentilesd": _percentiles,
     "ScaleIntensityd": _scale,
+    "ShiftIntensityd": _shift,
+    "ClipIntensityPercentilesd": _clipped_percentiles,
     "NormalizeIntensityd": _normalise,
     "CropForegroundd": _crop,
     "SpatialPadd": _pad,

@@ -267,7 +267,8 @@ def main() -> int:
     else:
         model = train(args)
         settings = {
-            name: getattr(args, name) for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")
+            name: getattr(args, name)
+            for name in ("seed", "steps", "batch", "patch", "brains", "rate", "bfloat16", "norm")
         }
         args.out.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)

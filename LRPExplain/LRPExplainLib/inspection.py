@@ -71,7 +71,8 @@ def _identity(model: ExplainableModel) -> str:
 def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
     wishes = card.preprocessing
     inputs = ", ".join(f"{entry.name} ({entry.modality or 'any modality'})" for entry in card.inputs)
-    spacing = " x ".join(f"{step:g}" for step in wishes.spacing) + " mm" if wishes.spacing else "the volume's own"
+    own = "the volume's own"
+    spacing = " x ".join(f"{step:g} mm" if step else own for step in wishes.spacing) if wishes.spacing else own
     steps = [
         " ".join([step["type"], *(f"{k}={v}" for k, v in step.items() if k != "type")]) for step in wishes.intensity
     ]

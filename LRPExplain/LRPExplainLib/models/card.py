@@ -33,7 +33,7 @@ class Preprocessing:
     """How volumes become the network's input; see card.schema.json and `imaging.prepare`."""
 
     orientation: str | None = None
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[float | None, float | None, float | None] | None = None
     size: tuple[int, int, int] | None = None
     size_multiple: int = 1
     minimum_size: tuple[int, int, int] | None = None

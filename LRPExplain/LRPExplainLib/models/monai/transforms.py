@@ -65,7 +65,6 @@ def arrange(steps: Sequence[Step], dimensions: int, window: Sequence[int] | None
         UserError: an order that a card cannot say.
     """
     fields: dict[str, Any] = {"intensity": tuple(step.value for step in steps if step.kind == "intensity")}
-    late: set[Kind]
     kinds = [step.kind for step in steps]
     for n, step in enumerate(steps):
         before, after = kinds[:n], kinds[n + 1 :]
@@ -265,7 +264,8 @@ def _crop(component: Component, channels: Channels, volumes: int) -> list[Step]:
     margins = set(margin) if isinstance(margin, list) else {margin}
     if len(margins) != 1:
         raise component.complaint("has another margin for each axis: write a card for this model.")
-    return [Step("crop", {"above": 0, "margin": int(margins.pop())}, component)]
+    step = {"above": 0, "margin": int(margins.pop())}
+    return [Step("crop", step, component, {"ends at the edge": bool(component.get("allow_smaller", False))})]
 
 
 def _sizes(component: Component, argument: str) -> list[int]:

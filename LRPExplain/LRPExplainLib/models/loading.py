@@ -70,6 +70,11 @@ def load_model(
     else:
         weights = path
         facts = _card_of(weights, card)
+    return load_with(weights, facts, trust)
+
+
+def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> ExplainableModel:
+    """Load a model with this card, or with what the model itself says (None); see `load_model`."""
     loaded = _format_of(weights).load(weights, facts, trust)
     found = loaded.card or default_card(weights)
     if found.sha256 not in (None, loaded.sha256) and found.weights == weights.name:

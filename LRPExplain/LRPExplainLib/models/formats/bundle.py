@@ -7,7 +7,7 @@ from torch import nn
 
 from ...errors import UserError
 from ..card import ModelCard
-from ..monai import BundleFiles, bundle_files, read_bundle
+from ..monai import BundleFiles, bundle_card, bundle_files, bundle_network
 from ..monai.bundle import read_config
 from ..monai.config import Config
 from ..monai.networks import is_allowed, network_component
@@ -30,18 +30,16 @@ def _recognises(path: Path) -> bool:
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
     files, wanted = _files(path)
     weights = _weights(files, wanted)
+    name = f"{files.name}/{weights}"
     with trusted(files) if trust else nullcontext() as run:
-        own = read_bundle(files, path.name, run) if card is None or not weights.endswith(".ts") else None
-        name = f"{files.name}/{weights}"
+        facts = card or bundle_card(files, path.name, run)
         module: nn.Module
         if weights.endswith(".ts"):
             module = load_module(files.weights(weights), name)
         else:
-            assert own is not None
             state = read_state(files.weights(weights), name)
-            module = own.network(state)
+            module = bundle_network(files, state, run)
             fill(module, state, name)
-    facts = card if card is not None else own.card if own is not None else None
     return Loaded(module.float().eval(), facts, files.digest(weights))
 
 

@@ -38,10 +38,10 @@ _OPERATOR = re.compile(
 _NAME = re.compile(r"[\w.+<=\-]{0,500}")
 _SPEC_TYPES = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 _SIZE_NODES = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Load, ast.Constant,
-               ast.operator, ast.unaryop, ast.cmpop)  # fmt: skip
+               ast.keyword, ast.operator, ast.unaryop, ast.cmpop)  # fmt: skip
 _SIZE_FUNCTIONS = re.compile(
-    r"Max|Min|Abs|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|TrueDiv|IntTrueDiv|FloatTrueDiv|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|"
-    r"Where|ToFloat|TruncToInt|CeilToInt|FloorToInt|RoundToInt|PowByNatural|Identity|ceiling|floor|Rational|Integer"
+    r"Symbol|Integer|Rational|Float|Add|Mul|Pow|Max|Min|Abs|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|TrueDiv|IntTrueDiv|FloatTrueDiv|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|"
+    r"Where|ToFloat|TruncToInt|CeilToInt|FloorToInt|RoundToInt|PowByNatural|Identity|ceiling|floor"
 )
 _SIZE_NAMES = re.compile(r"[a-z]+\d+|True|False")
 
@@ -150,14 +150,24 @@ def _check_size(text: str) -> None:
         known = _SIZE_FUNCTIONS if id(node) in functions else _SIZE_NAMES
         if not isinstance(node, _SIZE_NODES) or (isinstance(node, ast.Name) and not known.fullmatch(node.id)):
             raise _Unsafe(f"the size '{text[:80]}'")
-        if isinstance(node, ast.Constant) and not isinstance(node.value, int | float):
+        if isinstance(node, ast.Pow) or (isinstance(node, ast.Call) and _is_large_power(node)):
             raise _Unsafe(f"the size '{text[:80]}'")
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and not _small_power(node.right):
+        if isinstance(node, ast.Constant) and not _known_constant(node.value):
             raise _Unsafe(f"the size '{text[:80]}'")
 
 
-def _small_power(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, int) and node.value <= 8
+def _known_constant(value: Any) -> bool:
+    """A number, or the name of a symbol. None so large that a power of it could fill the memory."""
+    if isinstance(value, str):
+        return _SIZE_NAMES.fullmatch(value) is not None
+    return isinstance(value, int | float) and abs(value) < 1 << 40
+
+
+def _is_large_power(node: ast.Call) -> bool:
+    if not isinstance(node.func, ast.Name) or not node.func.id.startswith("Pow"):
+        return False
+    numbers = [item.value for item in ast.walk(node.args[-1]) if isinstance(item, ast.Constant)]
+    return not all(isinstance(value, int) and value <= 8 for value in numbers)
 
 
 def _check_spec(text: str) -> None:

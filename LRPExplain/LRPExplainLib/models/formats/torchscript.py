@@ -19,13 +19,15 @@ from ...errors import UserError, reason
 from ..archive import Source, opened, rewritten, stored
 from ..card import ModelCard
 from ..claims import check_claims
-from ..monai import InMemory, read_bundle
+from ..monai import InMemory, bundle_card
 from .base import Format, Loaded, has_suffix, sha256_of
 
 # Operators that read, write or map files, or ask for what is not arithmetic.
 _FILES = {"save", "from_file", "load", "_load_for_lite_interpreter"}
 # Where operators other than PyTorch's arithmetic may come from.
 _NAMESPACES = {"prim", "aten", "quantized", "torchvision"}
+# The shapes that a trace was made with; not needed, and without the numbers that they claim.
+_EXAMPLE = (["traced_inputs"], ["traced_inputs.pkl"])
 _METADATA = {"metadata.json": "configs/metadata.json", "inference.json": "configs/inference.json"}
 
 
@@ -42,9 +44,10 @@ def load_module(source: Source, name: str) -> nn.Module:
         )
     with opened(source, name) as archive:
         stored(archive, name)
-        check_claims(archive, name)
+        example = [file for file in archive.namelist() if file.split("/")[1:2] in _EXAMPLE]
+        check_claims(archive, name, unread=example)
         _check_code(archive, name)
-        content = rewritten(archive)
+        content = rewritten(archive, dict.fromkeys(example))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -71,7 +74,7 @@ def _own_card(path: Path) -> ModelCard | None:
     metadata = texts.get("configs/metadata.json")
     if metadata is None or not _tells_channels(metadata):
         return None
-    return read_bundle(InMemory(str(path), texts), path.name).card
+    return bundle_card(InMemory(str(path), texts), path.name)
 
 
 def _tells_channels(metadata: str) -> bool:

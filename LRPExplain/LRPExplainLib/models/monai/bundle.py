@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,30 +23,6 @@ INFERERS_KEYS = ("inferer", "sliding_window_inferer")
 _NO_PREPROCESSING = "The bundle says nothing about intensities: the 1st and 99.8th percentile are taken to 0..1."
 
 
-@dataclass(frozen=True)
-class BundleModel:
-    """What a bundle says of its model.
-
-    Attributes:
-        card: complete but for what only the network's output can tell.
-        config: the inference configuration, or None where there is none.
-    """
-
-    files: BundleFiles
-    card: ModelCard
-    config: Config | None
-
-    def network(self, state: Mapping[str, Tensor]) -> nn.Module:
-        """The network for these weights, not yet filled with them.
-
-        Raises:
-            UserError: no description of a network, or one that is not allowed.
-        """
-        if self.config is None:
-            raise UserError(f"'{self.files.name}' has no configs/inference.json, so that its network is unknown.")
-        return make_network(network_component(self.config), state)
-
-
 def read_config(files: BundleFiles, run: Evaluator | None = None) -> Config | None:
     """The inference configuration, if the bundle has one."""
     file = next((name for name in INFERENCE if files.has(name)), None)
@@ -56,21 +32,32 @@ def read_config(files: BundleFiles, run: Evaluator | None = None) -> Config | No
     return Config(parse(text, file), f"{files.name}/{file}", text, run)
 
 
-def read_bundle(files: BundleFiles, weights: str, run: Evaluator | None = None) -> BundleModel:
-    """Read a bundle's configs, and only them.
+def bundle_card(files: BundleFiles, weights: str, run: Evaluator | None = None, translate: bool = True) -> ModelCard:
+    """What a bundle's configs say, as a card; complete but for what only the network's output can tell.
 
     Args:
         weights: file name for the card.
         run: for a trusted bundle, what evaluates expressions that are code.
+        translate: read the preprocessing and the inferer, too; otherwise metadata.json alone.
 
     Raises:
-        UserError: damaged configs, or something that cannot be translated or must be run.
+        UserError: damaged configs, or what must be run; `Untranslated`: what a card cannot say.
     """
-    fallback = re.split(r"[/\\]", files.name)[-1]
     content = parse(files.text(METADATA), METADATA) if files.has(METADATA) else {}
-    metadata = read_metadata(content, fallback)
+    metadata = read_metadata(content, re.split(r"[/\\]", files.name)[-1])
+    return _card(metadata, read_config(files, run) if translate else None, weights)
+
+
+def bundle_network(files: BundleFiles, state: Mapping[str, Tensor], run: Evaluator | None = None) -> nn.Module:
+    """The network that the configuration describes, for these weights but not yet filled with them.
+
+    Raises:
+        UserError: no description of a network, or one that is not allowed.
+    """
     config = read_config(files, run)
-    return BundleModel(files, _card(metadata, config, weights), config)
+    if config is None:
+        raise UserError(f"'{files.name}' has no configs/inference.json, so that its network is unknown.")
+    return make_network(network_component(config), state)
 
 
 def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:

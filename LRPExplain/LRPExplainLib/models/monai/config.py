@@ -9,6 +9,11 @@ from typing import Any
 from ...errors import UserError, reason
 from .expressions import REFERENCE, NotData, evaluate
 
+
+class Untranslated(UserError):
+    """A part of a bundle that a card cannot say; a card of the user's own can replace it."""
+
+
 Evaluator = Callable[[str], Any]
 """What a trusted configuration really says at an id ("network_def#in_channels"), by running it."""
 
@@ -165,7 +170,7 @@ class Component:
         return [name for name in self.raw if not (name.startswith("_") and name.endswith("_"))]
 
     def complaint(self, text: str) -> UserError:
-        return UserError(f"{self.config.where(self.key, self.target)} {text}")
+        return Untranslated(f"{self.config.where(self.key, self.target)} {text}")
 
 
 def parse(text: str, file: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ can touch files is refused first, by its source.
 
 import io
 import json
+import re
 import tokenize
 import warnings
 import zipfile
@@ -26,6 +27,8 @@ from .base import Format, Loaded, has_suffix, sha256_of
 _FILES = {"save", "from_file", "load", "_load_for_lite_interpreter"}
 # Where operators other than PyTorch's arithmetic may come from.
 _NAMESPACES = {"prim", "aten", "quantized", "torchvision"}
+# Classes written in C++ that it may hold.
+_CLASS = re.compile(rb"torch\.classes\.(?!quantized\b)\w+")
 # The shapes that a trace was made with; not needed, and without the numbers that they claim.
 _EXAMPLE = (["traced_inputs"], ["traced_inputs.pkl"])
 _METADATA = {"metadata.json": "configs/metadata.json", "inference.json": "configs/inference.json"}
@@ -97,10 +100,13 @@ def _is_torchscript(source: Source) -> bool:
 
 def _check_code(archive: zipfile.ZipFile, name: str) -> None:
     for file in archive.namelist():
-        if file.endswith(".py"):
-            for call in _suspicious(archive.read(file).decode("utf-8", errors="replace")):
+        if file.endswith((".py", ".pkl")):
+            content = archive.read(file)
+            classes = (match.group().decode() for match in _CLASS.finditer(content))
+            calls = _suspicious(content.decode("utf-8", errors="replace")) if file.endswith(".py") else ()
+            for asked in (*classes, *calls):
                 raise UserError(
-                    f"'{name}' is TorchScript that asks for '{call}', which is no arithmetic: do not use it."
+                    f"'{name}' asks for '{asked}' in TorchScript, which no network needs: do not use it."
                 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import UserError, reason
-from .expressions import REFERENCE, NotData, evaluate
+from .expressions import NotData, evaluate
 
 
 class Untranslated(UserError):
@@ -17,8 +17,8 @@ class Untranslated(UserError):
 Evaluator = Callable[[str], Any]
 """What a trusted configuration really says at an id ("network_def#in_channels"), by running it."""
 
-_REFERENCE_ONLY = re.compile(rf"{REFERENCE.pattern}\Z")
-_MACRO = re.compile(r"%(?:\w+(?:(?:#|::)\w+)*)\Z")
+# What only points elsewhere: a reference, written as an expression or not, or a macro within the file.
+_POINTER = re.compile(r"(?:\$\s*@|@|%)(?P<id>(?:#|::)*\w+(?:(?:#|::)\w+)*)")
 # More than any real configuration needs; a YAML file of ten lines can stand for a billion items.
 _VISITS = 100_000
 
@@ -52,17 +52,11 @@ class Config:
 
     def shallow(self, value: Any, key: str) -> tuple[Any, str]:
         """A value that is no reference, expression or macro itself, and its id; what it holds is left as it is."""
-        while isinstance(value, str) and (_MACRO.match(value) or _REFERENCE_ONLY.match(value)):
+        while isinstance(value, str) and (pointer := _POINTER.fullmatch(value.strip())):
             self._count(key)
-            key = self._absolute(value[1:].replace("::", "#"), key)
+            key = self._absolute(pointer.group("id").replace("::", "#"), key)
             value = self.raw(key)
-        if isinstance(value, str) and value.startswith("$"):
-            alias = re.fullmatch(rf"\$\s*({REFERENCE.pattern})\s*", value)
-            if alias:
-                self._count(key)
-                return self.shallow(alias.group(1), key)
-            return self._expression(value, key), key
-        return value, key
+        return (self._expression(value, key) if isinstance(value, str) and value.startswith("$") else value), key
 
     def resolved(self, value: Any, key: str) -> Any:
         self._count(key)

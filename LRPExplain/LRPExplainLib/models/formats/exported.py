@@ -7,6 +7,7 @@ are arithmetic remain, and what is not needed to compute is left out.
 """
 
 import ast
+import inspect
 import io
 import json
 import logging
@@ -62,7 +63,8 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
     try:
         with _quiet():
             program = torch.export.load(io.BytesIO(content))
-            module = program.module(check_guards=False)
+            unguarded = "check_guards" in inspect.signature(program.module).parameters  # PyTorch 2.9 and later
+            module = program.module(**({"check_guards": False} if unguarded else {}))
     except Exception as error:  # whatever PyTorch makes of a damaged or foreign program
         raise UserError(
             f"'{path}' could not be loaded as a torch.export program ({reason(error)}): export it again with torch"

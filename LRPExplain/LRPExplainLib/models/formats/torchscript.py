@@ -105,9 +105,7 @@ def _check_code(archive: zipfile.ZipFile, name: str) -> None:
             classes = (match.group().decode() for match in _CLASS.finditer(content))
             calls = _suspicious(content.decode("utf-8", errors="replace")) if file.endswith(".py") else ()
             for asked in (*classes, *calls):
-                raise UserError(
-                    f"'{name}' asks for '{asked}' in TorchScript, which no network needs: do not use it."
-                )
+                raise UserError(f"'{name}' asks for '{asked}' in TorchScript, which no network needs: do not use it.")
 
 
 def _suspicious(code: str) -> Iterator[str]:

@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import lrp
 from .imaging import prepare, read_volume
-from .models import ExplainableModel, ModelCard
+from .models import ExplainableModel, ModelCard, example_input
 from .outcome import require_tensor
 
-# The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
-_SIDE = 32
 # Columns of the ledger's table and their headings.
 _FIGURES = {
     "relevance_out": "out",
@@ -42,7 +39,7 @@ def describe(
     if volumes:
         x = prepare([read_volume(path) for path in volumes], model.card.preprocessing).tensor
     else:
-        x = torch.zeros(1, _channels(model), *(shape or _default_shape(model.card)))
+        x = example_input(model, shape)
     graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     card = model.card.completed(output.shape)
@@ -86,6 +83,7 @@ def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
         f"Intensity  {'; '.join(steps) or 'as it is'}",
         f"Shapes     input {list(x.shape)} -> output {list(output.shape)}, {card.output.activation}",
         f"Classes    {classes}",
+        *(f"Note       {note}" for note in card.notes),
     ])  # fmt: skip
 
 
@@ -106,20 +104,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def _default_shape(card: ModelCard) -> list[int]:
-    wishes = card.preprocessing
-    size = tuple(reversed(wishes.size)) if wishes.size else (_SIDE, _SIDE, _SIDE)
-    return [-(-n // wishes.size_multiple) * wishes.size_multiple for n in size]
-
-
-def _channels(model: ExplainableModel) -> int:
-    """Of the input: as the card says, else as the first convolution over volumes has it."""
-    if model.card.inputs:
-        return len(model.card.inputs)
-    kernels = [m.weight for m in model.module.modules() if getattr(m, "weight", None) is not None]
-    volumetric = [
-        kernel for kernel in kernels if isinstance(kernel, (nn.Parameter, torch.Tensor)) and kernel.dim() == 5
-    ]
-    return int(volumetric[0].shape[1]) if volumetric else 1

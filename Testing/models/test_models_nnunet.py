@@ -16,6 +16,7 @@ from helpers.nnunet import DATASET, case
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import prepare
 from LRPExplainLib.models import Preprocessing, load_model
+from LRPExplainLib.models.loading import trust_request
 from LRPExplainLib.models.nnunet.card import make_card
 from LRPExplainLib.models.nnunet.plans import configuration
 from LRPExplainLib.outcome import read_outcome
@@ -183,6 +184,9 @@ def test_an_exported_zip_is_the_same_model(nnunet_results, tmp_path):
     with torch.no_grad():
         assert torch.equal(exported.module(x), original.module(x))
     assert exported.card.preprocessing == original.card.preprocessing
+    for path, model in ((tmp_path / "e.zip", exported), (folder, original)):
+        request = trust_request(path)
+        assert (request.sentences, request.sha256) == ((), model.sha256)
 
 
 needs_windows = pytest.mark.skipif(

@@ -3,7 +3,7 @@
 import io
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -44,8 +44,8 @@ def is_zip(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def rewritten(archive: zipfile.ZipFile, replaced: dict[str, bytes] | None = None) -> bytes:
-    """The archive written anew from the members that were checked, some of them replaced.
+def rewritten(archive: zipfile.ZipFile, replaced: Mapping[str, bytes | None] | None = None) -> bytes:
+    """The archive written anew from the members that were checked, some of them replaced, or left out (None).
 
     PyTorch reads zip files with a library of its own. A file made to be read differently by the two would slip past
     checks made with Python's; what Python has written has one reading.
@@ -53,9 +53,10 @@ def rewritten(archive: zipfile.ZipFile, replaced: dict[str, bytes] | None = None
     result = io.BytesIO()
     with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as copy:
         for member in archive.infolist():
-            if not member.is_dir():
-                content = (replaced or {}).get(member.filename)
-                copy.writestr(member.filename, archive.read(member) if content is None else content)
+            name = member.filename
+            content = replaced[name] if replaced and name in replaced else archive.read(member)
+            if content is not None and not member.is_dir():
+                copy.writestr(name, content)
     return result.getvalue()
 
 

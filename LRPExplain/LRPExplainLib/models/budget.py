@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from ..errors import UserError, reason
 
-# Initialisation may draw each tensor several times over, and small ones are free.
+# Initialisation may draw each tensor several times over, and what is small is free.
 _SHARE = 8
-_FREE_BYTES = 256 << 20
+_FREE_BYTES, _FREE_TENSORS = 64 << 20, 1000
 
 
 def build(make: Callable[[], nn.Module], state: Mapping[str, Tensor], what: str) -> nn.Module:
@@ -24,7 +24,7 @@ def build(make: Callable[[], nn.Module], state: Mapping[str, Tensor], what: str)
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     try:
-        with _Budget(_SHARE * weights + _FREE_BYTES):
+        with _Budget(_SHARE * weights + _FREE_BYTES, _SHARE * len(state) + _FREE_TENSORS):
             return make()
     except _Spent as spent:
         raise UserError(
@@ -43,9 +43,9 @@ class _Spent(Exception):
 class _Budget(TorchDispatchMode):
     """Counts the bytes of new tensors before they are allocated; what is made from tensors is of their order."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, tensors: int) -> None:
         super().__init__()
-        self._limit, self._used = limit, 0
+        self._limit, self._used, self._tensors = limit, 0, tensors
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not any(
@@ -58,8 +58,9 @@ class _Budget(TorchDispatchMode):
         sizes = [arg for arg in args if isinstance(arg, list | tuple | torch.Size)]
         items = prod(int(n) for n in sizes[0]) if sizes else max([int(arg) for arg in args if _number(arg)], default=1)
         self._used += max(0, items) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
-        if self._used > self._limit:
-            raise _Spent(f"{self._used >> 20} MiB and more for {self._limit >> 20} MiB allowed")
+        self._tensors -= 1
+        if self._used > self._limit or self._tensors < 0:
+            raise _Spent(f"{self._used >> 20} MiB and more")
 
 
 def _number(value: Any) -> bool:

@@ -21,10 +21,11 @@ DEFAULT_INTENSITY: tuple[Mapping[str, Any], ...] = ({"type": "percentile", "lowe
 
 @dataclass(frozen=True)
 class CardInput:
-    """One input channel."""
+    """One volume, which is one input channel or several alike."""
 
     name: str
     modality: str | None = None
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Preprocessing:
     size: tuple[int, int, int] | None = None
     size_multiple: int = 1
     minimum_size: tuple[int, int, int] | None = None
+    resize: Mapping[str, Any] | None = None
+    axes: str = "kji"
     intensity: tuple[Mapping[str, Any], ...] = ()
     resampling: str = "extent"
     interpolation: str = "linear-antialiased"
@@ -75,6 +78,7 @@ class ModelCard:
         rules: rules for roles or layer name patterns, put before the composite's own.
         stated: False where there was no card and defaults stand in.
         texts: description, licence, citation and training, as far as the card gives them.
+        notes: sentences for the user on what was assumed where the model's own files say nothing.
     """
 
     name: str
@@ -89,6 +93,7 @@ class ModelCard:
     rules: Mapping[str, str] = field(default_factory=dict)
     stated: bool = True
     texts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def completed(self, output_shape: Sequence[int]) -> "ModelCard":
         """This card with what it leaves open read off the network's output shape [1, K, ...].

@@ -8,7 +8,7 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import UserError
@@ -20,18 +20,19 @@ _DAMAGED = (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, I
             OverflowError, RecursionError, UnicodeError, NotImplementedError)  # fmt: skip
 
 
-def check_claims(archive: zipfile.ZipFile, name: str) -> None:
+def check_claims(archive: zipfile.ZipFile, name: str, unread: Collection[str] = ()) -> None:
     """Compare what every pickle of a PyTorch archive claims with what the archive holds.
 
     Args:
         archive: of torch.save or torch.jit.save, without compression.
         name: how an error calls it.
+        unread: members that are not looked at, as nobody will read them.
 
     Raises:
         UserError: a tensor that is larger than its data, or a pickle that is damaged.
     """
     sizes = {member.filename: member.file_size for member in archive.infolist()}
-    for pickled in (file for file in sizes if file.endswith(".pkl")):
+    for pickled in (file for file in sizes if file.endswith(".pkl") and file not in unread):
         root = pickled.removesuffix(".pkl")  # the tensors of data.pkl are data/0, data/1 ...
         folder = f"{root}/"
         records = {file.removeprefix(folder): size for file, size in sizes.items() if file.startswith(folder)}

@@ -4,9 +4,11 @@ import io
 import pickle
 import struct
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -53,7 +55,7 @@ def read_checkpoint(source: Source, name: str) -> Any:
         stored(archive, name)
         check_claims(archive, name)
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with _numbers_allowed():
             return torch.load(
                 io.BytesIO(source) if isinstance(source, bytes) else source, map_location="cpu", weights_only=True
             )
@@ -93,13 +95,14 @@ def _network_state(content: Any, name: str) -> State:
     return state
 
 
-def _harmless() -> list[Any]:
-    """Plain numbers of NumPy, which trainers keep beside the weights (the best metric so far)."""
-    import numpy as np
-
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+def _numbers_allowed() -> AbstractContextManager[Any]:
+    """NumPy's plain numbers, which trainers keep beside the weights (the best metric so far)."""
+    if not hasattr(torch.serialization, "safe_globals"):  # PyTorch before 2.5
+        return nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
-    return [scalar, np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar")]
+    allowed: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return torch.serialization.safe_globals([*allowed, np.dtype, *kinds])
 
 
 def _asked_for(error: Exception) -> str:

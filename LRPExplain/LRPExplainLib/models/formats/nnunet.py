@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..card import ModelCard
-from ..nnunet import load_trained_model, trained_model
+from ..nnunet import digest, load_trained_model, trained_model
 from .base import Format, Loaded
 
 
@@ -16,4 +16,8 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
     return Loaded(module, card or own, sha256)
 
 
-NNUNET = Format("nnU-Net v2 trained model (folder, fold, checkpoint, or exported .zip)", _recognises, _load)
+def _trusted(path: Path) -> tuple[list[str], str]:
+    return [], digest(path)  # nothing is ever run
+
+
+NNUNET = Format("nnU-Net v2 trained model (folder, fold, checkpoint, or exported .zip)", _recognises, _load, _trusted)

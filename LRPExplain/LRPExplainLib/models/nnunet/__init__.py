@@ -22,6 +22,6 @@ we label the network's own voxels and carry labels back by nearest neighbour, so
 relevance is asked for. Where the volume has the model's spacing, both are the same.
 """
 
-from .trained import load_trained_model, trained_model
+from .trained import digest, load_trained_model, trained_model
 
-__all__ = ["load_trained_model", "trained_model"]
+__all__ = ["digest", "load_trained_model", "trained_model"]

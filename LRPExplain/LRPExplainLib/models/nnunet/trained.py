@@ -14,7 +14,7 @@ from .files import DATASET, PLANS, TrainedModel, trained_model
 from .network import Ensemble, make_network, transpose
 from .plans import configuration
 
-__all__ = ["load_trained_model", "trained_model"]
+__all__ = ["digest", "load_trained_model", "trained_model"]
 
 
 def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str]:
@@ -23,11 +23,7 @@ def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str]:
     Raises:
         UserError: files are missing, damaged or not as nnU-Net v2 writes them, or ask for what is not supported.
     """
-    found = trained_model(path)
-    if found is None:
-        raise UserError(f"'{path}' is no trained model of nnU-Net v2: it has no {PLANS} and {DATASET}.")
-    files, wanted = found
-    names = wanted or files.checkpoints()
+    files, names = _files(path)
     plans, dataset = files.json(PLANS), files.json(DATASET)
     checkpoints = [read_checkpoint(files.source(name), f"{files.name}/{name}") for name in names]
     try:
@@ -37,6 +33,20 @@ def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str]:
             f"'{files.name}' is not as nnU-Net v2 writes it ({type(error).__name__} {error}): fetch or train it again."
         ) from error
     return module.float().eval(), card, files.digest(names)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of all that `load_trained_model` reads."""
+    files, names = _files(path)
+    return files.digest(names)
+
+
+def _files(path: Path) -> tuple[TrainedModel, list[str]]:
+    found = trained_model(path)
+    if found is None:
+        raise UserError(f"'{path}' is no trained model of nnU-Net v2: it has no {PLANS} and {DATASET}.")
+    files, wanted = found
+    return files, wanted or files.checkpoints()
 
 
 def _assembled(

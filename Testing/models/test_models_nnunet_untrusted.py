@@ -113,6 +113,28 @@ def test_a_hand_made_model_is_sound(tmp_path):
             torch.testing.assert_close(model.module(x), expected)
 
 
+@pytest.mark.parametrize("name", ["ResidualEncoderUNet", "ResidualUNet"])
+def test_residual_networks_are_read(tmp_path, name):
+    """As nnU-Net's ResEnc presets plan them; older plans name another module for the same class."""
+    from dynamic_network_architectures.architectures import unet
+
+    arguments = {**ARGUMENTS, "n_blocks_per_stage": [1, 1]}
+    del arguments["n_conv_per_stage"]
+    classes = {"conv_op": torch.nn.Conv3d, "norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
+    torch.manual_seed(0)
+    expected = getattr(unet, name)(input_channels=1, num_classes=2, **{**arguments, **classes}).eval()
+    home = "residual_unet" if name == "ResidualEncoderUNet" else "unet"
+    described = _architecture(
+        network_class_name=f"dynamic_network_architectures.architectures.{home}.{name}",
+        arch_kwargs={**arguments, "block": "dynamic_network_architectures.building_blocks.residual.BasicBlockD"},
+        _kw_requires_import=[*IMPORTED, "block"],
+    )
+    model = load_model(write(tmp_path, checkpoint={"network_weights": expected.state_dict()}, **described))
+    x = torch.rand(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(x), expected(x))
+
+
 def test_older_plans_and_module_prefixes_are_read(tmp_path):
     old = {**CONFIGURATION, **OLD}
     del old["architecture"]

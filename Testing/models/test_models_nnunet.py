@@ -15,7 +15,7 @@ import torch
 from helpers.nnunet import DATASET, case
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.models import Preprocessing, load_model
+from LRPExplainLib.models import Preprocessing, draft_card, load_model
 from LRPExplainLib.models.loading import trust_request
 from LRPExplainLib.models.nnunet.card import make_card
 from LRPExplainLib.models.nnunet.plans import configuration
@@ -145,6 +145,16 @@ def test_the_card_says_what_the_plans_say(nnunet_results):
     assert sorted(flat.window["mirror"]) == ["j", "k"]
     assert len(model.sha256) == 64
     assert card.texts["training"]["folds"] == ["fold_0", "fold_1"]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_card_drafted_from_the_folder_says_the_same(nnunet_results, tmp_path, name):
+    folder = trained(nnunet_results, name)
+    content, notes = draft_card(folder)
+    assert not notes
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    own, drafted = load_model(folder).card, load_model(folder, card=tmp_path / "mine.json").card
+    assert (own.inputs, own.preprocessing, own.output) == (drafted.inputs, drafted.preprocessing, drafted.output)
 
 
 def test_regions_are_painted_one_over_the_other(nnunet_results):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.models import load_model
+from LRPExplainLib.models import draft_card, load_model
 
 pytest.importorskip("dynamic_network_architectures")
 
@@ -149,9 +149,11 @@ def test_older_plans_and_module_prefixes_are_read(tmp_path):
 def test_regions_are_classes_by_themselves(tmp_path):
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3, "ignore": 4}
     dataset = {"labels": labels, "regions_class_order": [1, 2, 3]}
-    model = load_model(write(tmp_path, None, dataset, {"network_weights": network(3).state_dict()}))
+    folder = write(tmp_path, None, dataset, {"network_weights": network(3).state_dict()})
+    model = load_model(folder)
     assert [entry.name for entry in model.card.output.classes] == ["whole", "core", "active"]
-    assert model.card.output.activation == "sigmoid"
+    assert (model.card.output.activation, model.card.output.overlap) == ("sigmoid", "last")
+    assert draft_card(folder)[0]["output"]["overlap"] == "last"
 
 
 def test_a_card_beside_the_folder_comes_first(tmp_path):

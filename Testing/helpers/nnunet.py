@@ -67,7 +67,7 @@ def train(
             for fold in folds:
                 torch.manual_seed(fold)
                 trainer = get_trainer_from_args(DATASET, configuration, fold, device=torch.device("cpu"))
-                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 3, 1
+                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 20, 1
                 trainer.num_epochs = 1
                 with mock.patch.dict(os.environ, {"nnUNet_n_proc_DA": "0"}):  # the planner would not accept it
                     trainer.run_training()

@@ -90,7 +90,10 @@ class Prepared:
 
 
 def prepare(
-    volumes: Sequence[sitk.Image], preprocessing: Preprocessing, names: Sequence[str] | None = None
+    volumes: Sequence[sitk.Image],
+    preprocessing: Preprocessing,
+    names: Sequence[str] | None = None,
+    least: Sequence[int] = (1, 1, 1),
 ) -> Prepared:
     """Bring volumes into the model's space, in the order that the head of this file gives.
 
@@ -102,6 +105,7 @@ def prepare(
     Args:
         volumes: checked 3D scalar images, in the order of the model's channels.
         names: how errors call them.
+        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window.
 
     Raises:
         UserError: a volume does not overlap the first one or has no foreground, its intensities cannot be scaled, or
@@ -120,9 +124,9 @@ def prepare(
     tensor, maps = examination.resampled(core)
     grid = core
     if when == "resampled":
-        tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
     elif when != "last":
-        grid = _fitted(core, wanted)
+        grid = _fitted(core, wanted, least)
         tensor, maps = _reframed(tensor, maps, core, grid)
     if not wanted.intensity_first:
         seen = [channel[way.inside] for channel, way in zip(tensor, maps, strict=True)]
@@ -130,12 +134,13 @@ def prepare(
         for channel, way, values in zip(tensor, maps, scaled, strict=True):
             channel[way.inside] = values
     if when == "last":
-        tensor, maps, grid = _cropped(tensor, maps, core, wanted, names[0])
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
     return Prepared(tensor[None], grid, examination.sources, examination.from_sources(maps))
 
 
-def _fitted(grid: Grid, wanted: Preprocessing) -> Grid:
-    return fitted(grid, wanted.size, wanted.size_multiple, wanted.minimum_size)
+def _fitted(grid: Grid, wanted: Preprocessing, least: Sequence[int]) -> Grid:
+    grid = fitted(grid, wanted.size, wanted.size_multiple, wanted.minimum_size)
+    return fitted(grid, None, minimum_size=least[::-1])
 
 
 Maps = tuple[LinearMap, ...]
@@ -150,14 +155,16 @@ def _reframed(tensor: Tensor, maps: Maps, grid: Grid, frame: Grid) -> tuple[Tens
     )
 
 
-def _cropped(tensor: Tensor, maps: Maps, core: Grid, wanted: Preprocessing, name: str) -> tuple[Tensor, Maps, Grid]:
+def _cropped(
+    tensor: Tensor, maps: Maps, core: Grid, wanted: Preprocessing, least: Sequence[int], name: str
+) -> tuple[Tensor, Maps, Grid]:
     """The box around the foreground of [C, D, H, W] and its margin, then brought to the card's size; on what grid."""
     crop = wanted.crop or {}
     start, size = bounding_box(foreground(list(tensor), crop), crop.get("margin", 0), name, beyond=True)
     box = cut(core, start, size)
     visible = overlap(core, box)
     tensor, maps = _reframed(tensor, maps, core, visible)
-    grid = _fitted(box, wanted)
+    grid = _fitted(box, wanted, least)
     tensor, maps = _reframed(tensor, maps, visible, grid)
     return tensor, maps, grid
 

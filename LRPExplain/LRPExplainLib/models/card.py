@@ -62,6 +62,7 @@ class OutputInfo:
 
     activation: str | None = None
     classes: tuple[ClassInfo, ...] = ()
+    overlap: str = "strongest"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class ModelCard:
             )
         classes = self.output.classes or tuple(ClassInfo(f"class {n}", color(n)) for n in range(channels))
         activation = self.output.activation or ("softmax" if channels > 1 else "sigmoid")
-        return replace(self, task=task, output=OutputInfo(activation, classes))
+        return replace(self, task=task, output=replace(self.output, activation=activation, classes=classes))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of the card file; `stated` tells a default card."""
@@ -175,7 +176,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         network=content.get("network"),
         inputs=tuple(CardInput(**entry) for entry in content["inputs"]),
         preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
-        output=OutputInfo(output.get("activation"), tuple(classes)),
+        output=OutputInfo(output.get("activation"), tuple(classes), output.get("overlap", "strongest")),
         composite=content.get("explanation", {}).get("composite"),
         rules=content.get("explanation", {}).get("rules", {}),
         texts={key: content[key] for key in ("description", "licence", "citation", "training") if key in content},

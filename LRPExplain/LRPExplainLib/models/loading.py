@@ -55,7 +55,7 @@ def load_model(
 
     Args:
         path: TorchScript (.ts, .pt, .pth), torch.export (.pt2), ONNX (.onnx), .safetensors, a MONAI bundle (folder,
-            zip, or a file under its models/), or the card (.json).
+            zip, or a file under its models/), a trained nnU-Net (folder, fold, checkpoint or zip), or the card (.json).
         card: a card elsewhere than next to the weights as <stem>.card.json.
         trust: let a bundle run what it asks for (see `trust_request`).
 

@@ -4,10 +4,10 @@ import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .explanation import Explanation
     from .models import ExplainableModel
 
+_UNSAID = object()  # None is an answer of its own to --window
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
@@ -51,7 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--target", help="name or index of the class to explain (default: what the model predicts)")
     explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
-    explain.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the explanation")
+    place = explain.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
+    place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
+    explain.add_argument("--window", type=_size, default=_UNSAID, metavar="IxJxK",
+                         help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip
+    explain.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
+    explain.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
+    explain.add_argument("--memory", type=float, metavar="GIB",
+                         help="memory for the network on its device (default: most of what is free)")  # fmt: skip
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
     _add_device(explain)
     explain.set_defaults(run=_explain)
@@ -127,6 +136,33 @@ def _rules(options: argparse.Namespace) -> dict[str, str]:
     return table
 
 
+def _size(text: str) -> list[int] | None:
+    """ "96x96x64" as a card's size along i, j and k; None for "none"."""
+    if text.lower() == "none":
+        return None
+    size = [int(number) for number in text.lower().split("x")]
+    if len(size) != 3 or min(size) < 1:
+        raise ValueError
+    return size
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise ValueError
+    return share
+
+
+_size.__name__, _share.__name__ = "size", "share"  # argparse's words for what is wrong
+
+
+def _window(options: argparse.Namespace) -> dict[str, object]:
+    """The entries of a card's window that the user gave."""
+    given = {"overlap": options.overlap, "blending": options.blending}
+    named = {key: value for key, value in given.items() if value is not None}
+    return named | ({"size": options.window} if options.window is not _UNSAID else {})
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, CUDA where there is one"
@@ -134,18 +170,21 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from .explain import explain
+    from .explain import explain, plan
     from .explanation import OWN, VIEWS, check_output
     from .folders import whole_folder
 
-    check_output(options.out)
+    if options.out:
+        check_output(options.out)
     if options.views:
         _require_views()
     model = _load(options)
+    how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory}
+    if options.dry_run:
+        print(_plan(plan(model, options.volumes, options.composite, **how)))
+        return
     with _bar() as progress:
-        explanation = explain(
-            model, options.volumes, options.target, options.composite, options.device, progress, _rules(options)
-        )
+        explanation = explain(model, options.volumes, options.target, options.composite, progress=progress, **how)
     with whole_folder(options.out, OWN) as partial:
         explanation.write(partial)
         if options.views:
@@ -264,6 +303,45 @@ def _defaults() -> str:
     )
 
 
+def _plan(facts: Mapping[str, Any]) -> str:
+    """What a run would do, for people."""
+    grid, seconds = facts["grid"], facts["seconds"]
+    sides = " x ".join(str(n) for n in facts["window_size"])
+    mirrored = f", {facts['views']} with mirrored ones" if facts["views"] > facts["windows"] else ""
+    ways = [f"{facts['batch']} at once"]
+    if facts["segments"] > 1:
+        ways.append(f"{facts['segments']} segments recomputed")
+    if facts["offload"]:
+        ways.append("activations wait in the CPU's memory")
+    gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
+    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
+    return "\n".join([
+        f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
+        f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
+        f"Windows    {facts['windows']} of {sides}{mirrored}; those that the target does not touch are not explained",
+        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
+        f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
+        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
+        f"Time       about {_duration(seconds['predicting'])} to predict and at most"
+        f" {_duration(seconds['explaining'])} to explain, judged by one forward pass",
+    ])  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _shares(explanation: "Explanation") -> list[str]:
+    """Which of several volumes mattered."""
+    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
+    if len(parts) == 1:
+        return []
+    names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
+    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
+
+
 def _summary(explanation: "Explanation") -> str:
     ledger, target = explanation.ledger, explanation.target
     whole = ledger["target_value"]
@@ -282,7 +360,9 @@ def _summary(explanation: "Explanation") -> str:
         f"Explained: {target['class']}{place}",
         f"Composite: {explanation.composite['name']}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
-        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows),
+        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows[:1]),
+        *_shares(explanation),
+        *(f"  {label:<28}{ledger[key]:>14.6g}  {ledger[key] / whole:7.2%}" for label, key in rows[1:]),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
     ])  # fmt: skip
 

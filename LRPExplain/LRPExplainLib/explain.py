@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +20,9 @@ from torch import Tensor
 from . import __version__, lrp
 from .errors import UserError
 from .explanation import Explanation
-from .imaging import Grid, Prepared, check_volume, prepare, read_volume
+from .imaging import Grid, Prepared, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
+from .inference import Inference, short_of_memory, slices_of
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import Outcome, class_index, read_outcome, require_tensor
@@ -40,6 +42,8 @@ def explain(
     device: str = "auto",
     progress: Progress | None = None,
     rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    window: Mapping[str, Any] | None = None,
+    memory: float | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
@@ -54,34 +58,24 @@ def explain(
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
         rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.
+        window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
+        memory: GiB that the network may use on its device; None: most of what is free there.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
     stage = _Stages(progress or (lambda name, share: None))
     with _memory_said_plainly(), _full_precision():
-        with stage("reading"):
-            place = _device(device)
-            if composite is not None:
-                lrp.composite_named(composite)  # a misspelt name is said before a model is read
-            loaded = model if isinstance(model, ExplainableModel) else load_model(model)
-            chosen = choose_composite(loaded.card, composite, rules)
-            _check_count(loaded.card, volumes)
-            images, sources = _read(volumes, loaded.card)
-        with stage("preparing"):
-            prepared = prepare(images, loaded.card.preprocessing, [source["name"] for source in sources])
-            x = prepared.tensor.to(place)
-        with stage("capturing"):
-            graph = lrp.capture(loaded.module.to(place), x)
+        ready = _made_ready(stage, model, volumes, composite, device, rules, window, memory)
+        loaded, prepared, inference = ready.model, ready.prepared, ready.inference
         with stage("predicting"):
-            forward = lrp.evaluate(graph, x, chosen, progress=stage.part("predicting"))
-            output = require_tensor(forward.output)
+            output = require_tensor(inference.predict(stage.part("predicting")))
             card = loaded.card.completed(output.shape)
             outcome = read_outcome(output, card, prepared)
             prediction = outcome.prediction(prepared)
-            index, start, facts = _target(target, outcome, card)
+            index, coefficients, facts = _target(target, outcome, card, output)
         with stage("propagating"):
-            attribution = forward.attribute(start, last=True, progress=stage.part("propagating"))
+            attribution = inference.attribute(coefficients, stage.part("propagating"))
         with stage("returning"):
             relevance, ledger = _bring_back(attribution, prepared, card.output.classes[index].name)
     stage.finish()
@@ -89,12 +83,91 @@ def explain(
         relevance=relevance,
         prediction=prediction,
         target=facts,
-        composite=_composite_facts(chosen),
+        composite=_composite_facts(ready.composite),
         ledger=ledger,
         model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
-        volumes=sources,
-        provenance=_provenance(place, stage.timings),
+        volumes=ready.sources,
+        provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(coefficients)},
     )
+
+
+def plan(
+    model: ExplainableModel | PathLike,
+    volumes: Sequence[sitk.Image | PathLike],
+    composite: str | lrp.Composite | None = None,
+    device: str = "auto",
+    rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    window: Mapping[str, Any] | None = None,
+    memory: float | None = None,
+) -> dict[str, Any]:
+    """What `explain` would do, arguments and errors as there; one forward pass of one batch is run, for the time.
+
+    Returns:
+        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
+        for "predicting" and for "explaining" every view.
+    """
+    with _memory_said_plainly(), _full_precision():
+        ready = _made_ready(_Stages(lambda name, share: None), model, volumes, composite, device, rules, window, memory)
+        predicting, explaining = ready.inference.seconds()
+    return {
+        "grid": ready.prepared.grid.as_dict(),
+        "device": _device_name(ready.device),
+        "composite": ready.composite.name,
+        **ready.inference.facts(),
+        "seconds": {"predicting": predicting, "explaining": explaining},
+    }
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Everything that is known before the network runs."""
+
+    model: ExplainableModel
+    composite: lrp.Composite
+    device: torch.device
+    sources: list[dict[str, Any]]
+    prepared: Prepared
+    inference: Inference
+
+
+def _made_ready(
+    stage: "_Stages",
+    model: ExplainableModel | PathLike,
+    volumes: Sequence[sitk.Image | PathLike],
+    composite: str | lrp.Composite | None,
+    device: str,
+    rules: Mapping[str, str | lrp.rules.Rule] | None,
+    window: Mapping[str, Any] | None,
+    memory: float | None,
+) -> _Ready:
+    with stage("reading"):
+        place = _device(device)
+        if memory is not None and not memory > 0:
+            raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
+        if composite is not None:
+            lrp.composite_named(composite)  # a misspelt name is said before a model is read
+        loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
+        chosen = choose_composite(loaded.card, composite, rules)
+        _check_count(loaded.card, volumes)
+        images, sources = _read(volumes, loaded.card)
+    with stage("preparing"):
+        wishes = loaded.card.preprocessing
+        least = least_size(wishes.window, wishes.slices)
+        prepared = prepare(images, wishes, [source["name"] for source in sources], least)
+        windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
+    with stage("capturing"):
+        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
+    return _Ready(loaded, chosen, place, sources, prepared, inference)
+
+
+def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
+    """The model with what the caller says of windows, and what its network says of slices, in its card."""
+    wishes = model.card.preprocessing
+    merged = {**(wishes.window or {}), **(window or {})}
+    if merged and "size" not in merged:
+        raise UserError("The model's card asks for no windows: give the size of a window as well.")
+    wanted = replace(wishes, window=merged if merged.get("size") else None, slices=slices_of(model))
+    return replace(model, card=replace(model.card, preprocessing=wanted))
 
 
 def choose_composite(
@@ -121,11 +194,11 @@ class _Stages:
         yield
         self.timings[name] = round(time.perf_counter() - start, 3)
 
-    def part(self, name: str) -> Callable[[float], None]:
+    def part(self, name: str) -> Callable[[float, str], None]:
         """Progress within a stage: the share of the stage that is done becomes the share of the whole."""
         begin = STAGES[name]
         end = min([share for share in STAGES.values() if share > begin], default=1.0)
-        return lambda share: self._progress(name, begin + share * (end - begin))
+        return lambda share, which: self._progress(f"{name} {which}".strip(), begin + share * (end - begin))
 
     def finish(self) -> None:
         self._progress("done", 1.0)
@@ -137,6 +210,10 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("This computer has no CUDA device that PyTorch can use: choose cpu or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _device_name(place: torch.device) -> str:
+    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
 def _check_count(card: ModelCard, volumes: Sequence[object]) -> None:
@@ -167,14 +244,18 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
     return images, sources
 
 
-def _target(target: str | int | None, outcome: Outcome, card: ModelCard) -> tuple[int, lrp.Target, dict[str, Any]]:
-    """The class's index, where relevance starts, and the facts of it for the user."""
+def _target(
+    target: str | int | None, outcome: Outcome, card: ModelCard, output: Tensor
+) -> tuple[int, Tensor, dict[str, Any]]:
+    """The class's index, the coefficients of the output that make up the target value, and the facts for the user."""
     classes = card.output.classes
     index = outcome.default_target() if target is None else class_index(classes, target)
     mask = outcome.mask(index)
     facts: dict[str, Any] = {"class": classes[index].name, "index": index, "where": "output"}
+    coefficients = torch.zeros_like(output)
     if mask is None:
-        return index, lrp.Target(index), facts
+        coefficients[:, index] = 1
+        return index, coefficients, facts
     voxels = int(mask.sum())
     if not voxels:
         found = [entry.name for n, entry in enumerate(classes) if _any(outcome.mask(n))]
@@ -182,7 +263,8 @@ def _target(target: str | int | None, outcome: Outcome, card: ModelCard) -> tupl
             f"The model predicts '{classes[index].name}' in no voxel, so there is nothing to explain:"
             f" choose another target (predicted: {', '.join(found) or 'none'})."
         )
-    return index, lrp.Target(index, mask), facts | {"where": "prediction", "voxels": voxels}
+    coefficients[0, index] = mask.to(output)
+    return index, coefficients, facts | {"where": "prediction", "voxels": voxels}
 
 
 def _any(mask: Tensor | None) -> bool:
@@ -194,8 +276,7 @@ def _bring_back(
 ) -> tuple[tuple[sitk.Image, ...], dict[str, Any]]:
     """Relevance on the source volumes and the ledger; each of its figures is summed from its own terms."""
     at_input = attribution.relevance
-    if not isinstance(at_input, Tensor):
-        raise UserError("The model takes several tensors, but one with a channel per volume is needed: export it so.")
+    assert isinstance(at_input, Tensor)
     if not bool(torch.isfinite(at_input).all()):
         raise UserError("The relevance overflows with this composite: choose another one.")
     account = attribution.ledger.as_dict()
@@ -246,7 +327,7 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
             "python": platform.python_version(),
             "platform": platform.platform(),
         },
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        "device": _device_name(place),
         "timings": timings,
     }
 
@@ -255,12 +336,12 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
 def _memory_said_plainly() -> Iterator[None]:
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise UserError("There is not enough memory for this volume: crop it, or use a device with more.") from error
-    except RuntimeError as error:
-        if "alloc" not in str(error).lower():
+    except (MemoryError, RuntimeError) as error:
+        if not short_of_memory(error):
             raise
-        raise UserError("There is not enough memory for this volume: crop it, or use a device with more.") from error
+        raise UserError(
+            "There is not enough memory for this volume: crop it, use smaller windows, or a device with more."
+        ) from error
 
 
 @contextmanager

@@ -2,15 +2,20 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from . import lrp
-from .imaging import prepare, read_volume
-from .models import ExplainableModel, ModelCard, example_input
+from .imaging import Windows, least_size, prepare, read_volume
+from .inference import slices_of
+from .models import ExplainableModel, ModelCard
+from .models.card import Preprocessing
 from .outcome import require_tensor
 
+# The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
+_SIDE = 32
 # Columns of the ledger's table and their headings.
 _FIGURES = {
     "relevance_out": "out",
@@ -36,15 +41,28 @@ def describe(
     Raises:
         UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
     """
-    if volumes:
-        x = prepare([read_volume(path) for path in volumes], model.card.preprocessing).tensor
-    else:
-        x = example_input(model, shape)
+    x = _example(model, volumes, shape)
     graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
-    card = model.card.completed(output.shape)
+    wishes = replace(model.card.preprocessing, slices=slices_of(model))
+    card = replace(model.card.completed(output.shape), preprocessing=wishes)
     sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
+
+
+def _example(
+    model: ExplainableModel, volumes: Sequence[str | os.PathLike[str]] | None, shape: Sequence[int] | None
+) -> torch.Tensor:
+    """What the network would see first of these volumes, or of an empty one."""
+    wishes, slices = model.card.preprocessing, slices_of(model)
+    least = least_size(wishes.window, slices)
+    if volumes:
+        volume = prepare([read_volume(path) for path in volumes], wishes, least=least).tensor
+    else:
+        size = [max(n, m) for n, m in zip(shape or _default_shape(model.card), least, strict=True)]
+        volume = torch.zeros(1, _channels(model), *size)
+    windows = Windows(volume.shape[2:], wishes.window, slices)
+    return windows.cut(volume, windows.views[0])
 
 
 def ledger_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -81,10 +99,25 @@ def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
         f"Voxels     orientation {wishes.orientation or 'as the volume has it'}, spacing {spacing},"
         f" size {wishes.size or 'any'}, multiple of {wishes.size_multiple}",
         f"Intensity  {'; '.join(steps) or 'as it is'}",
+        f"Windows    {_windows(wishes)}",
         f"Shapes     input {list(x.shape)} -> output {list(output.shape)}, {card.output.activation}",
         f"Classes    {classes}",
         *(f"Note       {note}" for note in card.notes),
     ])  # fmt: skip
+
+
+def _windows(wishes: Preprocessing) -> str:
+    """How a volume is cut for the network."""
+    texts = []
+    if wishes.slices is not None:
+        beside = wishes.slices.get("neighbours", 0)
+        texts.append(
+            f"slices along {wishes.slices.get('axis', 'k')}" + (f" with {beside} on each side" if beside else "")
+        )
+    if wishes.window is not None:
+        size = " x ".join(str(n) for n in wishes.window["size"])
+        texts.append(" ".join([size, *(f"{key}={value}" for key, value in wishes.window.items() if key != "size")]))
+    return ", ".join(texts) or "none: the whole volume at once"
 
 
 def _operators(graph: lrp.Graph) -> str:
@@ -104,3 +137,19 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def _default_shape(card: ModelCard) -> list[int]:
+    wishes = card.preprocessing
+    size = [side or _SIDE for side in reversed(wishes.size or (0, 0, 0))]
+    return [-(-n // wishes.size_multiple) * wishes.size_multiple for n in size]
+
+
+def _channels(model: ExplainableModel) -> int:
+    """Volumes that are wanted: as the card says, else as the first convolution has it."""
+    if model.card.inputs:
+        return len(model.card.inputs)
+    slices = slices_of(model)
+    wide, dimensions = (1, 5) if slices is None else (1 + 2 * slices.get("neighbours", 0), 4)
+    kernels = [value for value in model.module.state_dict().values() if value.dim() == dimensions]
+    return max(1, int(kernels[0].shape[1]) // wide) if kernels else 1

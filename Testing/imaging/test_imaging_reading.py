@@ -103,7 +103,6 @@ BAD = {
     "text named as image": (_text_named_as_image, "not an image|damaged"),
     "truncated": (_truncated, "damaged"),
     "4D": (lambda f: _written(f, sitk.JoinSeries([make_volume()] * 3), "t.nii.gz"), "4 dimensions"),
-    "2D": (lambda f: _written(f, make_volume()[:, :, 3], "s.nrrd"), "2 dimensions"),
     "RGB": (lambda f: _written(f, sitk.Compose([sitk.Cast(make_volume(), sitk.sitkUInt8)] * 3)), "3 values per voxel"),
     "NaN": (lambda f: _written(f, _with_voxel(float("nan"))), "1 NaN or infinite voxels"),
     "infinite": (lambda f: _written(f, _with_voxel(float("inf"))), "1 NaN or infinite voxels"),
@@ -125,3 +124,22 @@ def test_bad_input_is_refused_in_one_sentence(tmp_path, case, capfd):
         read_volume(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["x-ray.nrrd", "x-ray.png", "x-ray.tif", "x-ray.mha"])
+def test_an_image_of_two_dimensions_is_a_volume_of_one_slice(tmp_path, name):
+    flat = sitk.Cast(make_volume(spacing=(0.5, 0.7, 1.0), angles=(0.0, 0.0, 0.0))[:, :, 3], sitk.sitkUInt8)
+    volume = read_volume(_written(tmp_path, flat, name))
+    assert volume.GetSize() == (30, 26, 1)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume)[0], sitk.GetArrayFromImage(flat))
+    if name.endswith((".nrrd", ".mha")):
+        assert volume.GetSpacing() == (0.5, 0.7, 1.0)
+
+
+def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
+    flat = sitk.Cast(make_volume()[:, :, 3:4], sitk.sitkUInt16)
+    flat.SetMetaData("0008|0060", "DX")
+    path = _written(tmp_path, flat, "x-ray.dcm")
+    volume = read_volume(path)
+    assert volume.GetSize() == (30, 26, 1)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), sitk.GetArrayFromImage(flat))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .intensity import INTENSITY
     from .preparation import Prepared, Preprocessing, prepare
     from .reading import check_volume, read_volume
+    from .windows import Windows, least_size
 
 _HOME = {
     "Grid": "grid",
@@ -25,9 +26,21 @@ _HOME = {
     "prepare": "preparation",
     "check_volume": "reading",
     "read_volume": "reading",
+    "Windows": "windows",
+    "least_size": "windows",
 }
 
-__all__ = ["INTENSITY", "Grid", "Prepared", "Preprocessing", "check_volume", "prepare", "read_volume"]
+__all__ = [
+    "INTENSITY",
+    "Grid",
+    "Prepared",
+    "Preprocessing",
+    "Windows",
+    "check_volume",
+    "least_size",
+    "prepare",
+    "read_volume",
+]
 
 
 def __getattr__(name: str) -> Any:

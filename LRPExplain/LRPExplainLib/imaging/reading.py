@@ -1,4 +1,7 @@
-"""Volumes from disk: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads, or a folder with a DICOM series."""
+"""Volumes from disk: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads, or a folder with a DICOM series.
+
+An image of two dimensions, such as an X-ray, is a volume of one slice.
+"""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +13,10 @@ import SimpleITK as sitk
 
 from ..errors import UserError, reason
 
-FORMATS = "a NIfTI, NRRD or MetaImage file, or a folder with one DICOM series"
+FORMATS = "a NIfTI, NRRD, MetaImage or PNG file, an X-ray as DICOM, or a folder with one DICOM series"
+_MODALITY = "0008|0060"
+# DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.
+_SLICED = ("CT", "MR", "PT", "NM")
 _IMAGE_POSITION = "0020|0032"
 # Gaps between slices may differ by this share of their median before the series counts as uneven.
 _UNEVEN = 0.05
@@ -18,7 +24,7 @@ _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
 def read_volume(path: str | os.PathLike[str]) -> sitk.Image:
-    """Read one 3D scalar volume, with its pixel type as stored.
+    """Read one 3D scalar volume, with its pixel type as stored; a 2D image becomes its only slice, 1 mm thick.
 
     Raises:
         UserError: nothing there, not an image, several DICOM series, uneven slices, or any reason of `check_volume`.
@@ -76,11 +82,12 @@ def _read_file(path: Path) -> sitk.Image:
     except RuntimeError as error:
         raise UserError(f"'{path}' is damaged or of an unsupported kind ({reason(error)}): give {FORMATS}.") from error
     size = image.GetSize()
-    if kind == "GDCMImageIO" and len(size) == 3 and size[2] == 1:
+    modality = reader.GetMetaData(_MODALITY).strip() if reader.HasMetaDataKey(_MODALITY) else ""
+    if kind == "GDCMImageIO" and len(size) == 3 and size[2] == 1 and modality in _SLICED:
         raise UserError(f"'{path}' is a single DICOM slice: give the folder of its series.")
     if len(size) == 4 and size[3] == 1:  # NIfTI writers often add a time axis of length one
         image = image[:, :, :, 0]
-    return image
+    return sitk.JoinSeries(image) if len(size) == 2 else image
 
 
 def _series_files(folder: Path) -> tuple[str, ...]:

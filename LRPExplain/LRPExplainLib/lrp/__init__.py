@@ -11,7 +11,9 @@ from .composites import COMPOSITES, DEFAULT_COMPOSITE, Composite, Row, composite
 from .errors import LRPError
 from .graph import Graph
 from .ledger import Ledger, LedgerRow
+from .memory import Estimate, estimates, passes
 from .propagation import Attribution, Evaluation, attribute, evaluate
+from .segments import Schedule
 from .target import Target
 
 __all__ = [
@@ -19,16 +21,20 @@ __all__ = [
     "DEFAULT_COMPOSITE",
     "Attribution",
     "Composite",
+    "Estimate",
     "Evaluation",
     "Graph",
     "LRPError",
     "Ledger",
     "LedgerRow",
     "Row",
+    "Schedule",
     "Target",
     "attribute",
     "capture",
     "composite_named",
+    "estimates",
     "evaluate",
+    "passes",
     "rules",
 ]

@@ -6,7 +6,8 @@ alone is a constant; every remaining node carries relevance. Shapes are fixed at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils import _pytree as pytree
 from .errors import LRPError
 
 Rebuild = Callable[[list[Tensor]], Any]
+Store = Callable[[Any], Any]
 Progress = Callable[[float], None]  # told the share that is done, 0..1; may raise to stop
 
 
@@ -52,19 +54,40 @@ class Graph:
         values = self.run(inputs, keep=set(self.outputs))
         return self.rebuild([values[node] for node in self.outputs])
 
-    def run(self, inputs: Iterable[Tensor], keep: set[fx.Node], progress: Progress = no_progress) -> dict[fx.Node, Any]:
-        """Run forward; return the values of `keep`. Everything else is released after its last use."""
+    def run(
+        self, inputs: Iterable[Tensor], keep: set[fx.Node], progress: Progress = no_progress, store: Store | None = None
+    ) -> dict[fx.Node, Any]:
+        """Run forward; return the values of `keep`. Everything else is released after its last use.
+
+        `store` gets each kept value after its last use and returns what is kept in its place.
+        """
         values: dict[fx.Node, Any] = dict(self.constants)
         values.update(zip(self.inputs, self.checked(inputs), strict=True))
         with torch.no_grad():
             for done, node in enumerate(self.steps, 1):
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                values[node] = node.target(*args, **kwargs)
+                values[node] = _call(node, values)
                 for dead in self._last_use.get(node, ()):
-                    if dead not in keep and dead not in self.constants:
+                    if dead in self.constants:
+                        continue
+                    if dead not in keep:
                         del values[dead]
+                    elif store is not None:
+                        values[dead] = store(values[dead])
                 progress(done / len(self.steps))
         return values
+
+    @staticmethod
+    def run_again(steps: list[fx.Node], values: Mapping[fx.Node, Any], keep: set[fx.Node]) -> dict[fx.Node, Any]:
+        """Run some of the steps from values that are there; return the values of `keep`."""
+        made: dict[fx.Node, Any] = {}
+        last = last_uses(steps)
+        with torch.no_grad():
+            for node in steps:
+                made[node] = _call(node, ChainMap(made, values))  # type: ignore[arg-type]
+                for dead in last.get(node, ()):
+                    if dead not in keep:
+                        made.pop(dead, None)
+        return made
 
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
         """The inputs as a list, or an LRPError when they do not fit the shapes the graph was captured for."""
@@ -103,6 +126,11 @@ class OperatorCount:
     name: str
     count: int
     role: str | None
+
+
+def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    return function_of(node)(*args, **kwargs)
 
 
 def last_uses(steps: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,9 @@ class LedgerRow:
         return self.relevance_out - self.relevance_in - self.absorbed_bias - self.absorbed_stabiliser - self.changed
 
 
+_FIGURES = tuple(field.name for field in fields(LedgerRow) if field.type == "float")
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The whole account: target_value = relevance + absorbed, up to rounding.
@@ -77,6 +80,14 @@ class Ledger:
         """target_value - relevance - absorbed: zero up to rounding when every unit is accounted for."""
         return self.target_value - self.relevance - self.absorbed
 
+    def __add__(self, other: Ledger) -> Ledger:
+        """The account of two runs of one network together: each figure is the sum of both."""
+        rows = []
+        for mine, theirs in zip(self.by_layer, other.by_layer, strict=True):
+            figures = {name: getattr(mine, name) + getattr(theirs, name) for name in _FIGURES}
+            rows.append(replace(mine, **figures))
+        return Ledger(self.target_value + other.target_value, self.relevance + other.relevance, tuple(rows))
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -109,7 +120,7 @@ class Bookkeeper:
         """The ledger, given the relevance of the inputs."""
         flat = [self._start, self._sum([total(r) for r in relevance]), *(x for _, sums in self._rows for x in sums)]
         target_value, at_input, *figures = torch.stack(flat).tolist()
-        n = len(fields(LedgerRow)) - 4
+        n = len(_FIGURES)
         rows = tuple(LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows))
         return Ledger(target_value, at_input, rows)
 

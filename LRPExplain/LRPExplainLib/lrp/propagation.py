@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .rules import PASS, Flow, Rule, total
+from .segments import Away, Schedule, Segments, at_hand
 from .target import Target, start_relevance
 
 aten = torch.ops.aten
@@ -102,19 +104,21 @@ def evaluate(
     *,
     output: int = 0,
     progress: Progress = no_progress,
+    schedule: Schedule = Schedule(),
 ) -> Evaluation:
     """Run the network forward and keep what the backward walk will read, so that questions can follow.
 
-    Arguments and errors as for :func:`attribute`; `progress` is told the share of the network that has run.
+    Arguments and errors as for :func:`attribute`; `progress` is told the share of the network that has run, `schedule`
+    says what is kept (see :mod:`.memory`).
     """
     composite = composite_named(composite)
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not 0 <= output < len(graph.outputs):
         raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
     plan = make_plan(graph, composite, graph.outputs[output])
-    needed = {node for saved in plan.saves.values() for node in saved}
-    values = graph.run(given, needed | set(graph.outputs), progress)
-    return Evaluation(graph, plan, composite, values, given, output)
+    segments = Segments(plan.steps, plan.saves, schedule.starts)
+    values = graph.run(given, segments.kept | set(graph.outputs), progress, Away if schedule.offload else None)
+    return Evaluation(graph, plan, composite, segments, values, given, output)
 
 
 class Evaluation:
@@ -129,14 +133,15 @@ class Evaluation:
         graph: Graph,
         plan: Plan,
         composite: Composite,
+        segments: Segments,
         values: dict[fx.Node, Any],
         inputs: list[Tensor],
         output: int,
     ) -> None:
-        self._graph, self._plan, self._composite = graph, plan, composite
+        self._graph, self._plan, self._composite, self._segments = graph, plan, composite, segments
         self._values, self._inputs = values, inputs
         self._explained = graph.outputs[output]
-        self.output = graph.rebuild([values[node] for node in graph.outputs])
+        self.output = graph.rebuild([at_hand(values[node]) for node in graph.outputs])
 
     def attribute(
         self,
@@ -153,10 +158,10 @@ class Evaluation:
         """
         at, channels = list(at), channels or {}
         named = _layers(self._plan, {*at, *channels})
-        explained = self._values[self._explained]
+        explained = at_hand(self._values[self._explained])
         start = start_relevance(target, explained.float() if explained.dtype.itemsize == 2 else explained)
         values = self._values if last else dict(self._values)
-        walk = _Walk(self._graph, self._plan, self._composite, values, start)
+        walk = _Walk(self._graph, self._plan, self._composite, self._segments, values, start)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
             found = walk.run(self._explained, conditions, {named[name] for name in at}, progress)
@@ -204,14 +209,22 @@ class _Walk:
     """The backward walk: relevance waiting at each node, and the books."""
 
     def __init__(
-        self, graph: Graph, plan: Plan, composite: Composite, values: dict[fx.Node, Any], start: Tensor
+        self,
+        graph: Graph,
+        plan: Plan,
+        composite: Composite,
+        segments: Segments,
+        values: dict[fx.Node, Any],
+        start: Tensor,
     ) -> None:
-        self.graph, self.plan, self.values = graph, plan, values
+        self.graph, self.plan, self.segments, self.values = graph, plan, segments, values
+        waiting = [node for node, value in values.items() if isinstance(value, Away)]
+        self.away: dict[fx.Node, Away] = {node: values.pop(node) for node in waiting}
         self.mean = composite.normalization
         self.books = Bookkeeper(start)
         self.pending: dict[fx.Node, Any] = {}
         self._start = start
-        self._readers = Counter(node for saved in plan.saves.values() for node in saved)
+        self._readers = Counter(node for saved in (*plan.saves.values(), *segments.reads) for node in saved)
 
     def run(
         self, output: fx.Node, conditions: Mapping[fx.Node, list[int]], watched: set[fx.Node], progress: Progress
@@ -219,15 +232,19 @@ class _Walk:
         """Propagate to the inputs; returns the relevance of the watched nodes."""
         self.pending[output] = self._start
         found: dict[fx.Node, Tensor] = {}
+        segment = len(self.segments.again) - 1
         for done, node in enumerate(reversed(self.plan.steps), 1):
+            if self.segments.of[node] != segment:
+                segment = self.segments.of[node]
+                self._run_again(segment)
             relevance = self.pending.pop(node, None)
             if relevance is not None and node in conditions:
                 relevance = self._only(node, relevance, conditions[node])
             if node in watched:
                 found[node] = torch.zeros(shape_of(node)).to(self._start) if relevance is None else relevance
-            if relevance is not None:
-                self._step(node, relevance)
-            self._release(node)
+            with self._fetched(self.plan.saves[node]):
+                if relevance is not None:
+                    self._step(node, relevance)
             progress(done / len(self.plan.steps))
         return found
 
@@ -263,11 +280,25 @@ class _Walk:
         self.books.enter((layer_of(node), "condition", "condition", f"channels {kept}"), [relevance], removed)
         return through
 
-    def _release(self, node: fx.Node) -> None:
-        for saved in self.plan.saves[node]:
-            self._readers[saved] -= 1
-            if not self._readers[saved] and saved not in self.graph.outputs:
-                self.values.pop(saved, None)
+    def _run_again(self, segment: int) -> None:
+        """Bring back what the walk will read in a segment."""
+        again, made = self.segments.again[segment], self.segments.made[segment]
+        with self._fetched(self.segments.reads[segment]):
+            self.values.update(self.graph.run_again(again, self.values, made))
+
+    @contextmanager
+    def _fetched(self, nodes: list[fx.Node]) -> Iterator[None]:
+        """Within it these values are at hand; afterwards those that nobody else will read are released."""
+        fetched = [node for node in nodes if node in self.away]
+        self.values.update((node, self.away[node].back()) for node in fetched)
+        yield
+        for node in fetched:
+            self.values.pop(node, None)
+        for node in nodes:
+            self._readers[node] -= 1
+            if not self._readers[node] and node not in self.graph.outputs:
+                self.values.pop(node, None)
+                self.away.pop(node, None)
 
 
 def _ancestors(output: fx.Node) -> set[fx.Node]:

@@ -2,7 +2,9 @@
 
 import io
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -11,6 +13,10 @@ from ..errors import UserError
 
 Source = Path | bytes
 """A file, or the content of one that lies in an archive itself."""
+
+# What Python's own zip file reader raises at damaged files.
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, UnicodeDecodeError,
+           OverflowError, OSError)  # fmt: skip
 
 # Text shrinks to a tenth and weights hardly at all; what claims more than this is made to fill a disk or the memory.
 _RATIO = 100
@@ -29,8 +35,8 @@ def opened(source: Source, name: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             _check(archive, len(source) if isinstance(source, bytes) else source.stat().st_size, name)
             yield archive
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise UserError(f"'{name}' is not a whole zip file ({error}): fetch or save it again.") from error
+    except DAMAGED as error:
+        raise UserError(f"'{name}' is not a whole zip file: fetch or save it again.") from error
 
 
 def stored(archive: zipfile.ZipFile, name: str) -> None:

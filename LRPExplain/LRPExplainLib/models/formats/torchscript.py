@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ...errors import UserError, reason
-from ..archive import Source, opened, rewritten, stored
+from ..archive import DAMAGED, Source, opened, rewritten, stored
 from ..card import ModelCard
 from ..claims import check_claims
 from ..monai import InMemory, bundle_card
@@ -94,7 +94,7 @@ def _is_torchscript(source: Source) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except DAMAGED:
         return False
 
 

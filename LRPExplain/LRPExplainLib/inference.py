@@ -1,0 +1,302 @@
+"""Running a network over a volume, view by view, within the memory there is; and its relevance, view by view.
+
+The first pass blends the outputs of all views. The second runs again only the views that the question touches, keeps
+what relevance needs, and starts each with exactly its share of the blended output. A network that takes the whole
+volume at once is run once.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from . import lrp
+from .errors import UserError
+from .imaging.windows import View, Windows
+from .models import ExplainableModel
+from .outcome import require_tensor
+
+Progress = Callable[[float, str], None]  # told the share that is done, and which of several views that is
+Work = Callable[[Sequence[View], Callable[[float], None]], None]
+
+GIB = 1 << 30
+_CGROUP = Path("/sys/fs/cgroup")
+# Of the memory that is free, what a run plans with. The rest is for the volumes themselves, for other programs, and for
+# what allocators waste: on the CPU the resident size was seen at 0.9 to 1.3 times the estimate.
+_USABLE = 0.7
+# So many voxels keep a device busy; more of them at once only take memory.
+_VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21}
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run: how many views at once, on which device, and what it is reckoned to need there."""
+
+    batch: int
+    device: torch.device
+    estimate: lrp.Estimate
+
+
+class Inference:
+    """A network before a prepared volume, ready to run.
+
+    Attributes:
+        windows: how it sees the volume.
+        budget: bytes that it may use on its device.
+        setting: how it runs. When the device runs out of memory all the same, one that needs less takes its place.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        volume: Tensor,
+        windows: Windows,
+        composite: lrp.Composite,
+        device: torch.device,
+        memory: float | None = None,
+    ) -> None:
+        """Capture the network for a view of this volume and choose the fastest way to run that fits the memory.
+
+        Args:
+            module: in eval mode; it is moved to the device.
+            volume: the prepared tensor [1, C, D, H, W], on the CPU.
+            memory: GiB that the run may use on its device; None: most of what is free there.
+
+        Raises:
+            lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
+        """
+        self.windows, self._module, self._volume, self._composite = windows, module, volume, composite
+        self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
+        self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
+        self._evaluation: lrp.Evaluation | None = None
+        ways, tried = self._settings(device), []
+        for setting in ways:
+            tried.append(setting)
+            if setting.estimate.peak <= self.budget:
+                break
+        # where nothing fits by the estimate, which errs on the safe side, the thriftiest is tried
+        fits = tried[-1].estimate.peak <= self.budget
+        self.setting = tried[-1] if fits else min(tried, key=lambda setting: setting.estimate.peak)
+        self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
+
+    def predict(self, progress: Progress) -> object:
+        """The network's answer for the whole volume: [1, K, D, H, W] or [1, K], blended from its views."""
+        blended: list[Tensor] = []
+
+        def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
+            if self.windows.whole:
+                self._evaluation = self._evaluate(views, inner)
+                return
+            answers = require_tensor(self.graph(self._inputs(views))).cpu()
+            for view, answer in zip(views, answers.split(1), strict=False):  # what fills a batch up is left out
+                if not blended:
+                    blended.append(self.windows.blank(answer))
+                self.windows.blend(answer, view, blended[0])
+
+        self._through(self.windows.views, work, progress)
+        return self._evaluation.output if self._evaluation is not None else blended[0]
+
+    def attribute(self, coefficients: Tensor, progress: Progress) -> lrp.Attribution:
+        """Relevance of the sum of coefficients times the blended output.
+
+        Args:
+            coefficients: of the shape that `predict` returned; views at whose answers they are 0 are left out.
+
+        Returns:
+            Relevance of the volume [1, C, D, H, W], and the ledger over all views.
+
+        Raises:
+            UserError: no coefficient differs from 0, or the network has several inputs.
+        """
+        relevance = torch.zeros_like(self._volume)
+        ledgers: list[lrp.Ledger] = []
+        views = self.explained(coefficients)
+        if not views:
+            raise UserError("Nothing in the model's output is asked about: choose another target.")
+
+        def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
+            evaluation, self._evaluation = self._evaluation, None
+            ran = evaluation is None
+            evaluation = evaluation or self._evaluate(views, lambda share: inner(share / 4))
+            y = require_tensor(evaluation.output)
+            start = self._asked(coefficients, views, y) * y
+            found = evaluation.attribute(
+                start, last=True, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
+            )
+            if not isinstance(found.relevance, Tensor):
+                raise UserError(
+                    "The model takes several tensors, but one with a channel per volume is needed: export it so."
+                )
+            for view, part in zip(views, found.relevance.to(relevance).split(1), strict=False):
+                self.windows.give_back(part, view, relevance)
+            ledgers[:] = [found.ledger if not ledgers else ledgers[0] + found.ledger]
+
+        self._through(views, work, progress)
+        return lrp.Attribution(relevance, None, ledgers[0], {})
+
+    def explained(self, coefficients: Tensor) -> Sequence[View]:
+        """The views that these coefficients of the blended output touch."""
+        return self.windows.views if self.windows.whole else self.windows.touching(coefficients.cpu())
+
+    def facts(self, coefficients: Tensor | None = None) -> dict[str, Any]:
+        """How the volume is run, JSON-ready; with coefficients also how many views were explained."""
+        setting, views = self.setting, len(self.windows.views)
+        return {
+            "windows": len(self.windows.starts),
+            "window_size": list(reversed(self.windows.extent)),
+            "views": views,
+            "explained": views if coefficients is None else len(self.explained(coefficients)),
+            "batch": setting.batch,
+            "segments": len(setting.estimate.schedule.starts),
+            "offload": setting.estimate.schedule.offload,
+            "memory": setting.estimate.peak,
+            "memory_forward": setting.estimate.forward,
+            "memory_budget": self.budget,
+        }
+
+    def seconds(self) -> tuple[float, float]:
+        """About how long all views take to predict, and to explain: from one forward pass, timed."""
+        views = self.windows.views[: self.setting.batch]
+        begin = time.perf_counter()
+        self.graph(self._inputs(views))
+        if self.setting.device.type == "cuda":
+            torch.cuda.synchronize()
+        forward = (time.perf_counter() - begin) * ceil(len(self.windows.views) / self.setting.batch)
+        again = 1.0 if len(self.setting.estimate.schedule.starts) > 1 else 0.0
+        first = 0.0 if self.windows.whole else 1.0
+        return forward, forward * (first + again + lrp.passes(self.graph, self._composite))
+
+    @property
+    def graph(self) -> lrp.Graph:
+        """The network, captured for the setting's batch on the setting's device."""
+        return self._captured(self.setting.batch, self.setting.device)
+
+    def _settings(self, device: torch.device) -> Iterator[Setting]:
+        """Ways to run on a device, the fastest first."""
+        ways = lrp.estimates(self._captured(1, device), self._composite, offload=device.type == "cuda")
+        plain = next(ways)
+        fitting = (self.budget - plain.weights) // max(1, plain.peak - plain.weights)
+        most = min(_MOST_AT_ONCE, _VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)
+        batch = _even(len(self.windows.views), most)
+        while batch > 1:
+            if self._takes(batch, device):
+                yield Setting(batch, device, plain.times(batch))
+            batch //= 2
+        yield from (Setting(1, device, estimate) for estimate in chain([plain], ways))
+
+    def _captured(self, batch: int, device: torch.device) -> lrp.Graph:
+        """The network captured for so many views at once; the one of before is let go."""
+        key = (batch, device)
+        if self._graph is None or self._graph[0] != key:
+            self._graph = None
+            shape = self.windows.input_shape(self._volume.shape[1])
+            x = torch.zeros((batch, *shape[1:]), dtype=self._volume.dtype, device=device)
+            self._graph = key, lrp.capture(self._module.to(device), x)
+        return self._graph[1]
+
+    def _takes(self, batch: int, device: torch.device) -> bool:
+        """Whether the network takes several views at once; one that was exported for a batch of one does not."""
+        try:
+            outputs = self._captured(batch, device).outputs
+        except lrp.LRPError:
+            return False
+        return all(len(node.meta["val"]) == batch for node in outputs)
+
+    def _inputs(self, views: Sequence[View]) -> Tensor:
+        """What the network sees at once: these views, the last one again and again where there are too few."""
+        cuts = [self.windows.cut(self._volume, view) for view in views]
+        cuts += cuts[-1:] * (self.setting.batch - len(cuts))
+        return torch.cat(cuts).to(self.setting.device)
+
+    def _evaluate(self, views: Sequence[View], progress: Callable[[float], None]) -> lrp.Evaluation:
+        schedule = self.setting.estimate.schedule
+        return lrp.evaluate(self.graph, self._inputs(views), self._composite, progress=progress, schedule=schedule)
+
+    def _asked(self, coefficients: Tensor, views: Sequence[View], y: Tensor) -> Tensor:
+        """The coefficients of these views' answers `y`; 0 for what fills the batch up."""
+        if self.windows.whole:
+            return coefficients.to(y)
+        asked = torch.zeros_like(y)
+        for n, view in enumerate(views):
+            asked[n] = self.windows.unblend(coefficients.cpu(), view).reshape(y.shape[1:])
+        return asked
+
+    def _through(self, views: Sequence[View], work: Work, progress: Progress) -> None:
+        """Do some work with all views, batch by batch; with a tighter setting from where memory ran out."""
+        done = 0
+        while done < len(views):
+            batch = views[done : done + self.setting.batch]
+            detail = f"{done + len(batch)}/{len(views)}" if len(views) > 1 else ""
+
+            def inner(share: float, done: int = done, n: int = len(batch), detail: str = detail) -> None:
+                progress((done + share * n) / len(views), detail)
+
+            inner(0.0)
+            if self._done_in_memory(work, batch, inner):
+                done += len(batch)
+
+    def _done_in_memory(self, work: Work, views: Sequence[View], inner: Callable[[float], None]) -> bool:
+        """Whether the work was done; if memory ran out, the next setting takes over."""
+        try:
+            work(views, inner)
+            return True
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            following = next((setting for setting in self._tighter if self._needs_less(setting)), None)
+            if following is None:
+                raise
+        self.setting, self._evaluation = following, None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return False
+
+    def _needs_less(self, setting: Setting) -> bool:
+        now = self.setting
+        return setting.device != now.device or setting.estimate.peak < now.estimate.peak
+
+
+def slices_of(model: ExplainableModel) -> Mapping[str, Any] | None:
+    """The slices that a model's card asks for; without a card, those of a network whose convolutions are flat."""
+    if model.card.stated or model.card.preprocessing.slices is not None:
+        return model.card.preprocessing.slices
+    dimensions = {value.dim() for value in model.module.state_dict().values()}
+    return {} if 4 in dimensions and 5 not in dimensions else None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on CUDA those that PyTorch holds in reserve as well."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
+    return min(int(psutil.virtual_memory().available), _container_memory())
+
+
+def _container_memory() -> int:
+    """Bytes that are left of a container's own limit (Linux cgroup v2), where there is one."""
+    try:
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such container, or its limit is the word "max"
+        return sys.maxsize
+    return max(0, limit - used)
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error).lower()
+
+
+def _even(count: int, most: int) -> int:
+    """The batch that shares `count` views out evenly, `most` at a time."""
+    return ceil(count / ceil(count / max(1, most)))

@@ -1,0 +1,325 @@
+"""How much memory a run will need, reckoned from the graph's shapes, and the schedule that keeps it within bounds.
+
+The reckoning plays the run through: what is alive after each step of the forward pass and of the backward walk, and
+what a step needs while it works. Views are not counted twice. It leaves out what PyTorch itself occupies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from .composites import Composite, composite_named
+from .edit import packet
+from .graph import Graph, arguments, last_uses
+from .linear import RAW
+from .operators import CONVOLUTION
+from .propagation import Plan, make_plan
+from .rules import PLAIN, LinearRule
+from .segments import Schedule, Segments
+
+aten = torch.ops.aten
+_FAST_FROM = 20480  # elements of the first four axes above which ATen's CPU convolution is oneDNN's
+# Into how many segments a network is cut; beyond, the values at the cuts outweigh what is saved.
+_SEGMENTS = (2, 3, 4, 6, 8, 12, 16, 24)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that a run needs on its device at its height, and how it is scheduled.
+
+    Attributes:
+        forward: during the forward pass alone, keeping nothing for an explanation.
+        kept: what the forward pass keeps for the walk, on the device.
+        peak: of the whole run: values, relevance, what single steps work with, weights.
+        weights: the part of it that does not depend on the input: parameters, and what rules make of them.
+    """
+
+    schedule: Schedule
+    forward: int
+    kept: int
+    peak: int
+    weights: int
+
+    def times(self, batch: int) -> Estimate:
+        """What so many inputs at once need of a graph that was captured for one."""
+        forward, peak = (self.weights + batch * (bytes_ - self.weights) for bytes_ in (self.forward, self.peak))
+        return replace(self, forward=forward, kept=batch * self.kept, peak=peak)
+
+
+def estimates(
+    graph: Graph, composite: str | Composite, *, output: int = 0, offload: bool = False
+) -> Iterator[Estimate]:
+    """Ways to run it, the fastest first: keeping all, recomputing segments, and (`offload`) keeping on the CPU as well.
+
+    Raises:
+        LRPError: as :func:`~.propagation.attribute`, before anything is computed.
+    """
+    plan = make_plan(graph, composite_named(composite), graph.outputs[output])
+    sizes = _Sizes(graph)
+    yield _estimate(graph, plan, sizes, Schedule())
+    for away in (False, True) if offload else (False,):
+        for count in _SEGMENTS:
+            starts = _even_starts(plan, sizes, count)
+            if len(starts) > 1:
+                yield _estimate(graph, plan, sizes, Schedule(starts, away))
+
+
+def passes(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
+    """How long the backward walk takes, in forward passes: counted by the products that its convolutions need."""
+    plan = make_plan(graph, composite_named(composite), graph.outputs[output])
+    forward = backward = 0.0
+    for node in plan.steps:
+        if plan.answers[node] is not CONVOLUTION:
+            continue
+        weight = graph.constants[arguments(node)[1]]
+        work = float(_leaves(node)[0].numel() * weight.numel() / max(1, weight.shape[0]))
+        forward += work
+        rule = plan.rules[node]
+        if isinstance(rule, LinearRule):
+            signed = arguments(node)[0] not in plan.non_negative
+            for part in rule.parts:
+                terms = [term for term in part.terms if signed or term.input != "-"]
+                backward += work * (1 if part.terms == PLAIN else 2 * len(terms))
+    return backward / forward if forward else 1.0
+
+
+class _Sizes:
+    """Bytes of nodes' values; views belong to what they are views of."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._root: dict[fx.Node, fx.Node] = {}
+        self._bytes: dict[fx.Node, int] = {}
+        for node in [*graph.inputs, *graph.steps]:
+            source = _viewed(node)
+            self._root[node] = self._root.get(source, source) if source is not None else node
+            self._bytes[node] = _bytes(node)
+
+    def root(self, node: fx.Node) -> fx.Node | None:
+        """The node whose memory a node's value lies in; None for constants, which are counted once for all."""
+        return self._root.get(node)
+
+    def of(self, node: fx.Node) -> int:
+        return self._bytes.get(node, 0)
+
+    def union(self, nodes: Iterable[fx.Node]) -> int:
+        """Bytes of several values together."""
+        return sum(self._bytes[root] for root in {self._root[node] for node in nodes if node in self._root})
+
+
+class _Meter:
+    """What is alive, and the most that ever was."""
+
+    def __init__(self, sizes: _Sizes) -> None:
+        self._sizes = sizes
+        self._holders: Counter[fx.Node] = Counter()
+        self.now = 0
+        self.peak = 0
+
+    def hold(self, node: fx.Node) -> None:
+        root = self._sizes.root(node)
+        if root is not None:
+            if not self._holders[root]:
+                self.now += self._sizes.of(root)
+            self._holders[root] += 1
+
+    def drop(self, node: fx.Node) -> None:
+        root = self._sizes.root(node)
+        if root is not None:
+            self._holders[root] -= 1
+            if not self._holders[root]:
+                self.now -= self._sizes.of(root)
+
+    def working(self, bytes_: int) -> None:
+        self.peak = max(self.peak, self.now + bytes_)
+
+
+def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, schedule: Schedule) -> Estimate:
+    segments = Segments(plan.steps, plan.saves, schedule.starts)
+    outputs = set(graph.outputs)
+    bare = _Meter(sizes)
+    _forward(bare, graph.inputs, graph.steps, outputs, graph)
+    meter = _Meter(sizes)
+    on_device = set() if schedule.offload else segments.kept
+    _forward(meter, graph.inputs, graph.steps, on_device | outputs, graph)
+    _backward(meter, plan, graph, segments, sizes, schedule.offload)
+    weights = _weights(graph, plan)
+    return Estimate(schedule, bare.peak + weights, sizes.union(on_device), meter.peak + weights, weights)
+
+
+def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node], graph: Graph) -> None:
+    """Play steps forward; `given` are values that come alive with it."""
+    for node in given:
+        meter.hold(node)
+    last = last_uses(steps)
+    mine = {*given, *steps}
+    for node in steps:
+        meter.hold(node)
+        meter.working(_workspace(node))
+        for dead in last.get(node, ()):
+            if dead in mine and dead not in keep:
+                meter.drop(dead)
+
+
+def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes: _Sizes, offload: bool) -> None:
+    """Play the walk through, as :class:`~.propagation._Walk` does it."""
+    readers = Counter(node for saved in (*plan.saves.values(), *segments.reads) for node in saved)
+    pending: dict[fx.Node, int] = {}
+    here = set() if offload else set(segments.kept)
+    segment = len(segments.again) - 1
+
+    def fetch(nodes: list[fx.Node]) -> list[fx.Node]:
+        fetched = [node for node in nodes if node not in here and node not in graph.outputs]
+        for node in fetched:
+            meter.hold(node)
+        return fetched
+
+    def release(nodes: list[fx.Node], fetched: list[fx.Node]) -> None:
+        for node in fetched:
+            meter.drop(node)
+        for node in nodes:
+            readers[node] -= 1
+            if not readers[node] and node in here and node not in graph.outputs:
+                here.remove(node)
+                meter.drop(node)
+
+    def waiting() -> int:
+        return sum(pending.values())
+
+    for output in graph.outputs:
+        pending[output] = 2 * _relevance_bytes(output)  # the start relevance is kept beside its copy that walks
+    for node in reversed(plan.steps):
+        if segments.of[node] != segment:
+            segment = segments.of[node]
+            fetched = fetch(segments.reads[segment])
+            meter.now += waiting()
+            _forward(meter, (), segments.again[segment], segments.made[segment], graph)
+            meter.now -= waiting()
+            here |= segments.made[segment]
+            release(segments.reads[segment], fetched)
+        fetched = fetch(plan.saves[node])
+        meter.working(waiting() + _needs(node, plan))
+        own = pending.pop(node, 0)
+        for source in node.all_input_nodes:
+            if own and sizes.root(source) is not None:
+                pending[source] = _relevance_bytes(source)
+        release(plan.saves[node], fetched)
+
+
+def _needs(node: fx.Node, plan: Plan) -> int:
+    """What a step of the walk works with, besides what it reads and the relevance that reaches it."""
+    signals = [source for source in node.all_input_nodes if source in plan.answers or source.op == "placeholder"]
+    entering, leaving = sum(_relevance_bytes(source) for source in signals), _relevance_bytes(node)
+    rule, answer = plan.rules[node], plan.answers[node]
+    if node in plan.folded or answer.silent:
+        return entering
+    if not isinstance(rule, LinearRule):
+        return 2 * (entering + leaving)
+    terms = max((len(part.terms) for part in rule.parts), default=1)
+    plain = all(part.terms == PLAIN for part in rule.parts)
+    several = len(rule.parts) > 1
+    modified = 0 if plain else terms * entering
+    # relevance, gradient and contribution of the inputs; share, denominator, stabiliser and quotient of the output
+    return modified + (2 + several) * entering + 5 * leaving + _workspace(node)
+
+
+def _workspace(node: fx.Node) -> int:
+    """What PyTorch's convolutions lay out beside their input and output.
+
+    Fast kernels reorder both. On the CPU small or single-channel inputs go through a matrix with a column per output
+    voxel instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp).
+    """
+    if packet(node) is not aten.convolution:
+        return 0
+    source, weight = arguments(node)[:2]
+    x, kernel = _leaves(source)[0], _leaves(weight)[0].shape[2:]
+    grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
+    slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)
+    if x.device.type == "cuda" or not slow:
+        return _bytes(node) + _bytes(source)
+    y = _leaves(node)[0]
+    columns = y.shape[1] * x.shape[2:].numel() if arguments(node)[6] else x.shape[1] * y.shape[2:].numel()
+    return kernel.numel() * columns * x.element_size()
+
+
+def _weights(graph: Graph, plan: Plan) -> int:
+    """Bytes of the constants, and of the modified weights that rules keep beside them."""
+    weights = sum(_leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
+    for node in plan.steps:
+        rule = plan.rules[node]
+        if plan.answers[node] is CONVOLUTION and isinstance(rule, LinearRule):
+            parts = [*rule.parts, *([rule.otherwise] if rule.otherwise else [])]
+            names = {term.weight for part in parts for term in part.terms} - {RAW, "same"}
+            weights += len(names) * _bytes(arguments(node)[1])
+    return weights
+
+
+def _even_starts(plan: Plan, sizes: _Sizes, count: int) -> tuple[int, ...]:
+    """Where to cut the steps into so many segments that read about as many bytes each.
+
+    Each cut is moved to the place nearby at which the fewest bytes cross it.
+    """
+    steps = plan.steps
+    position = {node: index for index, node in enumerate(steps)}
+    until: dict[fx.Node, int] = {}
+    for index, node in enumerate(steps):
+        for source in node.all_input_nodes:
+            until[source] = index
+    crossing = [0] * (len(steps) + 1)
+    for node, index in until.items():
+        if node in position:
+            for cut in range(position[node] + 1, index + 1):
+                crossing[cut] += sizes.of(node)
+    seen: set[fx.Node] = set()
+    weight = []
+    for node in steps:
+        fresh = {root for saved in plan.saves[node] if (root := sizes.root(saved)) is not None} - seen
+        seen |= fresh
+        weight.append(sum(sizes.of(root) for root in fresh))
+    total, done, starts = sum(weight), 0, [0]
+    reach = max(1, len(steps) // (4 * count))
+    for index, bytes_ in enumerate(weight):
+        done += bytes_
+        if done * count >= total * len(starts) and len(starts) < count:
+            nearby = range(max(starts[-1] + 1, index + 1 - reach), min(len(steps), index + 2 + reach))
+            if nearby:
+                starts.append(min(nearby, key=lambda cut: crossing[cut]))
+    return tuple(starts)
+
+
+def _viewed(node: fx.Node) -> fx.Node | None:
+    """What a call returns a view of, if it does."""
+    schema = getattr(node.target, "_schema", None)
+    if not node.all_input_nodes:
+        return None
+    source = node.all_input_nodes[0]
+    if getattr(node.target, "__name__", "") == "getitem":
+        return source
+    if schema is None or not schema.returns or schema.returns[0].alias_info is None:
+        return None
+    value = source.meta.get("val")
+    copies = packet(node) is aten.reshape and not (isinstance(value, Tensor) and value.is_contiguous())
+    return None if copies else source
+
+
+def _leaves(node: fx.Node) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(node.meta.get("val")) if isinstance(leaf, Tensor)]
+
+
+def _bytes(node: Any) -> int:
+    return sum(_leaf_bytes(leaf) for leaf in _leaves(node)) if isinstance(node, fx.Node) else 0
+
+
+def _leaf_bytes(leaf: Tensor) -> int:
+    return leaf.numel() * leaf.element_size()
+
+
+def _relevance_bytes(node: fx.Node) -> int:
+    """Relevance is computed in float32 at least, of the first output of a call."""
+    return sum(leaf.numel() * max(4, leaf.element_size()) for leaf in _leaves(node)[:1])

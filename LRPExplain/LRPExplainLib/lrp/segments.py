@@ -1,0 +1,90 @@
+"""Less memory for more arithmetic: which values a run keeps, which it computes again, and which it puts away.
+
+The backward walk goes through the steps in segments, last one first. Of the last segment the forward pass keeps what
+the walk will read; of an earlier one only what lets the segment be run again when the walk reaches it (Chen et al.
+2016, "Training deep nets with sublinear memory cost"). What is kept can wait in the CPU's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run keeps within memory; the result is the same, to rounding.
+
+    Attributes:
+        starts: the positions among the plan's steps at which segments begin; (0,) keeps everything that is read.
+        offload: what the forward pass keeps waits in the CPU's memory until it is read.
+    """
+
+    starts: tuple[int, ...] = (0,)
+    offload: bool = False
+
+
+class Segments:
+    """What a schedule means for the steps of a plan.
+
+    Attributes:
+        kept: the nodes whose values the forward pass keeps.
+        of: the segment of each step.
+        again: per segment the steps that are run again when the walk reaches it; none for the last.
+        reads: per segment the kept values from which they are run.
+        made: per segment the values that running them again brings back.
+    """
+
+    def __init__(
+        self, steps: Sequence[fx.Node], saves: Mapping[fx.Node, Sequence[fx.Node]], starts: Sequence[int]
+    ) -> None:
+        bounds = list(zip(starts, [*starts[1:], len(steps)], strict=True))
+        self.of = {node: number for number, (begin, end) in enumerate(bounds) for node in steps[begin:end]}
+        self.again: list[list[fx.Node]] = [[] for _ in bounds]
+        self.reads: list[list[fx.Node]] = [[] for _ in bounds]
+        self.made: list[set[fx.Node]] = [set() for _ in bounds]
+        self.kept: set[fx.Node] = set()
+        for number, (begin, end) in reversed(list(enumerate(bounds))):
+            read = {node for step in steps[begin:end] for node in saves[step]}
+            if number == len(bounds) - 1:
+                self.kept |= read
+                continue
+            # a value from before or after the segment cannot be made again with it
+            self.kept |= {node for node in read if self.of.get(node) != number}
+            self.made[number] = wanted = read - self.kept
+            missing, sources = set(wanted), set()
+            for step in reversed(steps[begin:end]):
+                if step not in missing:
+                    continue
+                self.again[number].insert(0, step)
+                for source in step.all_input_nodes:
+                    if source in self.kept or self.of.get(source) != number:
+                        sources.add(source)
+                    else:
+                        missing.add(source)
+            # what does not depend on the input is at hand at all times
+            self.reads[number] = [node for node in sources if node in self.of or node.op == "placeholder"]
+            self.kept.update(self.reads[number])
+
+
+class Away:
+    """A value that waits in the CPU's memory."""
+
+    def __init__(self, value: Any) -> None:
+        self._devices = pytree.tree_map(lambda leaf: leaf.device if isinstance(leaf, Tensor) else None, value)
+        self._value = pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, value)
+
+    def back(self) -> Any:
+        """The value where it was."""
+        return pytree.tree_map(
+            lambda leaf, device: leaf.to(device) if isinstance(leaf, Tensor) else leaf, self._value, self._devices
+        )
+
+
+def at_hand(value: Any) -> Any:
+    """A value on its own device, wherever it waits."""
+    return value.back() if isinstance(value, Away) else value

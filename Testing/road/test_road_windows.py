@@ -1,0 +1,405 @@
+"""explain() through windows, slices and mirrored views: one exact account over the whole volume."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from helpers.networks import RANGE, classes, classifier, save_model, segmenter
+from helpers.volumes import make_volume
+from LRPExplainLib import inference, lrp
+from LRPExplainLib.cli import main
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.explain import STAGES, explain, plan
+from LRPExplainLib.imaging import Windows
+from LRPExplainLib.inference import Inference
+from LRPExplainLib.models import load_model
+from LRPExplainLib.models.architectures import UNet3d
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+
+CPU = torch.device("cpu")
+EPSILON = lrp.composite_named("epsilon").override({"conv": "epsilon(1e-9)", "sum": "epsilon(1e-9)"})
+
+
+def array(image: sitk.Image) -> np.ndarray:
+    return sitk.GetArrayFromImage(image)
+
+
+def quiet(share: float, which: str) -> None:
+    """Nobody is told."""
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(4))
+
+
+def linear(kernel: int = 3, channels: int = 1, dimensions: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    convolution = nn.Conv3d if dimensions == 3 else nn.Conv2d
+    layers = [convolution(a, b, kernel, padding=kernel // 2, bias=False) for a, b in ((channels, 4), (4, 2))]
+    return nn.Sequential(*layers).eval()
+
+
+def unet() -> nn.Module:
+    torch.manual_seed(3)
+    network = UNet3d(1, 2, (4, 6, 8), "instance").eval()
+    for module in network.modules():
+        if isinstance(module, nn.InstanceNorm3d):
+            nn.init.normal_(module.bias, std=0.3)
+    return network
+
+
+def run(module: nn.Module, x: Tensor, windows: Windows, c: Tensor | None, composite=EPSILON, memory=None):
+    ready = Inference(module, x, windows, lrp.composite_named(composite), CPU, memory)
+    output = ready.predict(quiet)
+    return output, ready.attribute(torch.ones_like(output) if c is None else c, quiet), ready
+
+
+def test_on_a_linear_network_the_windowed_map_is_that_of_the_whole_volume():
+    """Voxel by voxel linear, so that a window's border is no border to it."""
+    x, c = noise(1, 1, 17, 13, 11), noise(1, 2, 17, 13, 11)
+    windows = Windows(x.shape[2:], {"size": [5, 6, 8], "mirror": ["i", "k"]})
+    assert len(windows.starts) >= 18
+    whole, expected, _ = run(linear(1), x, Windows(x.shape[2:]), c)
+    output, found, _ = run(linear(1), x, windows, c)
+    torch.testing.assert_close(output, whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.relevance, expected.relevance, atol=1e-5, rtol=1e-5)
+    assert found.ledger.target_value == pytest.approx(expected.ledger.target_value, rel=1e-5)
+
+
+def test_on_a_linear_network_relevance_is_input_times_gradient_of_monais_own_inference():
+    x, c = noise(1, 2, 17, 13, 11), noise(1, 2, 17, 13, 11)
+    leaf = x.clone().requires_grad_()
+    module = linear(channels=2)
+    output = sliding_window_inference(leaf, (8, 6, 5), 4, module, overlap=0.5, mode="gaussian")
+    (gradient,) = torch.autograd.grad((output * c).sum(), leaf)
+    blended, found, _ = run(module, x, Windows(x.shape[2:], {"size": [5, 6, 8]}), c)
+    torch.testing.assert_close(blended, output.detach(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.relevance, x * gradient, atol=1e-5, rtol=1e-4)
+    assert found.ledger.target_value == pytest.approx(float((c * output).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_on_a_linear_network_of_slices_relevance_is_input_times_gradient(neighbours):
+    x, c = noise(1, 2, 5, 9, 7), noise(1, 2, 5, 9, 7)
+    module = linear(channels=2 * (2 * neighbours + 1), dimensions=2)
+    windows = Windows(x.shape[2:], {"size": [4, 6, 1], "mirror": ["j"]}, {"neighbours": neighbours})
+    leaf, output = x.clone().requires_grad_(), torch.zeros_like(c)
+    for view in windows.views:
+        windows.blend(module(windows.cut(leaf, view)), view, output)
+    (gradient,) = torch.autograd.grad((output * c).sum(), leaf)
+    _, found, _ = run(module, x, windows, c)
+    torch.testing.assert_close(found.relevance, x * gradient, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mirror", [[], ["i", "j"]])
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume"])
+def test_the_account_of_a_unet_closes_over_overlapping_windows(composite, mirror):
+    x = noise(1, 1, 32, 20, 20)
+    windows = Windows(x.shape[2:], {"size": [12, 12, 16], "overlap": 0.5, "mirror": mirror})
+    assert len(windows.starts) >= 18
+    c = torch.zeros(1, 2, 32, 20, 20)
+    c[0, 1, 8:28, 3:18, 5:] = 1
+    output, found, _ = run(unet(), x, windows, c, composite)
+    target = float((c * output).sum(dtype=torch.float64))
+    ledger = found.ledger
+    assert abs(target) > 1
+    assert ledger.target_value == pytest.approx(target, rel=1e-5)
+    at_input = float(found.relevance.sum(dtype=torch.float64))
+    assert abs(target - at_input - ledger.absorbed) < 1e-3 * abs(target)
+    for row in ledger.by_layer:
+        assert abs(row.gap) < 1e-3 * max(abs(target), abs(row.relevance_out))
+
+
+def test_windows_that_the_target_does_not_touch_are_not_run_and_would_add_nothing(monkeypatch):
+    x, windows = noise(1, 1, 32, 20, 20), Windows((32, 20, 20), {"size": [12, 12, 16]})
+    c = torch.zeros(1, 2, 32, 20, 20)
+    c[0, 1, 2, 2, 2] = 1
+    ran = []
+    evaluate = lrp.evaluate
+    monkeypatch.setattr(
+        lrp, "evaluate", lambda graph, x, *more, **k: ran.append(len(x)) or evaluate(graph, x, *more, **k)
+    )
+    output, found, ready = run(unet(), x, windows, c, "epsilon-plus")
+    assert len(ready.explained(c)) == 1
+    assert len(ran) == 1
+    assert float(found.relevance[..., 12:].abs().sum()) == 0
+    monkeypatch.setattr(Windows, "touching", lambda windows, c: windows.views)
+    _, all_of_them, _ = run(unet(), x, windows, c, "epsilon-plus")
+    assert sum(ran) >= 1 + len(windows.views)
+    torch.testing.assert_close(all_of_them.relevance, found.relevance, atol=1e-6, rtol=1e-5)
+    assert found.ledger.target_value == pytest.approx(float(output[0, 1, 2, 2, 2]), rel=1e-5)
+
+
+def test_batches_make_no_difference(monkeypatch):
+    x, windows = noise(1, 1, 24, 16, 20), Windows((24, 16, 20), {"size": [12, 8, 8]})
+    output, found, ready = run(unet(), x, windows, None, "volume")
+    assert ready.setting.batch > 1
+    monkeypatch.setattr(inference, "_MOST_AT_ONCE", 1)
+    one, expected, ready = run(unet(), x, windows, None, "volume")
+    assert ready.setting.batch == 1
+    torch.testing.assert_close(output, one, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.relevance, expected.relevance, atol=1e-4, rtol=1e-4)
+    assert found.ledger.absorbed == pytest.approx(expected.ledger.absorbed, rel=1e-4, abs=1e-3)
+
+
+class OneAtATime(nn.Module):
+    """Was exported for a batch of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.reshape(1, 1, 8, 8, 8))
+
+
+def test_a_network_for_a_batch_of_one_gets_one_window_at_a_time():
+    x = noise(1, 1, 12, 12, 8)
+    output, found, ready = run(OneAtATime(), x, Windows(x.shape[2:], {"size": [8, 8, 8]}), None)
+    assert ready.setting.batch == 1
+    assert found.ledger.target_value == pytest.approx(float(output.sum()), rel=1e-4)
+
+
+def test_little_memory_makes_small_batches_then_segments_with_the_same_result():
+    x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
+    _, expected, plenty = run(unet(), x, windows, None, "volume")
+    assert (plenty.setting.batch, plenty.setting.estimate.schedule.starts) == (2, (0,))
+    one = plenty.setting.estimate.times(1)
+    single = (one.peak - one.weights) / 2 + one.weights
+    _, halved, less = run(unet(), x, windows, None, "volume", 1.2 * single / inference.GIB)
+    assert (less.setting.batch, less.setting.estimate.schedule.starts) == (1, (0,))
+    _, found, least = run(unet(), x, windows, None, "volume", 0.98 * single / inference.GIB)
+    assert least.setting.batch == 1
+    assert len(least.setting.estimate.schedule.starts) > 1
+    assert least.setting.estimate.peak < less.setting.estimate.peak < plenty.setting.estimate.peak
+    for other in (halved, found):
+        torch.testing.assert_close(other.relevance, expected.relevance, atol=1e-4, rtol=1e-4)
+        assert other.ledger.absorbed == pytest.approx(expected.ledger.absorbed, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [[16, 16, 16], [16, 16, 24]])
+def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monkeypatch, size):
+    """In several windows, and with the whole volume at once."""
+    x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": size})
+    _, expected, _ = run(unet(), x, windows, None, "volume")
+    evaluate, refused = lrp.evaluate, []
+
+    def strained(graph, x, composite, *, schedule, progress):
+        if len(schedule.starts) < 3 or len(x) > 1:
+            refused.append(schedule)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return evaluate(graph, x, composite, schedule=schedule, progress=progress)
+
+    monkeypatch.setattr(lrp, "evaluate", strained)
+    _, found, ready = run(unet(), x, windows, None, "volume")
+    assert refused
+    assert len(ready.setting.estimate.schedule.starts) >= 3
+    torch.testing.assert_close(found.relevance, expected.relevance, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_asked_is_said():
+    x = noise(1, 1, 8, 8, 8)
+    with pytest.raises(UserError, match="Nothing in the model's output is asked about"):
+        run(linear(), x, Windows(x.shape[2:], {"size": [4, 4, 4]}), torch.zeros(1, 2, 8, 8, 8))
+
+
+# --- the whole road ------------------------------------------------------------------------------------------------
+
+WINDOW = {"size": [12, 12, 8], "overlap": 0.5}
+
+
+def windowed(tmp_path, network=None, **wishes):
+    wishes = {"intensity": RANGE, "window": WINDOW, **wishes}
+    return save_model(tmp_path, network or segmenter(outputs=2), preprocessing=wishes, output=classes("a", "b"))
+
+
+def assert_closed(explanation) -> None:
+    ledger = explanation.ledger
+    parts = sum(float(array(image).sum(dtype=np.float64)) for image in explanation.relevance)
+    assert abs(ledger["target_value"] - parts - ledger["absorbed"] - ledger["outside"]) < 1e-3 * abs(
+        ledger["target_value"]
+    )
+
+
+def test_explain_goes_through_the_windows_of_the_card(tmp_path, oblique_volume):
+    told = []
+    explanation = explain(
+        windowed(tmp_path), [oblique_volume], "b", device="cpu", progress=lambda *step: told.append(step)
+    )
+    assert_closed(explanation)
+    facts = explanation.provenance["run"]
+    assert facts["windows"] == 4 * 4 * 3
+    assert facts["window_size"] == [12, 12, 8]
+    assert 0 < facts["explained"] <= 48
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
+    module = load_model(tmp_path / "net.ts").module
+    with torch.no_grad():
+        labels = sliding_window_inference(x, (8, 12, 12), 4, module, overlap=0.5, mode="gaussian").argmax(1)[0]
+    assert (array(explanation.prediction.segmentation) != labels.numpy()).mean() < 1e-3
+    assert [name.split()[0] for name in dict.fromkeys(name.split()[0] for name, _ in told)] == [*STAGES, "done"]
+    assert any(name == "predicting 48/48" for name, _ in told)
+    assert any(name.startswith("propagating ") and name.endswith(f"/{facts['explained']}") for name, _ in told)
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+
+
+def test_a_window_larger_than_the_volume_is_padded_and_the_padding_is_outside(tmp_path, oblique_volume):
+    torch.manual_seed(3)
+    network = nn.Conv3d(1, 2, 7, padding=3, bias=False)
+    network.weight.data.abs_()
+    model = windowed(tmp_path, network, window={"size": [40, 20, 20]})
+    explanation = explain(model, [oblique_volume], 1, "epsilon-plus-flat", "cpu")
+    assert explanation.ledger["outside"] > 0.01 * explanation.ledger["target_value"]
+    assert explanation.relevance[0].GetSize() == oblique_volume.GetSize()
+    assert_closed(explanation)
+
+
+def test_the_callers_window_replaces_the_cards(tmp_path, oblique_volume):
+    model = windowed(tmp_path)
+    whole = explain(model, [oblique_volume], "b", window={"size": None}, device="cpu")
+    assert whole.provenance["run"]["windows"] == 1
+    assert whole.model["card"]["preprocessing"]["window"] is None
+    fewer = explain(model, [oblique_volume], "b", window={"overlap": 0.0}, device="cpu")
+    assert fewer.provenance["run"]["windows"] == 3 * 3 * 2
+    assert fewer.model["card"]["preprocessing"]["window"] == {"size": [12, 12, 8], "overlap": 0.0}
+    with pytest.raises(UserError, match="give the size of a window as well"):
+        explain(save_model(tmp_path, segmenter(), "bare"), [oblique_volume], window={"overlap": 0.0})
+
+
+class Flat(nn.Module):
+    """A small segmentation network of two dimensions."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize(("axis", "count"), [("i", 30), ("j", 26), ("k", 14)])
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_a_network_of_slices_explains_a_volume(tmp_path, oblique_volume, axis, count, neighbours):
+    slices = {"axis": axis, "neighbours": neighbours}
+    model = windowed(tmp_path, Flat(2 * neighbours + 1), window=None, slices=slices)
+    explanation = explain(model, [oblique_volume], device="cpu")
+    assert explanation.provenance["run"]["windows"] == count
+    assert_closed(explanation)
+    others = tuple(dim for dim in range(3) if dim != "kji".index(axis))
+    asked = (array(explanation.prediction.segmentation) == explanation.target["index"]).any(axis=others)
+    reached = array(explanation.relevance[0]).any(axis=others)
+    within = np.convolve(asked, np.ones(2 * neighbours + 1), "same") > 0
+    np.testing.assert_array_equal(reached, within)
+    assert reached.any()
+
+
+def test_a_flat_network_without_a_card_is_recognised(tmp_path, oblique_volume):
+    path = tmp_path / "x-ray.mha"
+    sitk.WriteImage(oblique_volume[:, :, 7], str(path))
+    explanation = explain(save_model(tmp_path, Flat(), "bare"), [path], device="cpu")
+    assert explanation.relevance[0].GetSize() == (30, 26, 1)
+    assert explanation.provenance["run"]["windows"] == 1
+    assert_closed(explanation)
+
+
+class FlatClassifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.convolution, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.convolution(x)).mean((2, 3)))
+
+
+def test_answers_to_slices_without_a_place_are_averaged_over_the_volume(tmp_path, oblique_volume):
+    model = save_model(
+        tmp_path, FlatClassifier(), task="classification", preprocessing={"intensity": RANGE, "slices": {}}
+    )
+    explanation = explain(model, [oblique_volume], 1, "epsilon", "cpu")
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)
+    with torch.no_grad():
+        logits = load_model(tmp_path / "net.ts").module(x[:, None]).mean(0)
+    assert explanation.ledger["target_value"] == pytest.approx(float(logits[1]), rel=1e-4)
+    assert list(explanation.prediction.probabilities.values()) == pytest.approx(logits.softmax(0).tolist(), rel=1e-4)
+    assert_closed(explanation)
+
+
+def test_a_classification_of_windows_is_their_mean(tmp_path, oblique_volume):
+    model = save_model(tmp_path, classifier(), task="classification", preprocessing={"intensity": RANGE})
+    explanation = explain(model, [oblique_volume], 1, window={"size": [16, 16, 8]}, device="cpu")
+    assert explanation.provenance["run"]["explained"] == explanation.provenance["run"]["windows"] > 4
+    assert_closed(explanation)
+
+
+def test_a_plan_is_made_without_a_run(tmp_path, oblique_volume, monkeypatch):
+    monkeypatch.setattr(lrp, "evaluate", None)
+    monkeypatch.setattr(Inference, "predict", None)
+    facts = plan(windowed(tmp_path), [oblique_volume], device="cpu", memory=2.0)
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["grid"]["size"] == [30, 26, 14]
+    assert (facts["windows"], facts["explained"], facts["segments"]) == (48, 48, 1)
+    assert 1 < facts["batch"] <= 16
+    assert facts["memory"] < facts["memory_budget"] == 2 << 30
+    assert 0 < facts["seconds"]["predicting"] < facts["seconds"]["explaining"]
+
+
+@pytest.fixture
+def paths(tmp_path, oblique_volume):
+    sitk.WriteImage(oblique_volume, str(tmp_path / "t1.nrrd"))
+    return ["--model", str(windowed(tmp_path)), "--volume", str(tmp_path / "t1.nrrd"), "--device", "cpu"]
+
+
+def test_the_command_prints_the_plan_and_leaves_nothing(tmp_path, paths, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["explain", *paths, "--dry-run", "--memory", "0.5", "--window", "16x16x8", "--overlap", "0.25"]) == 0
+    text = capsys.readouterr().out
+    assert "30 x 26 x 14 voxels of 0.9 x 1.1 x 2.7 mm" in text
+    assert "12 of 16 x 16 x 8;" in text
+    assert "of 0.50 GiB" in text
+    assert "to predict" in text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_command_explains_in_windows(tmp_path, paths, capsys):
+    arguments = ["--out", str(tmp_path / "out"), "--target", "b", "--window", "none", "--memory", "4"]
+    assert main(["explain", *paths, *arguments]) == 0
+    assert json.loads((tmp_path / "out" / "explanation.json").read_text())["provenance"]["run"]["windows"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--window", "12x12"], ["--window", "a"], ["--overlap", "1"], ["--dry-run", "--out", "x"], ["--memory", "?"]],
+)
+def test_commands_that_make_no_sense_end_with_code_2(paths, wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["explain", *paths, *(["--out", "x"] if "--out" not in wrong else []), *wrong])
+    assert stop.value.code == 2
+
+
+def test_no_memory_is_no_number_of_gib(paths, capsys):
+    assert main(["explain", *paths, "--dry-run", "--memory", "0"]) == 2
+    assert "give a number above 0" in capsys.readouterr().err
+
+
+def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):
+    inputs = [{"name": "T1"}, {"name": "FLAIR"}]
+    model = save_model(tmp_path, segmenter(channels=2), preprocessing={"intensity": RANGE}, inputs=inputs)
+    files = []
+    for n, volume in enumerate((oblique_volume, make_volume(seed=5))):
+        files.append(str(tmp_path / f"{n}.nrrd"))
+        sitk.WriteImage(volume, files[-1])
+    arguments = ["--model", str(model), "--volume", *files, "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert main(["explain", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ledger = json.loads((tmp_path / "out" / "explanation.json").read_text())["ledger"]
+    for name, part in zip(("T1", "FLAIR"), ledger["in_volume_by_input"], strict=True):
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert f"{part:.6g}" in line
+        assert f"{part / ledger['target_value']:.2%}" in line

@@ -318,10 +318,18 @@ def test_a_yaml_file_that_stands_for_a_billion_items(tmp_path, capsys):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     content = (path / "configs" / "inference.yaml").read_text()
-    bomb = content.replace("overlap", "overlap") + "\n".join(lines)
+    bomb = content + "\n".join(lines)
     bomb = bomb.replace("spatial_dims: 3", "spatial_dims: 3\n  act: '@a9'")
     (path / "configs" / "inference.yaml").write_text(bomb)
     assert "without end" in refused(path, capsys)
+
+
+def test_a_yaml_file_that_merges_without_end(tmp_path, capsys):
+    path = bundle(tmp_path, file="inference.yaml")
+    lines = ["m0: &m0 {a: 1}"] + [f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 60)]
+    with (path / "configs" / "inference.yaml").open("a") as stream:
+        stream.write("\n".join(lines))
+    assert "merge keys" in refused(path, capsys)
 
 
 def test_only_what_is_needed_is_looked_at(tmp_path, capsys):

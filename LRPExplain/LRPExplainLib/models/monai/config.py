@@ -19,6 +19,7 @@ Evaluator = Callable[[str], Any]
 
 # What only points elsewhere: a reference, written as an expression or not, or a macro within the file.
 _POINTER = re.compile(r"(?:\$\s*@|@|%)(?P<id>(?:#|::)*\w+(?:(?:#|::)\w+)*)")
+_MERGE = re.compile(r"<<[\"']?\s*:")
 # More than any real configuration needs; a YAML file of ten lines can stand for a billion items.
 _VISITS = 100_000
 
@@ -187,6 +188,8 @@ def _yaml(text: str, file: str) -> Any:
         import yaml
     except ImportError:
         raise UserError(f"Reading '{file}' needs PyYAML: install it with 'pip install pyyaml'.") from None
+    if _MERGE.search(text):  # each level may double what it merges; MONAI's configurations have none
+        raise ValueError("YAML's merge keys are not read")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

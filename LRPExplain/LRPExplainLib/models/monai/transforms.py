@@ -145,8 +145,8 @@ def _orientation(component: Component, channels: Channels, volumes: int) -> list
     if component.get("as_closest_canonical"):
         return [Step("orientation", "RAS", component)]
     axes = component.get("axcodes")
-    if axes is None:
-        raise component.complaint("names no axcodes: correct the bundle.")
+    if axes is None or len(axes) != _AXES:
+        raise component.complaint("names no three axcodes: write a card for this model.")
     if component.get("labels") not in (None, [["L", "R"], ["P", "A"], ["I", "S"]]):
         raise component.complaint("renames the axes by 'labels': write a card for this model.")
     return [Step("orientation", "".join(axes), component)]
@@ -155,7 +155,9 @@ def _orientation(component: Component, channels: Channels, volumes: int) -> list
 def _spacing(component: Component, channels: Channels, volumes: int) -> list[Step]:
     wanted = component.get("pixdim")
     wanted = [float(n) for n in wanted] if isinstance(wanted, list) else [float(wanted)]
-    own = [n if n > 0 else None for n in [*wanted, *[wanted[-1]] * (_AXES - len(wanted))][:_AXES]]
+    flat = len(wanted) == 2  # an image; its one slice stays as it is
+    rest = [None] if flat else [wanted[-1]] * (_AXES - len(wanted))
+    own = [n if n is not None and n > 0 else None for n in [*wanted, *rest][:_AXES]]
     for argument in ("diagonal", "scale_extent", "min_pixdim", "max_pixdim", "align_corners"):
         if _flag(component.get(argument)):
             raise component.complaint(f"uses '{argument}', which cannot be translated: write a card for this model.")

@@ -1,7 +1,8 @@
-"""The shell command `lrpexplain`: explain, inspect, demo."""
+"""The shell command `lrpexplain`: explain, inspect, card, demo."""
 
 import argparse
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from .explanation import Explanation
+    from .models import ExplainableModel
 
 _UNSAID = object()  # None is an answer of its own to --window
 WRONG_INPUT = 2
@@ -40,11 +42,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | demo")
+    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | card | demo")
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
-    explain.add_argument("--model", required=True, help="TorchScript (.ts, .pt), .safetensors with a card, or the card")
+    explain.add_argument("--model", required=True, help=_MODEL)
     explain.add_argument("--card", help="model card, where it does not lie next to the weights as <stem>.card.json")
+    _add_trust(explain)
     explain.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                          help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
     add_question(explain)
@@ -66,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
     inspect.add_argument("model", help="as for explain")
     inspect.add_argument("--card", help="as for explain")
+    _add_trust(inspect)
     size = inspect.add_mutually_exclusive_group()
     size.add_argument("--volume", action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                       help="volume whose size the network is captured for")  # fmt: skip
@@ -77,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_rules(inspect)
     inspect.set_defaults(run=_inspect)
 
+    card = verbs.add_parser("card", help="write the first draft of a model card, for you to complete")
+    card.add_argument("model", help="as for explain")
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: <stem>.card.json next to the model")
+    card.add_argument("--overwrite", action="store_true", help="replace a card that is there")
+    card.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="a size that the network takes")
+    _add_trust(card)
+    card.set_defaults(run=_card)
+
     demo = verbs.add_parser("demo", help="explain the bundled model on a brain with a planted lesion")
     demo.add_argument("--out", type=Path, default=Path("results", "demo"), metavar="DIR", help="default: %(default)s")
     demo.add_argument("--seed", type=int, default=0, help="which lesion: 0 or more (default: %(default)s)")
@@ -85,6 +97,28 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(demo)
     demo.set_defaults(run=_demo)
     return parser
+
+
+_MODEL = "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle, or the card"
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true",
+                        help="let a bundle run the code that it asks for; what that is, is printed")  # fmt: skip
+
+
+def _load(options: argparse.Namespace) -> "ExplainableModel":
+    from .models import load_model, trust_request
+
+    if options.trust:
+        for sentence in trust_request(options.model).sentences:
+            print(f"Trusted: {sentence}")
+    model = load_model(options.model, options.card, options.trust)
+    if not model.card.stated:
+        print(_defaults())
+    for note in model.card.notes:
+        print(f"Note: {note}")
+    return model
 
 
 def _add_rules(parser: argparse.ArgumentParser) -> None:
@@ -143,16 +177,13 @@ def _explain(options: argparse.Namespace) -> None:
     from .explain import explain, plan
     from .explanation import OWN, VIEWS, check_output
     from .folders import whole_folder
-    from .models import load_model
 
     if options.out:
         check_output(options.out)
     if options.views:
         _require_views()
     question = question_of(options)
-    model = load_model(options.model, options.card)
-    if not model.card.stated:
-        print(_defaults())
+    model = _load(options)
     how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory,
            "biases": options.biases}  # fmt: skip
     if options.dry_run:
@@ -171,15 +202,12 @@ def _explain(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from .explain import explain
     from .inspection import describe, ledger_table
-    from .models import load_model
 
     if options.ledger and not options.volumes:
         raise UserError("The ledger is that of an explanation: give the volumes to explain with --volume.")
 
     question = question_of(options)
-    model = load_model(options.model, options.card)
-    if not model.card.stated:
-        print(_defaults())
+    model = _load(options)
     print(describe(model, options.volumes, options.shape))
     if options.ledger:
         with _bar() as progress:
@@ -188,6 +216,26 @@ def _inspect(options: argparse.Namespace) -> None:
                 biases=options.biases,
             )  # fmt: skip
         print(f"\n{_summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from .models import draft_card, trust_request
+    from .models.draft import default_place
+
+    place = options.out or default_place(options.model)
+    if place.exists() and not options.overwrite:
+        raise UserError(f"There is a card '{place}' already: give --overwrite to replace it, or --out FILE.")
+    if options.trust:
+        for sentence in trust_request(options.model).sentences:
+            print(f"Trusted: {sentence}")
+    content, notes = draft_card(options.model, options.trust, options.shape)
+    try:
+        place.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The card cannot be written to '{place}' ({error.strerror}): give --out.") from error
+    for note in notes:
+        print(f"Note: {note}")
+    print(f"The draft of the card is {place}: look it over and complete it.")
 
 
 def _demo(options: argparse.Namespace) -> None:

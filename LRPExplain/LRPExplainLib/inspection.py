@@ -86,7 +86,8 @@ def _identity(model: ExplainableModel) -> str:
 def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
     wishes = card.preprocessing
     inputs = ", ".join(f"{entry.name} ({entry.modality or 'any modality'})" for entry in card.inputs)
-    spacing = " x ".join(f"{step:g}" for step in wishes.spacing) + " mm" if wishes.spacing else "the volume's own"
+    own = "the volume's own"
+    spacing = " x ".join(f"{step:g} mm" if step else own for step in wishes.spacing) if wishes.spacing else own
     steps = [
         " ".join([step["type"], *(f"{k}={v}" for k, v in step.items() if k != "type")]) for step in wishes.intensity
     ]
@@ -101,6 +102,7 @@ def _card(card: ModelCard, x: torch.Tensor, output: torch.Tensor) -> str:
         f"Windows    {_windows(wishes)}",
         f"Shapes     input {list(x.shape)} -> output {list(output.shape)}, {card.output.activation}",
         f"Classes    {classes}",
+        *(f"Note       {note}" for note in card.notes),
     ])  # fmt: skip
 
 
@@ -139,7 +141,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _default_shape(card: ModelCard) -> list[int]:
     wishes = card.preprocessing
-    size = tuple(reversed(wishes.size)) if wishes.size else (_SIDE, _SIDE, _SIDE)
+    size = [side or _SIDE for side in reversed(wishes.size or (0, 0, 0))]
     return [-(-n // wishes.size_multiple) * wishes.size_multiple for n in size]
 
 

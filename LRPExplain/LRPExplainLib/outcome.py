@@ -95,6 +95,9 @@ class Segmentation:
             threshold = _THRESHOLDS[card.output.activation or "sigmoid"]
             self._found = scores > threshold
             self._labels = torch.where(best > threshold, self._labels + 1, 0)
+            if card.output.overlap == "last":
+                order = torch.arange(1, len(scores) + 1, device=scores.device)
+                self._labels = ((scores > threshold) * order[:, None, None, None]).amax(0)
         if len(self._legend()) > 256:
             raise UserError(f"The model has {len(scores)} classes, but a label map holds 255: explain fewer at a time.")
 

@@ -1,7 +1,5 @@
 """Grids, interpolation between them, and the adjoint."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from LRPExplainLib.imaging.grid import Grid, model_grid, reorient
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.resampling import AxisAligned, Oblique, axis_weights, linear_map, nearest
+from LRPExplainLib.models import Preprocessing
 
 angle = st.floats(-3.1, 3.1)
 length = st.floats(0.5, 4.0)
@@ -171,17 +170,14 @@ def test_nearest_refuses_grids_at_an_angle():
         nearest(torch.zeros(14, 26, 30), Grid.of(make_volume()), Grid.of(make_volume(angles=(0.0, 0.0, 0.0))))
 
 
-PLAIN = {"orientation": None, "spacing": None, "size": None, "size_multiple": 1, "intensity": []}
-
-
 def test_a_planted_landmark_comes_back_on_its_own_voxel(oblique_volume):
     """Relevance on the model voxels that show a landmark returns to the landmark, in the oblique source grid."""
     array = np.zeros(sitk.GetArrayFromImage(oblique_volume).shape, dtype=np.float32)
     landmark = (9, 20, 5)
     array[9, 19:22, 4:7] = 1
     volume = Grid.of(oblique_volume).image(array)
-    wishes = {**PLAIN, "orientation": "RAS", "spacing": (1.0, 1.0, 1.0), "size_multiple": 8}
-    prepared = prepare([volume], SimpleNamespace(**wishes))
+    wishes = Preprocessing(orientation="RAS", spacing=(1.0, 1.0, 1.0), size_multiple=8)
+    prepared = prepare([volume], wishes)
     assert prepared.tensor.shape[-1] % 8 == 0
     (image,), (outside,) = prepared.relevance_to_source(prepared.tensor)
     for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
@@ -198,7 +194,7 @@ def test_a_planted_landmark_comes_back_on_its_own_voxel(oblique_volume):
 
 
 def test_relevance_on_padding_is_named_as_outside(oblique_volume):
-    prepared = prepare([oblique_volume], SimpleNamespace(**{**PLAIN, "size_multiple": 16}))
+    prepared = prepare([oblique_volume], Preprocessing(size_multiple=16))
     relevance = torch.zeros_like(prepared.tensor)
     relevance[..., 0, 0] = 1  # size 30x26x14 -> 32x32x16: the first row and column are padding
     (image,), (outside,) = prepared.relevance_to_source(relevance)
@@ -221,9 +217,7 @@ def test_volumes_of_one_examination_meet_on_the_first_ones_grid():
 
     first = view((40, 36, 30), (1.5, 1.5, 2.0), (0.2, 0.1, 0.0))
     second = view((90, 80, 70), (0.8, 0.8, 1.0), (-0.3, 0.5, 0.2))
-    prepared = prepare(
-        [first, second], SimpleNamespace(**{**PLAIN, "intensity": [{"type": "range", "lower": 0, "upper": 1000}]})
-    )
+    prepared = prepare([first, second], Preprocessing(intensity=({"type": "range", "lower": 0, "upper": 1000},)))
     one, two = prepared.tensor[0]
     assert one.shape == two.shape == (30, 36, 40)
     middle = (slice(8, 22), slice(10, 26), slice(10, 30))

@@ -1,7 +1,5 @@
 """Intensity steps as a card declares them."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from helpers.volumes import make_volume
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.intensity import normalise
 from LRPExplainLib.imaging.preparation import prepare
+from LRPExplainLib.models import Preprocessing
 
 VALUES = torch.arange(1001, dtype=torch.float32)
 
@@ -56,9 +55,9 @@ def test_values_without_spread_are_refused(step):
 
 def test_padding_is_zero_and_counts_in_no_statistic():
     volume = make_volume()
-    wishes = {"orientation": None, "spacing": None, "size": None, "intensity": [{"type": "zscore"}]}
-    plain = prepare([volume], SimpleNamespace(size_multiple=1, **wishes)).tensor
-    padded = prepare([volume], SimpleNamespace(size_multiple=32, **wishes)).tensor
+    steps = ({"type": "zscore"},)
+    plain = prepare([volume], Preprocessing(intensity=steps)).tensor
+    padded = prepare([volume], Preprocessing(intensity=steps, size_multiple=32)).tensor
     assert plain.shape == (1, 1, 14, 26, 30)
     assert padded.shape == (1, 1, 32, 32, 32)
     torch.testing.assert_close(padded[..., 9:23, 3:29, 1:31], plain)
@@ -67,6 +66,5 @@ def test_padding_is_zero_and_counts_in_no_statistic():
 
 def test_volumes_that_do_not_overlap_are_refused():
     near, far = make_volume(), make_volume(origin=(900.0, 900.0, 900.0))
-    wishes = SimpleNamespace(orientation=None, spacing=None, size=None, size_multiple=1, intensity=[])
     with pytest.raises(UserError, match=r"'FLAIR' does not overlap 'T1'"):
-        prepare([near, far], wishes, ["T1", "FLAIR"])
+        prepare([near, far], Preprocessing(), ["T1", "FLAIR"])

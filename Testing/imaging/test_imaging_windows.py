@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.windows import View, Windows, least_size
+from LRPExplainLib.models import Preprocessing
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
@@ -68,7 +69,7 @@ def test_blended_output_is_that_of_monai(shape, size, overlap, blending):
 @pytest.mark.parametrize("size", [(20, 30, 18), (9, 40, 33), (14, 27, 30)])
 def test_a_volume_smaller_than_the_window_is_padded_as_monai_does(size):
     """The volume has [14, 26, 30] voxels."""
-    wishes = SimpleNamespace(orientation=None, spacing=None, size=None, size_multiple=1, intensity=())
+    wishes = Preprocessing()
     window = {"size": size[::-1]}
     module = network(1)
     prepared = prepare([make_volume()], wishes, least=least_size(window))

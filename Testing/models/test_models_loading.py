@@ -205,7 +205,8 @@ def _network(**arguments) -> dict:
 
 BAD = {
     "missing": (lambda f: f / "nowhere.ts", "no model file"),
-    "unknown format": (lambda f: (f / "m.onnx").touch() or f / "m.onnx", "no known model format"),
+    "unknown format": (lambda f: (f / "m.h5").touch() or f / "m.h5", "no known model format"),
+    "a folder of something": (lambda f: f, "no known model format"),
     "pickled": (_pickled, "not a TorchScript file"),
     "legacy pickle": (_legacy, "not a TorchScript file"),
     "truncated": (_truncated, "not a TorchScript file"),

@@ -1,6 +1,6 @@
 """Regular grids in patient space, and the grid that a model asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from math import ceil
@@ -15,6 +15,8 @@ Size = tuple[int, int, int]
 _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 # A volume is cut into model voxels without a sliver more for rounding errors of its spacing (in voxels).
 _SLIVER = 1e-3
+# Voxels that lie this close together (in voxels) are the same.
+_ALIKE = 0.01
 
 
 @dataclass(frozen=True)
@@ -80,22 +82,41 @@ class Grid:
 def model_grid(
     source: Grid,
     orientation: str | None = None,
-    spacing: Sequence[float] | None = None,
+    spacing: Sequence[float | None] | None = None,
     size: Sequence[int] | None = None,
     size_multiple: int = 1,
+    resampling: str = "extent",
 ) -> Grid:
     """The grid on which a model wants the volume on `source`; it keeps the volume's own (oblique) axes.
 
-    Axes are permuted and flipped to the nearest anatomical `orientation`; the extent is divided into voxels of
-    `spacing` (mm, along the new i, j, k) around the same centre; then the grid is grown or cut to `size`, and grown
-    to the next multiple of `size_multiple`, evenly on both sides, by whole voxels.
+    It is `core_grid`, grown or cut as `fitted` does.
     """
+    return fitted(core_grid(source, orientation, spacing, resampling), size, size_multiple)
+
+
+def core_grid(
+    source: Grid,
+    orientation: str | None = None,
+    spacing: Sequence[float | None] | None = None,
+    resampling: str = "extent",
+) -> Grid:
+    """`source` with its axes permuted and flipped to the nearest anatomical `orientation`, then in voxels of `spacing`
+    (mm, along the new i, j, k; None: as they are), which lie as the row `resampling` of `RESAMPLING` says."""
     grid = source if orientation is None else reorient(source, orientation)
     if spacing is not None:
-        grid = respace(grid, _triple(spacing))
-    wanted = grid.size if size is None else tuple(size)
-    rounded = tuple(-(-n // size_multiple) * size_multiple for n in wanted)
-    return refit(grid, rounded)
+        steps = [own if step is None else step for own, step in zip(grid.spacing, spacing, strict=True)]
+        grid = RESAMPLING[resampling](grid, _triple(steps))
+    return grid
+
+
+def fitted(
+    grid: Grid, size: Sequence[int] | None, size_multiple: int = 1, minimum_size: Sequence[int] | None = None
+) -> Grid:
+    """Grown or cut to `size` (None or 0: its own), grown to `minimum_size` and to the next multiple, evenly on both
+    sides, by whole voxels."""
+    wanted = [n or own for n, own in zip(size or (0, 0, 0), grid.size, strict=True)]
+    least = [max(n, m) for n, m in zip(wanted, minimum_size or (0, 0, 0), strict=True)]
+    return refit(grid, [-(-n // size_multiple) * size_multiple for n in least])
 
 
 def reorient(grid: Grid, orientation: str) -> Grid:
@@ -125,9 +146,34 @@ def respace(grid: Grid, spacing: Triple) -> Grid:
     """
     same = [abs(new - old) <= 1e-4 * old for new, old in zip(spacing, grid.spacing, strict=True)]
     steps = [old if keep else new for keep, new, old in zip(same, spacing, grid.spacing, strict=True)]
-    i, j, k = (
-        max(1, ceil(n * old / new - _SLIVER)) for n, old, new in zip(grid.size, grid.spacing, steps, strict=True)
-    )
+    counts = [max(1, ceil(n * old / new - _SLIVER)) for n, old, new in zip(grid.size, grid.spacing, steps, strict=True)]
+    return _centred(grid, counts, steps)
+
+
+def respace_from_first_voxel(grid: Grid, spacing: Triple) -> Grid:
+    """The first voxel's centre stays where it is; the last one's lies within half a voxel of the old last one's."""
+    i, j, k = (round((n - 1) * old / new + 1) for n, old, new in zip(grid.size, grid.spacing, spacing, strict=True))
+    return replace(grid, size=(i, j, k), spacing=spacing)
+
+
+def respace_rounded(grid: Grid, spacing: Triple) -> Grid:
+    """The same extent in a whole number of voxels, whose spacing is as near to `spacing` as that allows."""
+    counts = [
+        max(1, round(old / new * n)) for n, old, new in zip(grid.size, grid.spacing, spacing, strict=True)
+    ]  # in this order, as nnU-Net has it: halves are rounded alike
+    steps = [old * n / count for n, old, count in zip(grid.size, grid.spacing, counts, strict=True)]
+    return _centred(grid, counts, steps)
+
+
+RESAMPLING: dict[str, Callable[[Grid, Triple], Grid]] = {
+    "extent": respace,
+    "first-voxel": respace_from_first_voxel,  # MONAI's Spacing
+    "extent-rounded": respace_rounded,  # nnU-Net, scikit-image's resize
+}
+
+
+def _centred(grid: Grid, counts: Sequence[int], steps: Sequence[float]) -> Grid:
+    i, j, k = counts
     centre = grid.point([(n - 1) / 2 for n in grid.size])
     resized = replace(grid, size=(i, j, k), spacing=_triple(steps), origin=(0.0, 0.0, 0.0))
     offset = resized.point([(n - 1) / 2 for n in resized.size])
@@ -136,9 +182,24 @@ def respace(grid: Grid, spacing: Triple) -> Grid:
 
 def refit(grid: Grid, size: Sequence[int]) -> Grid:
     """Grown or cut to `size` by whole voxels, evenly on both sides (an odd voxel is added or cut at the far side)."""
-    i, j, k = (int(n) for n in size)
     start = [(old - new) // 2 if old > new else -((new - old) // 2) for old, new in zip(grid.size, size, strict=True)]
+    return cut(grid, start, size)
+
+
+def cut(grid: Grid, start: Sequence[int], size: Sequence[int]) -> Grid:
+    """The box of `size` voxels whose first one has the index `start` (i, j, k), which may lie outside."""
+    i, j, k = (int(n) for n in size)
     return replace(grid, size=(i, j, k), origin=grid.point(start))
+
+
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Whether every voxel of one lies on the other's voxel of the same index, to a hundredth of a voxel."""
+    if one.size != other.size:
+        return False
+    inverse = np.linalg.inv(one.axes)
+    shift = inverse @ np.subtract(other.origin, one.origin)
+    growth = np.abs(inverse @ other.axes - np.eye(3)) @ np.asarray(one.size, dtype=float)
+    return bool(np.max(np.abs(shift) + growth) < _ALIKE)
 
 
 def _triple(values: Sequence[float] | np.ndarray) -> Triple:

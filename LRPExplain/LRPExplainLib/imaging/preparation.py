@@ -1,4 +1,11 @@
-"""The way in, from volumes to the model's input tensor, and the way back for relevance and labels."""
+"""The way in, from volumes to the model's input tensor, and the way back for relevance and labels.
+
+    crop ("first") -> [intensity, if first] -> orientation, spacing -> crop ("resampled") -> size
+      -> [intensity, if not first] -> crop ("last")
+
+Relevance goes back by the adjoint of that way: none for what was cropped away, all of it onto voxels that the network
+saw, but for what sat on padding, which is named.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .grid import Grid, model_grid, refit
-from .intensity import normalise
-from .resampling import LinearMap, linear_map, nearest
+from .foreground import bounding_box, foreground
+from .grid import Grid, core_grid, cut, fitted, same_grid
+from .intensity import normalise_all
+from .resampling import Cropped, LinearMap, Placed, linear_map, nearest, overlap, placed
+from .splines import resize, separate_axis
 
 
 class Preprocessing(Protocol):
@@ -21,13 +30,23 @@ class Preprocessing(Protocol):
     @property
     def orientation(self) -> str | None: ...
     @property
-    def spacing(self) -> Sequence[float] | None: ...
+    def spacing(self) -> Sequence[float | None] | None: ...
     @property
     def size(self) -> Sequence[int] | None: ...
     @property
     def size_multiple(self) -> int: ...
     @property
+    def minimum_size(self) -> Sequence[int] | None: ...
+    @property
+    def resampling(self) -> str: ...
+    @property
+    def interpolation(self) -> str: ...
+    @property
     def intensity(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def intensity_first(self) -> bool: ...
+    @property
+    def crop(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +84,8 @@ class Prepared:
 
     def labels_to_source(self, labels: Tensor) -> sitk.Image:
         """Labels [D, H, W] (0..255) on the first volume's grid, nearest neighbour; 0 where the model did not look."""
-        found = nearest(labels.detach().cpu().to(torch.uint8), self.grid, self.sources[0])
+        seen = labels.detach().cpu().to(torch.uint8) * self.inside
+        found = nearest(seen, self.grid, self.sources[0])
         return self.sources[0].image(found.numpy())
 
 
@@ -75,34 +95,170 @@ def prepare(
     names: Sequence[str] | None = None,
     least: Sequence[int] = (1, 1, 1),
 ) -> Prepared:
-    """Bring volumes into the model's space: orientation, spacing, size, then intensity.
+    """Bring volumes into the model's space, in the order that the head of this file gives.
 
-    The first volume sets the grid; further ones are interpolated to it wherever they lie in patient space. Intensity
-    statistics are taken over the model voxels in a volume's field of view, after interpolation.
+    The first volume sets the grid and the box; further ones are interpolated to it wherever they lie in patient space
+    (always linearly, unless they share the first one's grid). Intensity statistics are taken over the voxels in a
+    volume's field of view: the model's voxels, or the volume's own in the box where intensities come first (all of
+    its own for a volume on another grid than the first one's).
 
     Args:
         volumes: checked 3D scalar images, in the order of the model's channels.
         names: how errors call them.
-        least: size [D, H, W] to which a smaller volume is padded (see `windows.least_size`).
+        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window.
 
     Raises:
-        UserError: a volume does not overlap the first one, or its intensities cannot be scaled.
+        UserError: a volume does not overlap the first one or has no foreground, its intensities cannot be scaled, or
+            the wishes contradict each other.
     """
     names = [f"volume {n}" for n in range(1, len(volumes) + 1)] if names is None else names
-    sources = tuple(Grid.of(volume) for volume in volumes)
     wanted = preprocessing
-    grid = model_grid(sources[0], wanted.orientation, wanted.spacing, wanted.size, wanted.size_multiple)
-    grid = refit(grid, [max(n, m) for n, m in zip(grid.size, reversed(least), strict=True)])
-    maps = tuple(linear_map(source, grid) for source in sources)
-    tensor = torch.zeros((1, len(volumes), *grid.shape))
-    for channel, volume, way_in, name in zip(tensor[0], volumes, maps, names, strict=True):
-        if not way_in.inside.any():
+    _check(wanted)
+    when = wanted.crop.get("when", "first") if wanted.crop else None
+    examination = _Examination(volumes, wanted, names)
+    if when == "first":
+        examination.crop()
+    if wanted.intensity_first:
+        examination.normalise()
+    core = examination.core()
+    tensor, maps = examination.resampled(core)
+    grid = core
+    if when == "resampled":
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
+    elif when != "last":
+        grid = _fitted(core, wanted, least)
+        tensor, maps = _reframed(tensor, maps, core, grid)
+    _check_overlap(maps, names)
+    if not wanted.intensity_first:
+        seen = [channel[way.inside] for channel, way in zip(tensor, maps, strict=True)]
+        scaled = normalise_all(seen, wanted.intensity, names, [None] * len(names))
+        for channel, way, values in zip(tensor, maps, scaled, strict=True):
+            channel[way.inside] = values
+    if when == "last":
+        tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
+    return Prepared(tensor[None], grid, examination.sources, examination.from_sources(maps))
+
+
+def _fitted(grid: Grid, wanted: Preprocessing, least: Sequence[int]) -> Grid:
+    grid = fitted(grid, wanted.size, wanted.size_multiple, wanted.minimum_size)
+    return fitted(grid, None, minimum_size=least[::-1])
+
+
+Maps = tuple[LinearMap, ...]
+
+
+def _reframed(tensor: Tensor, maps: Maps, grid: Grid, frame: Grid) -> tuple[Tensor, Maps]:
+    """[C, D, H, W] cut or grown from `grid` to `frame` by whole voxels, and the maps to there."""
+    if grid == frame:
+        return tensor, maps
+    return torch.stack([placed(channel, grid, frame) for channel in tensor]), tuple(
+        Placed(way, grid, frame) for way in maps
+    )
+
+
+def _cropped(
+    tensor: Tensor, maps: Maps, core: Grid, wanted: Preprocessing, least: Sequence[int], name: str
+) -> tuple[Tensor, Maps, Grid]:
+    """The box around the foreground of [C, D, H, W] and its margin, then brought to the card's size; on what grid."""
+    crop = wanted.crop or {}
+    start, size = bounding_box(foreground(list(tensor), crop), crop.get("margin", 0), name, beyond=True)
+    box = cut(core, start, size)
+    visible = overlap(core, box)
+    tensor, maps = _reframed(tensor, maps, core, visible)
+    grid = _fitted(box, wanted, least)
+    tensor, maps = _reframed(tensor, maps, visible, grid)
+    return tensor, maps, grid
+
+
+class _Examination:
+    """The volumes on their own grids, or the boxes that are left of them."""
+
+    def __init__(self, volumes: Sequence[sitk.Image], wanted: Preprocessing, names: Sequence[str]) -> None:
+        self.sources = tuple(Grid.of(volume) for volume in volumes)
+        self._wanted, self._names = wanted, names
+        self._voxels = [_voxels(volume) for volume in volumes]
+        self._first = self.sources[0]
+        self._shared = [same_grid(self._first, source) for source in self.sources]
+
+    def crop(self) -> None:
+        """Keep the box around the foreground; volumes on another grid than the first one's stay whole."""
+        first, rule = self.sources[0], self._wanted.crop or {}
+        on_first = [
+            voxels if shared else linear_map(source, first).forward(voxels)
+            for (voxels, shared), source in zip(self._each(), self.sources, strict=True)
+        ]
+        start, size = bounding_box(foreground(on_first, rule), rule.get("margin", 0), self._names[0], beyond=False)
+        self._first = cut(first, start, size)
+        self._voxels = [placed(voxels, first, self._first) if shared else voxels for voxels, shared in self._each()]
+
+    def normalise(self) -> None:
+        """Intensity steps on the voxels that are left; volumes that share a grid have their foreground in common."""
+        masks: list[Tensor | None] = [None] * len(self._voxels)
+        if _needs_foreground(self._wanted):
+            rule = self._wanted.crop or {"nonzero": True}
+            common = foreground([voxels for voxels, shared in self._each() if shared], rule)
+            masks = [common if shared else foreground([voxels], rule) for voxels, shared in self._each()]
+        self._voxels = normalise_all(self._voxels, self._wanted.intensity, self._names, masks)
+
+    def core(self) -> Grid:
+        """What is left of the first volume, oriented and in the model's voxels."""
+        wanted = self._wanted
+        return core_grid(self._first, wanted.orientation, wanted.spacing, wanted.resampling)
+
+    def resampled(self, core: Grid) -> tuple[Tensor, Maps]:
+        """float32 [C, D, H, W] on `core`, 0 outside a volume's field of view; and the maps from what is left of each
+        volume, by whose adjoints relevance goes back."""
+        cubic = self._wanted.interpolation == "cubic"
+        common = linear_map(self._first, core, self._wanted.interpolation != "linear", continued=True)
+        channels, maps = [], []
+        for (voxels, shared), source in zip(self._each(), self.sources, strict=True):
+            way = common if shared else linear_map(source, core)
+            maps.append(way)
+            channels.append(self._splined(voxels, core) if cubic and shared else way.forward(voxels))
+        return torch.stack(channels), tuple(maps)
+
+    def from_sources(self, maps: Maps) -> Maps:
+        """The same maps from the whole volumes."""
+        whole = self.sources[0]
+        if self._first == whole:
+            return maps
+        return tuple(
+            Cropped(way, whole, self._first) if shared else way for way, shared in zip(maps, self._shared, strict=True)
+        )
+
+    def _splined(self, voxels: Tensor, core: Grid) -> Tensor:
+        turned = core_grid(self._first, self._wanted.orientation)
+        wanted = self._wanted.spacing or turned.spacing
+        steps = [own if step is None else step for own, step in zip(turned.spacing, wanted, strict=True)]
+        separate = separate_axis(turned.spacing[::-1], steps[::-1])
+        return resize(linear_map(self._first, turned).forward(voxels), core.shape, separate)
+
+    def _each(self) -> list[tuple[Tensor, bool]]:
+        return list(zip(self._voxels, self._shared, strict=True))
+
+
+def _check(wanted: Preprocessing) -> None:
+    if wanted.interpolation == "cubic" and wanted.spacing is not None and wanted.resampling != "extent-rounded":
+        raise UserError(
+            'The card asks for cubic interpolation, which goes with the resampling "extent-rounded" alone: correct one.'
+        )
+    if _needs_foreground(wanted) and not wanted.intensity_first:
+        raise UserError(
+            "The card asks for statistics over the foreground, which is that of the volume's own voxels: set"
+            ' "intensity_first" in it.'
+        )
+
+
+def _check_overlap(maps: Maps, names: Sequence[str]) -> None:
+    for way, name in zip(maps, names, strict=True):
+        if not way.inside.any():
             raise UserError(
                 f"'{name}' does not overlap '{names[0]}' in patient space: choose volumes of one examination."
             )
-        voxels = way_in.forward(_voxels(volume))
-        channel[way_in.inside] = normalise(voxels[way_in.inside], wanted.intensity, name)
-    return Prepared(tensor, grid, sources, maps)
+
+
+def _needs_foreground(wanted: Preprocessing) -> bool:
+    return any(step.get("foreground", False) for step in wanted.intensity)
 
 
 def _voxels(volume: sitk.Image) -> Tensor:

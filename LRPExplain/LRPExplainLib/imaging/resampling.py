@@ -7,6 +7,11 @@ is counted voxel by voxel.
 Where the target is coarser, the interpolation triangle is widened to the target's voxel (as `antialias=True` does in
 PyTorch). That averages instead of picking every other voxel, so that no source voxel is blind to relevance and the
 map on screen has no comb in it. Within half a voxel beyond the outermost voxel centres the nearest value continues.
+
+A network that was trained on triangles left as they are (MONAI's `Spacing`) gets those, and its relevance goes back
+through them: source voxels between its own were never looked at. One that was trained on cubic splines gets splines
+(`splines.py`), whose weights are in part negative and reach far; its relevance goes back by the adjoint of the widened
+triangles on the same grid, which is as exact an account and stays where it belongs.
 """
 
 from collections.abc import Callable
@@ -18,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grid import Grid, respace
+from .grid import Grid, cut, respace
 
 # Axes count as parallel when no voxel of the target is misplaced by more than this (in source voxels).
 _PARALLEL = 0.01
@@ -42,10 +47,17 @@ class LinearMap(Protocol):
         ...
 
 
-def linear_map(source: Grid, target: Grid) -> LinearMap:
-    """The interpolation from `source` to `target`: separable where the axes are parallel, trilinear otherwise."""
+def linear_map(source: Grid, target: Grid, widened: bool = True, continued: bool = False) -> LinearMap:
+    """The interpolation from `source` to `target`: separable where the axes are parallel, trilinear otherwise.
+
+    Args:
+        widened: triangles grow with the target's voxels. Between axes at an angle they always do.
+        continued: beyond the source's extent the nearest value continues, so that all of the target is inside.
+    """
     alignment = align(source, target)
-    return AxisAligned(source, target, alignment) if alignment is not None else Oblique(source, target)
+    if alignment is None:
+        return Oblique(source, target)
+    return AxisAligned(source, target, alignment, widened, continued)
 
 
 @dataclass(frozen=True)
@@ -74,9 +86,16 @@ def align(source: Grid, target: Grid) -> tuple[AxisLink, AxisLink, AxisLink] | N
 class AxisAligned:
     """Interpolation between grids with parallel axes: a small matrix along each axis, and its transpose back."""
 
-    def __init__(self, source: Grid, target: Grid, links: tuple[AxisLink, AxisLink, AxisLink]) -> None:
+    def __init__(
+        self,
+        source: Grid,
+        target: Grid,
+        links: tuple[AxisLink, AxisLink, AxisLink],
+        widened: bool = True,
+        continued: bool = False,
+    ) -> None:
         self._matrices = [
-            axis_weights(target.size[link.target_axis], source.size[axis], link.scale, link.offset)
+            axis_weights(target.size[link.target_axis], source.size[axis], link.scale, link.offset, widened, continued)
             for axis, link in enumerate(links)
         ]
         # tensor dimension d is axis 2 - d; `_dims[d]` is the source's dimension behind the target's dimension d
@@ -178,14 +197,83 @@ def nearest(labels: Tensor, grid: Grid, target: Grid) -> Tensor:
     return labels.permute(dims).contiguous()
 
 
-def axis_weights(count: int, source_count: int, scale: float, offset: float) -> Tensor:
-    """Weights [count, source_count] of linear interpolation at the source positions scale * index + offset."""
+def axis_weights(
+    count: int,
+    source_count: int,
+    scale: float,
+    offset: float,
+    widened: bool = True,
+    continued: bool = False,
+) -> Tensor:
+    """Weights [count, source_count] of linear interpolation at the source positions scale * index + offset.
+
+    Rows are empty outside the source's extent, unless the nearest value is `continued` there.
+    """
     position = torch.round(torch.arange(count, dtype=torch.float64) * scale + offset, decimals=6)
-    distance = (position[:, None] - torch.arange(source_count, dtype=torch.float64)).abs()
-    weights = (1 - distance / max(1.0, abs(scale))).clamp_min(0)
+    if continued:
+        position = position.clamp(-0.5, source_count - 0.5)
     inside = (position >= -0.5 - _RIM) & (position <= source_count - 0.5 + _RIM)
-    weights = weights * inside[:, None]
+    distance = (position[:, None] - torch.arange(source_count, dtype=torch.float64)).abs()
+    width = max(1.0, abs(scale)) if widened else 1.0
+    weights = (1 - distance / width).clamp_min(0) * inside[:, None]
     return (weights / weights.sum(1, keepdim=True).clamp_min(1e-12)).float()
+
+
+class Cropped:
+    """A map from a box of the source alone: what lies outside the box gives nothing and gets no relevance."""
+
+    def __init__(self, inner: LinearMap, source: Grid, box: Grid) -> None:
+        self._inner, self._source, self._box = inner, source, box
+        self.inside = inner.inside
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return self._inner.forward(placed(volume, self._source, self._box))
+
+    def adjoint(self, values: Tensor) -> Tensor:
+        return placed(self._inner.adjoint(values), self._box, self._source)
+
+
+class Placed:
+    """A map whose target has been cut or grown to a frame by whole voxels; what was added is outside, and 0."""
+
+    def __init__(self, inner: LinearMap, target: Grid, frame: Grid) -> None:
+        self._inner, self._target, self._frame = inner, target, frame
+        self.inside = placed(inner.inside, target, frame)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return placed(self._inner.forward(volume), self._target, self._frame)
+
+    def adjoint(self, values: Tensor) -> Tensor:
+        return self._inner.adjoint(placed(values, self._frame, self._target))
+
+
+def placed(values: Tensor, grid: Grid, frame: Grid) -> Tensor:
+    """An array on `grid`, on another box of the same voxels; 0 where it was not known. The adjoint swaps the two."""
+    if grid == frame:
+        return values
+    start = _whole_steps(grid, frame)
+    there, here = [], []
+    for axis in (2, 1, 0):
+        begin = max(0, -start[axis])
+        end = max(begin, min(frame.size[axis], grid.size[axis] - start[axis]))
+        there.append(slice(begin, end))
+        here.append(slice(begin + start[axis], end + start[axis]))
+    result = torch.zeros(frame.shape, dtype=values.dtype)
+    result[tuple(there)] = values[tuple(here)]
+    return result
+
+
+def overlap(grid: Grid, other: Grid) -> Grid:
+    """The voxels that two boxes of the same voxels have in common (there are some)."""
+    start = _whole_steps(grid, other)
+    first = [max(0, n) for n in start]
+    last = [min(own, n + size) for own, n, size in zip(grid.size, start, other.size, strict=True)]
+    return cut(grid, first, [end - begin for begin, end in zip(first, last, strict=True)])
+
+
+def _whole_steps(grid: Grid, other: Grid) -> list[int]:
+    """The index (i, j, k) on `grid` of the other's first voxel."""
+    return [round(step) for step in _index_map(grid, other)[1].tolist()]
 
 
 def _index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,9 @@
 """Trained networks from disk: weights, and the card that says how to feed them and how to read their output."""
 
 from .card import CardInput, ClassInfo, ModelCard, OutputInfo, Preprocessing, default_card, read_card
-from .loading import ExplainableModel, load_model
+from .draft import draft_card
+from .example import example_input
+from .loading import ExplainableModel, TrustRequest, load_model, trust_request
 
 __all__ = [
     "CardInput",
@@ -10,7 +12,11 @@ __all__ = [
     "ModelCard",
     "OutputInfo",
     "Preprocessing",
+    "TrustRequest",
     "default_card",
+    "draft_card",
+    "example_input",
     "load_model",
     "read_card",
+    "trust_request",
 ]

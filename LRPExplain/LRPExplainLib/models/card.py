@@ -21,10 +21,11 @@ DEFAULT_INTENSITY: tuple[Mapping[str, Any], ...] = ({"type": "percentile", "lowe
 
 @dataclass(frozen=True)
 class CardInput:
-    """One input channel."""
+    """One volume, which is one input channel or several alike."""
 
     name: str
     modality: str | None = None
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,12 @@ class Preprocessing:
     """How volumes become the network's input; see card.schema.json and `imaging.prepare`."""
 
     orientation: str | None = None
-    spacing: tuple[float, float, float] | None = None
+    spacing: tuple[float | None, float | None, float | None] | None = None
     size: tuple[int, int, int] | None = None
     size_multiple: int = 1
+    minimum_size: tuple[int, int, int] | None = None
+    resize: Mapping[str, Any] | None = None
+    axes: str = "kji"
     intensity: tuple[Mapping[str, Any], ...] = ()
     resampling: str = "extent"
     interpolation: str = "linear-antialiased"
@@ -58,6 +62,7 @@ class OutputInfo:
 
     activation: str | None = None
     classes: tuple[ClassInfo, ...] = ()
+    overlap: str = "strongest"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class ModelCard:
         biases: whether biases absorb or share what they receive, or None.
         stated: False where there was no card and defaults stand in.
         texts: description, licence, citation and training, as far as the card gives them.
+        notes: sentences for the user on what was assumed where the model's own files say nothing.
     """
 
     name: str
@@ -89,6 +95,7 @@ class ModelCard:
     biases: Literal["absorb", "share"] | None = None
     stated: bool = True
     texts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def completed(self, output_shape: Sequence[int]) -> "ModelCard":
         """This card with what it leaves open read off the network's output shape [1, K, ...].
@@ -121,7 +128,7 @@ class ModelCard:
             usual = "softmax" if channels > 1 else "sigmoid"
         classes = self.output.classes or tuple(ClassInfo(name, color(n)) for n, name in enumerate(names))
         activation = self.output.activation or usual
-        return replace(self, task=task, output=OutputInfo(activation, classes))
+        return replace(self, task=task, output=replace(self.output, activation=activation, classes=classes))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of the card file; `stated` tells a default card."""
@@ -182,7 +189,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         network=content.get("network"),
         inputs=tuple(CardInput(**entry) for entry in content["inputs"]),
         preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
-        output=OutputInfo(output.get("activation"), tuple(classes)),
+        output=OutputInfo(output.get("activation"), tuple(classes), output.get("overlap", "strongest")),
         composite=content.get("explanation", {}).get("composite"),
         rules=content.get("explanation", {}).get("rules", {}),
         biases=content.get("explanation", {}).get("biases"),

@@ -1,21 +1,22 @@
-"""From a weights file and its card to a network that can be explained. Nothing is unpickled by Python."""
+"""From a model's files and its card to a network that can be explained. Formats are in `formats/`.
 
-import hashlib
+Nothing is unpickled by Python and nothing from the files is run, unless the caller trusts a bundle (`trust=True`).
+"""
+
 import os
-import warnings
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import UserError, reason
-from .architectures import ARCHITECTURES
+from ..errors import UserError
+from .adapting import adapt
 from .card import ModelCard, default_card, read_card
+from .formats import FORMATS, Format
+from .formats.base import sha256_of
+
+__all__ = ["ExplainableModel", "TrustRequest", "load_model", "sha256_of", "trust_request"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,9 @@ class ExplainableModel:
     """A network with its card.
 
     Attributes:
-        module: in eval mode, float32, on the CPU.
-        path: the weights file.
-        sha256: of the weights file.
+        module: in eval mode, float32, on the CPU; it takes tensors [1, volumes, k, j, i].
+        path: the weights file, or the folder of a bundle.
+        sha256: of what was read there.
     """
 
     module: nn.Module
@@ -34,100 +35,88 @@ class ExplainableModel:
     sha256: str
 
 
-def load_model(path: str | os.PathLike[str], card: str | os.PathLike[str] | None = None) -> ExplainableModel:
-    """Load a model by its weights file or by its card.
+@dataclass(frozen=True)
+class TrustRequest:
+    """What trusting a model would mean.
+
+    Attributes:
+        sentences: what would be run; empty: nothing, so that there is nothing to ask.
+        sha256: of everything that this answer rests on; an answer may be remembered by it.
+    """
+
+    sentences: tuple[str, ...]
+    sha256: str
+
+
+def load_model(
+    path: str | os.PathLike[str], card: str | os.PathLike[str] | None = None, trust: bool = False
+) -> ExplainableModel:
+    """Load a model by its file or folder, or by its card.
 
     Args:
-        path: TorchScript (.ts, .pt, .pth), .safetensors, or the card (.json).
+        path: TorchScript (.ts, .pt, .pth), torch.export (.pt2), ONNX (.onnx), .safetensors, a MONAI bundle (folder,
+            zip, or a file under its models/), a trained nnU-Net (folder, fold, checkpoint or zip), or the card (.json).
         card: a card elsewhere than next to the weights as <stem>.card.json.
+        trust: let a bundle run what it asks for (see `trust_request`).
 
     Raises:
-        UserError: a file is missing, corrupt, of another format, or does not fit its card.
+        UserError: a file is missing, corrupt, of another format, does not fit its card, or would have to be trusted.
     """
     path = Path(path)
     if path.suffix == ".json":
-        facts = read_card(path)
+        facts: ModelCard | None = read_card(path)
+        assert facts is not None
         weights = path.parent / Path(facts.weights).name
     else:
         weights = path
         facts = _card_of(weights, card)
-    if not weights.is_file():
-        raise UserError(f"There is no model file '{weights}': check the path.")
-    loader = LOADERS.get(weights.suffix.lower())
-    if loader is None:
-        raise UserError(
-            f"'{weights}' is of no known model format: give one of {', '.join(LOADERS)}, or a card (.json)."
-        )
-    sha256 = sha256_of(weights)
-    if facts.sha256 not in (None, sha256) and facts.weights == weights.name:
+    return load_with(weights, facts, trust)
+
+
+def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> ExplainableModel:
+    """Load a model with this card, or with what the model itself says (None); see `load_model`."""
+    loaded = _format_of(weights).load(weights, facts, trust)
+    found = loaded.card or default_card(weights)
+    if found.sha256 not in (None, loaded.sha256) and found.weights == weights.name:
         raise UserError(f"'{weights}' is not the file its card describes (SHA-256 differs): fetch the weights again.")
-    module = loader(weights, facts).float().eval()
-    _check_numbers(module, weights)
-    return ExplainableModel(module, facts, weights.resolve(), sha256)
+    _check_numbers(loaded.module, weights)
+    return ExplainableModel(adapt(loaded.module, found), found, weights.resolve(), loaded.sha256)
 
 
-def sha256_of(*files: Path) -> str:
-    """SHA-256 of the contents of the files, one after another, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+def trust_request(path: str | os.PathLike[str]) -> TrustRequest:
+    """What `load_model(path, trust=True)` would run.
+
+    Raises:
+        UserError: the model's files are missing or damaged.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        path = path.parent / Path(read_card(path).weights).name
+    sentences, sha256 = _format_of(path).trusted(path)
+    return TrustRequest(tuple(sentences), sha256)
 
 
-def _card_of(weights: Path, card: str | os.PathLike[str] | None) -> ModelCard:
+def _format_of(weights: Path) -> Format:
+    if not weights.exists():
+        raise UserError(f"There is no model file '{weights}': check the path.")
+    found = next((row for row in FORMATS if row.recognises(weights)), None)
+    if found is None:
+        names = "; ".join(row.name for row in FORMATS)
+        raise UserError(f"'{weights}' is of no known model format: give one of {names}; or a card (.json).")
+    return found
+
+
+def _card_of(weights: Path, card: str | os.PathLike[str] | None) -> ModelCard | None:
     if card is not None:
         return read_card(card)
-    neighbour = weights.with_name(f"{weights.stem}.card.json")
-    return read_card(neighbour) if neighbour.is_file() else default_card(weights)
+    neighbour = card_path(weights)
+    return read_card(neighbour) if neighbour.is_file() else None
 
 
-def _load_torchscript(weights: Path, card: ModelCard) -> nn.Module:
-    if not _is_torchscript(weights):
-        raise UserError(
-            f"'{weights}' is not a TorchScript file (or is damaged), and pickled models are not opened for safety:"
-            " save it with torch.jit.save, or its weights as .safetensors."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module: nn.Module = torch.jit.load(str(weights), map_location="cpu")
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"'{weights}' could not be loaded as TorchScript ({reason(error)}): export it again."
-        ) from error
-    return module
-
-
-def _is_torchscript(weights: Path) -> bool:
-    """TorchScript is a zip archive that holds code; a pickled model or a state dict holds none."""
-    try:
-        with zipfile.ZipFile(weights) as archive:
-            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _load_safetensors(weights: Path, card: ModelCard) -> nn.Module:
-    if card.network is None:
-        raise UserError(f"'{weights}' holds weights only: give it a card whose 'network' names an architecture.")
-    name = card.network["architecture"]
-    if name not in ARCHITECTURES:
-        raise UserError(f"The card asks for the architecture '{name}', but there is only {', '.join(ARCHITECTURES)}.")
-    try:
-        module = ARCHITECTURES[name](**card.network.get("arguments", {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"The card's arguments do not suit the architecture '{name}' ({reason(error)}).") from error
-    try:
-        state = load_file(weights, device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"'{weights}' is not a whole safetensors file ({reason(error)}): fetch it again.") from error
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"The weights in '{weights}' do not fit the card's network ({reason(error)}).") from error
-    return module
+def card_path(weights: Path) -> Path:
+    """Where the card of a model lies."""
+    stem = weights.name if weights.is_dir() else weights.stem
+    return weights.with_name(f"{stem}.card.json")
 
 
 def _check_numbers(module: nn.Module, weights: Path) -> None:
@@ -136,11 +125,3 @@ def _check_numbers(module: nn.Module, weights: Path) -> None:
             raise UserError(
                 f"The model '{weights}' holds NaN or infinite weights in '{name}': train or export it again."
             )
-
-
-LOADERS: dict[str, Callable[[Path, ModelCard], nn.Module]] = {
-    ".ts": _load_torchscript,
-    ".pt": _load_torchscript,
-    ".pth": _load_torchscript,
-    ".safetensors": _load_safetensors,
-}

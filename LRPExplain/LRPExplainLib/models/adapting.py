@@ -1,0 +1,82 @@
+"""What stands between our tensor and a network trained on another layout: exact, and part of the explained graph.
+
+Our tensors have the spatial axes k, j, i ([D, H, W], as SimpleITK and PyTorch have them) and a channel per volume. A
+card may say that the network wants i, j, k (MONAI, nibabel), a volume repeated over several channels (a grey X-ray for
+a network made for colour), or a fixed number of voxels. Each is linear in the voxels, so relevance passes it without
+loss.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .card import ModelCard
+
+_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+def adapt(module: nn.Module, card: ModelCard) -> nn.Module:
+    """A network that takes our tensors, as its card says; the network itself where it does already."""
+    adapted = Adapted(module, card)
+    return adapted if adapted.needed else module
+
+
+class Adapted(nn.Module):
+    """A network between a change of its input's layout and, for answers in the same layout, the change back.
+
+    Input [N, volumes, k, j, i] or [N, volumes, j, i]. The names of its weights are the network's own, since rules
+    refer to layers by them.
+    """
+
+    def __init__(self, network: nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self._repeats = [entry.channels for entry in card.inputs]
+        self._resize: Mapping[str, Any] | None = card.preprocessing.resize
+        self._turned = card.preprocessing.axes == "ijk"
+        self.training = network.training
+
+    @property
+    def needed(self) -> bool:
+        return self._turned or self._resize is not None or any(n > 1 for n in self._repeats)
+
+    def forward(self, x: Tensor) -> Any:
+        if self._turned:
+            x = _reversed(x)
+        before = x.shape[2:]
+        if any(n > 1 for n in self._repeats):
+            x = _repeated(x, self._repeats)
+        if self._resize:
+            x = _resized(x, self._resize["size"], self._resize.get("mode", "area"))
+        output = self.network(x)
+        if self._resize and isinstance(output, Tensor) and list(output.shape[2:]) == list(self._resize["size"]):
+            output = _resized(output, before, "linear")
+        return _reversed(output) if self._turned and isinstance(output, Tensor) else output
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.network.named_parameters(*args, **kwargs)
+
+    def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, Tensor]]:
+        return self.network.named_buffers(*args, **kwargs)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network.state_dict(*args, **kwargs)
+
+
+def _resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    if mode == "linear":
+        return F.interpolate(x, size=list(size), mode=_LINEAR[x.dim()], align_corners=False)
+    return F.interpolate(x, size=list(size), mode=mode)
+
+
+def _repeated(x: Tensor, repeats: Sequence[int]) -> Tensor:
+    parts = [x[:, n : n + 1].expand(-1, count, *x.shape[2:]) for n, count in enumerate(repeats)]
+    return torch.cat(parts, dim=1)
+
+
+def _reversed(x: Tensor) -> Tensor:
+    """With the spatial axes in the opposite order."""
+    return x.permute(0, 1, *reversed(range(2, x.dim()))).contiguous() if x.dim() > 3 else x

@@ -1,0 +1,114 @@
+"""The first draft of a model card, for the user to complete: `lrpexplain card MODEL`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .card import CardInput, ModelCard, OutputInfo, Preprocessing
+from .example import example_input, input_channels, kernel_dimensions
+from .loading import ExplainableModel, card_path, load_model, load_with
+from .monai import Untranslated, bundle_card, bundle_files
+
+# Cubes that a network is tried with to see what it returns.
+_SIDES = (32, 64, 96, 128, 224, 256)
+# Of the preprocessing, what is written even where it says nothing, as every card should be asked for it.
+_ASKED = ("orientation", "spacing", "intensity")
+
+
+def draft_card(
+    path: str | os.PathLike[str], trust: bool = False, shape: Sequence[int] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """What can be known of a model without asking, in the layout of a card file.
+
+    Args:
+        shape: [D, H, W] that the network takes, where none of the usual ones do.
+
+    Returns:
+        The card, and sentences on what the user should look at.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    model, notes = _loaded(Path(path), trust)
+    output = _output(model, shape)
+    card = model.card
+    if output is None:
+        notes.append("The network took no input of a usual size: complete task and classes yourself, or give --shape.")
+        card = replace(card, task=card.task or "segmentation")
+    else:
+        card = card.completed(output.shape)
+    if not card.inputs:
+        names = [f"channel {n + 1}" for n in range(input_channels(model))]
+        card = replace(card, inputs=tuple(CardInput(name) for name in names))
+    if card.preprocessing.slices is None and kernel_dimensions(model) == 2:
+        card = replace(card, preprocessing=replace(card.preprocessing, slices={"axis": "k"}))
+    if not card.stated:
+        notes.append("Inputs, orientation, spacing, intensity and class names are guesses: correct them.")
+    return _content(card, model), [*card.notes, *notes]
+
+
+def default_place(path: str | os.PathLike[str]) -> Path:
+    """Where the card of a model is looked for."""
+    return card_path(Path(path))
+
+
+def _loaded(path: Path, trust: bool) -> tuple[ExplainableModel, list[str]]:
+    try:
+        return load_model(path, trust=trust), []
+    except Untranslated as error:
+        found = bundle_files(path)
+        if found is None:
+            raise
+        facts = bundle_card(found[0], path.name, translate=False)
+        return load_with(path, facts, trust), [str(error)]
+
+
+def _output(model: ExplainableModel, shape: Sequence[int] | None) -> Tensor | None:
+    for sides in [shape] if shape else [None, *[(side,) * 3 for side in _SIDES]]:
+        try:
+            with torch.no_grad():
+                output = model.module(example_input(model, sides))
+        except Exception:  # this network does not take this size; each kind of file says so in its own way
+            continue
+        if isinstance(output, Tensor) and output.dim() >= 2:
+            return output
+        raise UserError(
+            f"The model returns a {type(output).__name__}, but one tensor [1, classes, ...] is needed: export it so."
+        )
+    return None
+
+
+def _content(card: ModelCard, model: ExplainableModel) -> dict[str, Any]:
+    defaults = asdict(Preprocessing())
+    wishes = {
+        key: value for key, value in asdict(card.preprocessing).items() if key in _ASKED or value != defaults[key]
+    }
+    content = {
+        "schema": 1,
+        "name": card.name,
+        "task": card.task,
+        "weights": model.path.name,
+        "sha256": model.sha256,
+        **({"network": card.network} if card.network else {}),
+        "inputs": [_without_defaults(asdict(entry)) for entry in card.inputs],
+        "preprocessing": wishes,
+        "output": {
+            "activation": card.output.activation,
+            **({"overlap": card.output.overlap} if card.output.overlap != OutputInfo().overlap else {}),
+            "classes": [{"name": entry.name, "color": list(entry.color)} for entry in card.output.classes],
+        },
+        **card.texts,
+    }
+    if not card.output.classes:
+        del content["output"]
+    return content
+
+
+def _without_defaults(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if not (key == "channels" and value == 1)}

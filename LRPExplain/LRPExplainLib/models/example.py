@@ -1,0 +1,56 @@
+"""An input that a model could be given, where no volume is at hand: from its card, or guessed from its weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .loading import ExplainableModel
+
+# The side of the volume that a network without a stated size is tried with, unless its size multiple is larger.
+_SIDE = 32
+_AXES = ("k", "j", "i")
+
+
+def example_input(model: ExplainableModel, shape: Sequence[int] | None = None) -> Tensor:
+    """Zeros [1, channels, D, H, W], or [1, channels, H, W] for a network of two dimensions.
+
+    Args:
+        shape: [D, H, W] of a volume; None: the card's window or size, or a small cube.
+    """
+    slices = model.card.preprocessing.slices
+    sides = list(shape or _default_shape(model))
+    if slices is not None or kernel_dimensions(model) == 2:
+        del sides[_AXES.index((slices or {}).get("axis", "k"))]
+    return torch.zeros(1, input_channels(model), *sides)
+
+
+def input_channels(model: ExplainableModel) -> int:
+    """Of the network's input: as the card says, else as the first convolution has it."""
+    neighbours = 2 * (model.card.preprocessing.slices or {}).get("neighbours", 0) + 1
+    if model.card.inputs:
+        return len(model.card.inputs) * neighbours
+    kernels = _kernels(model)
+    return int(kernels[0].shape[1]) if kernels else 1
+
+
+def kernel_dimensions(model: ExplainableModel) -> int:
+    """2 or 3: of the first convolution; 3 where there is none."""
+    kernels = _kernels(model)
+    return kernels[0].dim() - 2 if kernels else 3
+
+
+def _kernels(model: ExplainableModel) -> list[Tensor]:
+    """Of the convolutions, over volumes or else over slices; in the order of the layers."""
+    weights: list[Tensor] = [tensor for name, tensor in model.module.named_parameters() if name.endswith("weight")]
+    for dimensions in (5, 4):
+        if found := [weight for weight in weights if weight.dim() == dimensions]:
+            return found
+    return []
+
+
+def _default_shape(model: ExplainableModel) -> list[int]:
+    wishes = model.card.preprocessing
+    wanted = (wishes.window or {}).get("size") or wishes.size or (0, 0, 0)
+    sides = [side or _SIDE for side in reversed(wanted)]
+    return [-(-side // wishes.size_multiple) * wishes.size_multiple for side in sides]

@@ -1,0 +1,58 @@
+"""What a format is."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ..card import ModelCard
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A network as its format has it.
+
+    Attributes:
+        module: in eval mode, float32, on the CPU.
+        card: the one given, else what the format itself says, else None.
+        sha256: of what was read.
+    """
+
+    module: nn.Module
+    card: ModelCard | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of model file or folder.
+
+    Attributes:
+        name: for error messages.
+        recognises: whether a path is of this kind; it opens as little as possible.
+        load: path, card or None, trust -> Loaded; raises UserError. It runs nothing from the files without trust.
+        trusted: path -> sentences on what `load` would run with trust (none: nothing, ever), and the SHA-256 of all
+            that they rest on.
+    """
+
+    name: str
+    recognises: Callable[[Path], bool]
+    load: Callable[[Path, ModelCard | None, bool], Loaded]
+    trusted: Callable[[Path], tuple[list[str], str]] = lambda path: ([], sha256_of(path))
+
+
+def sha256_of(*files: Path) -> str:
+    """SHA-256 of the contents of the files, one after another, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def has_suffix(*suffixes: str) -> Callable[[Path], bool]:
+    """Recognises files by how their names end."""
+    return lambda path: path.is_file() and path.suffix.lower() in suffixes

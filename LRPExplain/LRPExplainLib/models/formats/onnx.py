@@ -1,0 +1,109 @@
+"""ONNX (.onnx), by onnx2torch. Data beside the file is read from its own folder alone."""
+
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...errors import UserError, reason
+from ..card import ModelCard
+from .base import Format, Loaded, has_suffix, sha256_of
+
+_MISSING = "Reading '{path}' needs onnx2torch: install it with 'pip install onnx onnx2torch', or export TorchScript."
+
+
+def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
+    onnx, onnx2torch = _packages(path)
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's own kinds
+        raise UserError(f"'{path}' is not a whole ONNX file ({reason(error)}): export it again.") from error
+    beside = _read_beside(onnx, model, path)
+    for tensor in _tensors(onnx, model.graph):
+        _check_size(onnx, tensor, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module: nn.Module = onnx2torch.convert(model)
+    except Exception as error:  # NotImplementedError and whatever a damaged graph causes
+        raise UserError(
+            f"'{path}' cannot be converted from ONNX ({reason(error)}): export it with opset 17, or as TorchScript."
+        ) from error
+    return Loaded(module.float().eval(), card, sha256_of(path, *beside))
+
+
+def _packages(path: Path) -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("onnx"), importlib.import_module("onnx2torch")
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build than torch
+        raise UserError(_MISSING.format(path=path)) from error
+
+
+def _read_beside(onnx: Any, model: Any, path: Path) -> list[Path]:
+    """Bring in the tensors that lie in other files; those files, in a fixed order."""
+    folder, files = path.resolve().parent, set()
+    for tensor in _tensors(onnx, model.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        file = _file_beside(folder, facts.get("location", ""), path)
+        try:
+            start, length = int(facts.get("offset", 0)), int(facts.get("length", -1))
+        except ValueError:
+            start, length = -1, -1
+        if length < 0:
+            length = file.stat().st_size - start
+        if start < 0 or length < 0 or start + length > file.stat().st_size:
+            raise UserError(f"'{path}' claims more data in '{file.name}' than it holds: fetch both again.")
+        with file.open("rb") as stream:
+            stream.seek(start)
+            tensor.raw_data = stream.read(length)
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+        files.add(file)
+    return sorted(files)
+
+
+def _file_beside(folder: Path, location: str, path: Path) -> Path:
+    file = folder / location
+    outside = not location or os.path.isabs(location) or ".." in Path(location.replace("\\", "/")).parts
+    if outside or file.is_symlink() or not file.resolve().is_relative_to(folder):
+        raise UserError(f"'{path}' wants to read data outside its folder ('{location}'): do not use it.")
+    if not file.is_file():
+        raise UserError(f"'{path}' has its weights in '{location}', which is not beside it: put it there.")
+    return file
+
+
+def _check_size(onnx: Any, tensor: Any, path: Path) -> None:
+    """Tensors whose data are raw bytes, of the right number; others carry a number for each item."""
+    items = 1
+    for side in tensor.dims:
+        items *= side
+    typed = sum(len(getattr(tensor, f"{kind}_data")) for kind in ("float", "int32", "int64", "double", "uint64"))
+    held = 8 * len(tensor.raw_data) or 64 * typed
+    if items < 0 or (items > 8 and not tensor.string_data and items > 2 * held):
+        raise UserError(
+            f"'{path}' claims a tensor of size {list(tensor.dims)} ('{tensor.name}'), but does not hold its numbers:"
+            " do not use it."
+        )
+
+
+def _tensors(onnx: Any, graph: Any) -> Iterator[Any]:
+    """All constants of a graph and of the graphs within it."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        kinds = onnx.AttributeProto
+        if attribute.type == kinds.TENSOR:
+            yield attribute.t
+        yield from attribute.tensors
+        for inner in [*([attribute.g] if attribute.type == kinds.GRAPH else []), *attribute.graphs]:
+            yield from _tensors(onnx, inner)
+
+
+ONNX = Format("ONNX (.onnx)", has_suffix(".onnx"), _load)

@@ -1,0 +1,27 @@
+"""Trained models of nnU-Net v2, read as data: nothing of the training code is needed, and none is run.
+
+    nnUNet_results/Dataset001_X/nnUNetTrainer__nnUNetPlans__3d_fullres/   the mean of its folds (fold_all if there is
+                                                                          no other)
+    .../fold_0/                                                           that fold: checkpoint_final.pth, else
+                                                                          checkpoint_best.pth
+    .../fold_0/checkpoint_best.pth                                        that checkpoint
+    export.zip                                                            of nnUNetv2_export_model_to_zip, with one
+                                                                          configuration in it; read, never unpacked
+
+The network comes from plans.json's architecture, of classes on a list alone (`network.py`), out of the package
+dynamic-network-architectures; the card from plans.json and dataset.json (`card.py`): crop, intensities, spacing,
+windows, mirroring, classes or regions. Axes are those of the volume: where nnU-Net transposes, the network does so
+itself.
+
+Read are 2d, 3d_lowres and 3d_fullres of the default preprocessor and resampling, of this and of older plans. A
+cascade's second stage is refused, as it takes another network's segmentation as input; so are trainers that build
+another network than their plans say, whose weights do not fit.
+
+nnU-Net brings the network's answer back to the volume's voxels by linear interpolation before it takes the largest;
+we label the network's own voxels and carry labels back by nearest neighbour, so that they are the voxels whose
+relevance is asked for. Where the volume has the model's spacing, both are the same.
+"""
+
+from .trained import digest, load_trained_model, trained_model
+
+__all__ = ["digest", "load_trained_model", "trained_model"]

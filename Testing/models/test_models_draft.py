@@ -1,0 +1,109 @@
+"""`lrpexplain card`: a first draft that the user completes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.bundles import CHANNEL_FIRST, LOAD, config, metadata, write_bundle
+from helpers.networks import classifier, save_model, segmenter
+from LRPExplainLib.cli import main
+from LRPExplainLib.models import draft_card, load_model, read_card
+from torch import nn
+
+
+def test_of_a_bare_network(tmp_path, capsys):
+    path = save_model(tmp_path, segmenter(channels=2), "bare")
+    assert main(["card", str(path)]) == 0
+    said = capsys.readouterr().out
+    place = tmp_path / "bare.card.json"
+    assert str(place) in said
+    assert "guesses: correct them" in said
+    card = read_card(place)
+    assert card.task == "segmentation"
+    assert [entry.name for entry in card.inputs] == ["channel 1", "channel 2"]
+    assert [entry.name for entry in card.output.classes] == ["class 0", "class 1", "class 2"]
+    assert card.preprocessing.intensity == ({"type": "percentile", "lower": 1, "upper": 99.8, "clip": True},)
+    content = json.loads(place.read_text())
+    assert {"orientation", "spacing", "intensity"} <= set(content["preprocessing"])  # what the user is asked for
+    model = load_model(path)  # the draft is found, and fits
+    assert model.card == card
+    assert model.sha256 == card.sha256
+
+
+def test_what_is_there_stays(tmp_path, capsys):
+    path = save_model(tmp_path, classifier(), "net")
+    place = tmp_path / "net.card.json"
+    place.write_text("mine")
+    assert main(["card", str(path)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert place.read_text() == "mine"
+    assert main(["card", str(path), "--out", str(tmp_path / "other.json")]) == 2  # the card beside it is no card
+    place.unlink()
+    assert main(["card", str(path), "--out", str(tmp_path / "other.json")]) == 0
+    assert not place.exists()
+    assert main(["card", str(path), "--out", str(tmp_path / "other.json"), "--overwrite"]) == 0
+    assert main(["card", str(path), "--out", str(tmp_path / "nowhere" / "x.json")]) == 2
+    assert read_card(tmp_path / "other.json").task == "classification"
+
+
+def test_of_a_bundle(tmp_path):
+    """Everything that the bundle says is in the draft, so that the draft can stand for it."""
+    transforms = [
+        LOAD,
+        CHANNEL_FIRST,
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "LAS"},
+        {"_target_": "Spacingd", "keys": "image", "pixdim": [1, 2, 3]},
+        {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
+    ]
+    inferer = {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16]}
+    facts = metadata(["T1"], ["background", "tumour"], description="From a trainer.")
+    path = write_bundle(tmp_path, config(transforms, inferer=inferer), facts)
+    before = load_model(path)
+    assert main(["card", str(path)]) == 0
+    after = load_model(tmp_path / "small_bundle.card.json")
+    assert after.card.preprocessing == before.card.preprocessing
+    assert after.card.inputs == before.card.inputs
+    assert after.card.output == before.card.output
+    assert after.card.texts["description"] == "From a trainer."
+    assert after.sha256 == before.sha256
+    x = torch.rand(1, 1, 8, 10, 12)
+    torch.testing.assert_close(after.module(x), before.module(x))
+
+
+def flat() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).eval()
+
+
+def test_of_a_network_of_slices(tmp_path):
+    content, notes = draft_card(save_model(tmp_path, flat(), "flat"))
+    assert content["preprocessing"]["slices"] == {"axis": "k"}
+    assert content["task"] == "classification"
+    assert len(notes) == 1
+
+
+class OneSize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6 * 7 * 8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1))
+
+
+def test_of_a_network_of_an_unusual_size(tmp_path, capsys):
+    path = save_model(tmp_path, OneSize(), "odd")
+    place = Path(tmp_path / "odd.card.json")
+    assert main(["card", str(path)]) == 0
+    assert "give --shape" in capsys.readouterr().out
+    assert "output" not in json.loads(place.read_text())
+    assert main(["card", str(path), "--overwrite", "--shape", "6", "7", "8"]) == 0
+    assert len(read_card(place).output.classes) == 5
+
+
+@pytest.mark.parametrize("missing", ["nowhere.ts", "notes.txt"])
+def test_of_nothing(tmp_path, missing, capsys):
+    (tmp_path / "notes.txt").write_text("no model")
+    assert main(["card", str(tmp_path / missing)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

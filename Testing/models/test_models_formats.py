@@ -1,0 +1,155 @@
+"""TorchScript with MONAI's metadata, torch.export, ONNX: the same network, and what the file says of itself."""
+
+import builtins
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.bundles import CHANNEL_FIRST, LOAD, config, make_network, metadata, write_bundle
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.explain import explain
+from LRPExplainLib.models import load_model
+from monai.bundle import ckpt_export
+from monai.data import save_net_with_metadata
+from torch import nn
+
+from benchmarks.vision import torchvision
+
+X = torch.rand(1, 1, 10, 12, 14, generator=torch.Generator().manual_seed(0))
+INTENSITY = [{"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": 0, "a_max": 80, "b_min": 0, "b_max": 1}]
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    return make_network(config([]))
+
+
+def card(path: Path, **more: object) -> Path:
+    """A card of ours beside a model."""
+    content = {"schema": 1, "name": "Mine", "task": "segmentation", "weights": path.name, "inputs": [{"name": "T1"}]}
+    file = path.with_name(f"{path.stem}.card.json")
+    file.write_text(json.dumps({**content, "output": {"classes": [{"name": "no"}, {"name": "yes"}]}, **more}))
+    return file
+
+
+def program(path: Path, network: nn.Module) -> Path:
+    """A torch.export program for any size."""
+    sizes = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
+    logging.disable(logging.WARNING)
+    exported = torch.export.export(network, (torch.zeros(1, 1, 16, 16, 16),), dynamic_shapes=(sizes,), strict=False)
+    torch.export.save(exported, path)
+    logging.disable(logging.NOTSET)
+    return path
+
+
+def onnx(path: Path, network: nn.Module) -> Path:
+    pytest.importorskip("onnx")
+    torchvision()
+    torch.onnx.export(network, (X,), path, dynamo=False, opset_version=17)
+    return path
+
+
+def script(path: Path, network: nn.Module) -> Path:
+    torch.jit.trace(network, X, check_trace=False).save(path)
+    return path
+
+
+FORMATS = {"net.pt2": program, "net.onnx": onnx, "net.ts": script}
+
+
+@pytest.mark.parametrize("axes", ["kji", "ijk"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_any_format_with_a_card_of_ours(tmp_path, network, name, axes):
+    path = FORMATS[name](tmp_path / name, network)
+    card(path, preprocessing={"axes": axes})
+    model = load_model(path)
+    assert model.card.output.classes[1].name == "yes"
+    assert not any(part.training for part in model.module.modules())
+    order = (0, 1, 4, 3, 2) if axes == "ijk" else (0, 1, 2, 3, 4)
+    x = X.permute(order)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(x), network(X).permute(order), atol=1e-4, rtol=1e-4)
+
+
+def test_an_exported_program_is_explained(tmp_path, network):
+    import SimpleITK as sitk
+
+    path = program(tmp_path / "net.pt2", network)
+    card(path)
+    array = 4 * np.random.default_rng(0).random((12, 16, 8), dtype=np.float32)
+    explanation = explain(path, [sitk.GetImageFromArray(array)], target="yes")
+    assert explanation.ledger["relative_gap"] < 1e-3
+    assert explanation.model["card"]["name"] == "Mine"
+
+
+def test_without_onnx2torch_one_sentence_says_what_to_install(tmp_path, network, monkeypatch):
+    path = onnx(tmp_path / "net.onnx", network)
+    real = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name.split(".")[0] == "onnx2torch":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr("importlib.import_module", lambda name: absent(name))
+    with pytest.raises(UserError, match="pip install onnx onnx2torch"):
+        load_model(path)
+
+
+def test_metadata_within_torchscript(tmp_path, network):
+    """As save_net_with_metadata and ckpt_export leave it."""
+    facts = metadata(["T1"], ["background", "tumour"])
+    traced = torch.jit.trace(network, X, check_trace=False)
+    save_net_with_metadata(traced, str(tmp_path / "net.ts"), meta_values=facts)
+    model = load_model(tmp_path / "net.ts")
+    assert [entry.name for entry in model.card.output.classes] == ["background", "tumour"]
+    assert (model.card.inputs[0].name, model.card.inputs[0].modality) == ("T1", "MR")
+    assert model.card.preprocessing.axes == "ijk"  # MONAI's order
+    assert "says nothing about intensities" in model.card.notes[0]
+    x = X.permute(0, 1, 4, 3, 2)
+    torch.testing.assert_close(model.module(x), network(X).permute(0, 1, 4, 3, 2))
+
+
+def test_a_whole_configuration_within_torchscript(tmp_path):
+    """MONAI's own export of a bundle, moved elsewhere."""
+    content = config([LOAD, CHANNEL_FIRST, *INTENSITY])
+    root = write_bundle(tmp_path, content)
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "alone.ts"),
+        ckpt_file=str(root / "models" / "model.pt"),
+        meta_file=str(root / "configs" / "metadata.json"),
+        config_file=str(root / "configs" / "inference.json"),
+        key_in_ckpt="model",
+    )
+    model, of_bundle = load_model(tmp_path / "alone.ts"), load_model(root)
+    assert model.card.preprocessing == of_bundle.card.preprocessing
+    assert model.card.preprocessing.intensity[0]["upper"] == 80
+    assert model.card.output == of_bundle.card.output
+    x = X.permute(0, 1, 4, 3, 2)
+    torch.testing.assert_close(model.module(x), of_bundle.module(x))
+
+
+def test_metadata_beside_torchscript(tmp_path, network):
+    path = script(tmp_path / "net.ts", network)
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata(classes=["a", "b"])))
+    assert [entry.name for entry in load_model(path).card.output.classes] == ["a", "b"]
+    card(path)
+    assert load_model(path).card.name == "Mine"  # a card of ours goes first
+
+
+def test_torchscript_without_metadata_keeps_the_defaults(tmp_path, network):
+    traced = torch.jit.trace(network, X, check_trace=False)
+    save_net_with_metadata(traced, str(tmp_path / "net.ts"), meta_values={"about": "nothing of use"})
+    assert not load_model(tmp_path / "net.ts").card.stated
+
+
+def test_half_precision_programs_are_refused(tmp_path):
+    path = tmp_path / "half.pt2"
+    exported = torch.export.export(nn.Conv3d(1, 2, 1).half(), (torch.zeros(1, 1, 4, 4, 4).half(),), strict=False)
+    torch.export.save(exported, path)
+    with pytest.raises(UserError, match=r"computes with torch.float16.*export it in float32"):
+        load_model(path)

@@ -86,8 +86,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "imaging"},
     "asking": {"errors", "imaging", "question"},
+    "summaries": {"explanation"},
     "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}
-    | {"lrp", "scene"},
+    | {"lrp", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -4,13 +4,14 @@ import argparse
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .asking import add_question, question_of, signed
 from .errors import UserError
+from .summaries import defaults, plan_summary, summary
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -115,7 +116,7 @@ def _load(options: argparse.Namespace) -> "ExplainableModel":
             print(f"Trusted: {sentence}")
     model = load_model(options.model, options.card, options.trust)
     if not model.card.stated:
-        print(_defaults())
+        print(defaults())
     for note in model.card.notes:
         print(f"Note: {note}")
     return model
@@ -187,7 +188,7 @@ def _explain(options: argparse.Namespace) -> None:
     how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory,
            "biases": options.biases}  # fmt: skip
     if options.dry_run:
-        print(_plan(plan(model, options.volumes, question, options.composite, **how)))
+        print(plan_summary(plan(model, options.volumes, question, options.composite, **how)))
         return
     with _bar() as progress:
         explanation = explain(model, options.volumes, question, options.composite, progress=progress, **how)
@@ -195,7 +196,7 @@ def _explain(options: argparse.Namespace) -> None:
         explanation.write(partial)
         if options.views:
             _render(explanation, partial / VIEWS)
-    print(_summary(explanation))
+    print(summary(explanation))
     print(f"The explanation is in {options.out}")
 
 
@@ -215,7 +216,7 @@ def _inspect(options: argparse.Namespace) -> None:
                 model, options.volumes, question, options.composite, "auto", progress, _rules(options),
                 biases=options.biases,
             )  # fmt: skip
-        print(f"\n{_summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
+        print(f"\n{summary(explanation)}\n\n{ledger_table(explanation.ledger['by_layer'])}")
 
 
 def _card(options: argparse.Namespace) -> None:
@@ -243,7 +244,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     with _bar() as progress:
         shown = run(options.out, options.seed, options.composite, options.device, progress)
-    print(_summary(shown.explanation))
+    print(summary(shown.explanation))
     print(f"Of the positive relevance {shown.inside:.1%} lies inside the planted lesion,")
     print(f"and {shown.with_rim:.1%} inside the lesion and the {shown.rim_mm:g} mm around it, which are"
           f" {shown.volume_share:.2%} of the volume.")  # fmt: skip
@@ -302,84 +303,6 @@ def _bar() -> Iterator[Callable[[str, float], None]]:
             bar.refresh()
 
         yield progress
-
-
-def _defaults() -> str:
-    return (
-        "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
-        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
-        "network of two dimensions."
-    )
-
-
-def _plan(facts: Mapping[str, Any]) -> str:
-    """What a run would do, for people."""
-    grid, seconds = facts["grid"], facts["seconds"]
-    sides = " x ".join(str(n) for n in facts["window_size"])
-    mirrored = f", {facts['views']} with mirrored ones" if facts["views"] > facts["windows"] else ""
-    known = facts["explained"] < facts["views"]
-    explained = (
-        f"{facts['explained']} to explain" if known else "those that the target does not touch are not explained"
-    )
-    ways = [f"{facts['batch']} at once"]
-    if facts["segments"] > 1:
-        ways.append(f"{facts['segments']} segments recomputed")
-    if facts["offload"]:
-        ways.append("activations wait in the CPU's memory")
-    gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
-    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
-    return "\n".join([
-        f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
-        f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
-        f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
-        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
-        f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
-        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
-        f"Time       about {_duration(seconds['predicting'])} to predict and at most"
-        f" {_duration(seconds['explaining'])} to explain, judged by one forward pass",
-    ])  # fmt: skip
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _shares(explanation: "Explanation") -> list[str]:
-    """Which of several volumes mattered."""
-    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
-    if len(parts) == 1:
-        return []
-    names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
-    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
-
-
-def _summary(explanation: "Explanation") -> str:
-    ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
-    whole = ledger["target_value"]
-    rows = [
-        ("in the volume", "in_volume"),
-        ("  for the target", "in_volume_positive"),
-        ("  against it", "in_volume_negative"),
-        ("absorbed", "absorbed"),
-        ("outside the field of view", "outside"),
-    ]
-    said = explanation.prediction.probabilities
-    answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
-    figures = [(label, ledger[key]) for label, key in rows]
-    if "activation" in target:
-        figures.insert(4, (f"  by the {target['activation']}", ledger["by_layer"][0]["changed"]))
-    return "\n".join([
-        *answer,
-        f"Explained: {target['text']}",
-        f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
-        f"  {'target value':<28}{whole:>14.6g}",
-        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
-        *_shares(explanation),
-        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
-        f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
-    ])  # fmt: skip
 
 
 if __name__ == "__main__":

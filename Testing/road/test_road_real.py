@@ -106,7 +106,7 @@ def test_the_experts_outline_of_a_tumour_is_the_region_asked_about(tmp_path, sha
     distance = sitk.SignedMaurerDistanceMap(outline > 0, insideIsPositive=False, squaredDistance=False,
                                             useImageSpacing=True)  # fmt: skip
     near = sitk.GetArrayViewFromImage(distance) <= 5
-    assert values[near].sum() > 0.5 * values.sum()
+    assert values[near].sum() / values.sum() > 10 * near.mean()  # ten times what chance would give
     assert near.mean() < 0.15
 
 
@@ -122,4 +122,4 @@ def test_a_point_in_the_tumour_is_explained_by_what_is_around_it(tmp_path, share
     at = [relevance.TransformIndexToPhysicalPoint(tuple(index[::-1].tolist())) for index in np.argwhere(values > 0)]
     distance = np.linalg.norm(np.subtract(at, (x, y, z)), axis=1)
     weight = values[values > 0]
-    assert (weight * distance).sum() / weight.sum() < 15  # of a receptive field of 75 mm
+    assert (weight * distance).sum() / weight.sum() < 30  # of a receptive field of 75 mm

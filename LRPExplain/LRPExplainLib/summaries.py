@@ -1,0 +1,89 @@
+"""What the command line says of a model, a plan and an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
+
+
+def defaults() -> str:
+    """What is assumed of a model without a card."""
+    return (
+        "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
+        "network of two dimensions."
+    )
+
+
+def plan_summary(facts: Mapping[str, Any]) -> str:
+    """What a run would do, for people."""
+    grid, seconds = facts["grid"], facts["seconds"]
+    sides = " x ".join(str(n) for n in facts["window_size"])
+    mirrored = f", {facts['views']} with mirrored ones" if facts["views"] > facts["windows"] else ""
+    known = facts["explained"] < facts["views"]
+    explained = (
+        f"{facts['explained']} to explain" if known else "those that the target does not touch are not explained"
+    )
+    ways = [f"{facts['batch']} at once"]
+    if facts["segments"] > 1:
+        ways.append(f"{facts['segments']} segments recomputed")
+    if facts["offload"]:
+        ways.append("activations wait in the CPU's memory")
+    gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
+    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
+    return "\n".join([
+        f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
+        f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
+        f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
+        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
+        f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
+        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
+        f"Time       about {_duration(seconds['predicting'])} to predict and at most"
+        f" {_duration(seconds['explaining'])} to explain, judged by one forward pass",
+    ])  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _shares(explanation: Explanation) -> list[str]:
+    """Which of several volumes mattered."""
+    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
+    if len(parts) == 1:
+        return []
+    names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
+    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
+
+
+def summary(explanation: Explanation) -> str:
+    """What was explained, how, and where the relevance is, for people."""
+    ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
+    whole = ledger["target_value"]
+    rows = [
+        ("in the volume", "in_volume"),
+        ("  for the target", "in_volume_positive"),
+        ("  against it", "in_volume_negative"),
+        ("absorbed", "absorbed"),
+        ("outside the field of view", "outside"),
+    ]
+    said = explanation.prediction.probabilities
+    answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
+    figures = [(label, ledger[key]) for label, key in rows]
+    if "activation" in target:
+        figures.insert(4, (f"  by the {target['activation']}", ledger["by_layer"][0]["changed"]))
+    return "\n".join([
+        *answer,
+        f"Explained: {target['text']}",
+        f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
+        f"  {'target value':<28}{whole:>14.6g}",
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
+        *_shares(explanation),
+        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
+        f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
+    ])  # fmt: skip

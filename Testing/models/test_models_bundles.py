@@ -233,6 +233,26 @@ def test_what_trust_would_run_is_said_before(scripted):
     assert not (scripted / "ran").exists()
 
 
+def test_what_stands_behind_a_reference_is_said_too(tmp_path):
+    """MONAI's parser would make these objects and run these imports."""
+    content = config(
+        [LOAD, {"_target_": "ScaleIntensityd", **IMAGE, "minv": "$@helper.lowest()"}],
+        helper={"_target_": "scripts_of_a_test.Helper", "n": "@number"},
+        number={"_target_": "scripts_of_a_test.Number"},
+        handlers={"late": "$from os import path"},
+    )
+    text = "\n".join(trust_request(write_bundle(tmp_path, content, network=make_network(config([])))).sentences)
+    for asked in ("@helper.lowest()", "scripts_of_a_test.Helper", "scripts_of_a_test.Number", "from os import path"):
+        assert asked in text
+
+
+def test_unreadable_postprocessing_is_noted(tmp_path):
+    found = card(tmp_path, post="$scripts.make_postprocessing()")
+    assert found.output.activation is None
+    assert "make_postprocessing" in found.notes[0]
+    assert found.completed([1, 2, 8, 8, 8]).output.activation == "softmax"
+
+
 def test_the_answer_holds_for_exactly_these_files(scripted):
     before = trust_request(scripted).sha256
     assert trust_request(scripted).sha256 == before

@@ -76,7 +76,8 @@ def _without_end(files: BundleFiles) -> Iterator[None]:
 
 
 def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:
-    inputs, activation, notes = metadata.inputs, None, []
+    inputs, notes = metadata.inputs, list[str]()
+    activation: str | None = None
     fields: dict[str, Any] = {"intensity": DEFAULT_INTENSITY}
     if config is None:
         notes.append(_NO_PREPROCESSING)
@@ -87,7 +88,11 @@ def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:
         dimensions = _dimensions(config, inferer) or metadata.dimensions or 3
         fields, inputs, more = _preprocessing(config, metadata, inferer, dimensions)
         notes += more
-        activation = _activation(config)
+        try:
+            activation = _activation(config)
+        except UserError as error:  # it may be anything; the output's own shape then suggests one
+            activation = None
+            notes.append(f"What the bundle does after the network could not be read: {error}")
     if not fields.get("window") and "size_multiple" not in fields:
         fields["size_multiple"] = metadata.size_multiple
     return ModelCard(
@@ -154,7 +159,8 @@ def _component(config: Config, keys: tuple[str, ...]) -> Component | None:
             value, place = config.shallow(config.raw(key), key)
             if isinstance(value, Mapping) and "_target_" in value:
                 return Component(config, place, value)
-            raise config.refused(key, config.raw(key))
+            if value is not None:
+                raise config.refused(key, config.raw(key))
     return None
 
 

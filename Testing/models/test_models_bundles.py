@@ -1,5 +1,6 @@
 """MONAI bundles as cards: what their configurations say, in whatever way they say it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -224,12 +225,14 @@ def scripted(tmp_path) -> Path:
     return path
 
 
-def test_what_trust_would_run_is_said_before(scripted):
+def test_what_trust_would_run_is_said_before(scripted, capsys):
     request = trust_request(scripted)
     text = "\n".join(request.sentences)
     for asked in ("'import math'", "'scripts_of_a_test.make'", "math.isqrt", "scripts_of_a_test.py"):
         assert asked in text
     assert "configs/inference.json', line" in request.sentences[0]
+    assert main(["trust", str(scripted)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"sha256": request.sha256, "sentences": list(request.sentences)}
     assert not (scripted / "ran").exists()
 
 

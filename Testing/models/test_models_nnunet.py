@@ -1,6 +1,5 @@
 """Trained models made by nnunetv2 itself: same input voxels, same logits, same segmentation."""
 
-import importlib.util
 import json
 import os
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ import torch
 from helpers.nnunet import DATASET, case
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.models import Preprocessing, load_model
+from LRPExplainLib.imaging.windows import Windows
+from LRPExplainLib.models import Preprocessing, draft_card, load_model
 from LRPExplainLib.models.loading import trust_request
 from LRPExplainLib.models.nnunet.card import make_card
 from LRPExplainLib.models.nnunet.plans import configuration
@@ -147,6 +147,16 @@ def test_the_card_says_what_the_plans_say(nnunet_results):
     assert card.texts["training"]["folds"] == ["fold_0", "fold_1"]
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_card_drafted_from_the_folder_says_the_same(nnunet_results, tmp_path, name):
+    folder = trained(nnunet_results, name)
+    content, notes = draft_card(folder)
+    assert not notes
+    (tmp_path / "mine.json").write_text(json.dumps(content))
+    own, drafted = load_model(folder).card, load_model(folder, card=tmp_path / "mine.json").card
+    assert (own.inputs, own.preprocessing, own.output) == (drafted.inputs, drafted.preprocessing, drafted.output)
+
+
 def test_regions_are_painted_one_over_the_other(nnunet_results):
     """As nnU-Net's label manager paints them; a region's label is its number here, and regions_class_order there."""
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -189,11 +199,6 @@ def test_an_exported_zip_is_the_same_model(nnunet_results, tmp_path):
         assert (request.sentences, request.sha256) == ((), model.sha256)
 
 
-needs_windows = pytest.mark.skipif(
-    importlib.util.find_spec("LRPExplainLib.imaging.windows") is None, reason="explain does not know windows yet"
-)
-
-
 @contextmanager
 def summing_in_float32():
     """nnU-Net adds windows up in float16, which alone costs 1e-3 of the logits."""
@@ -205,13 +210,10 @@ def summing_in_float32():
         yield
 
 
-@needs_windows
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 @pytest.mark.parametrize("spacing", [(3.6, 1.0, 1.1), (4.3, 0.9, 1.2)])
 def test_logits_of_a_whole_volume_are_nnunets(nnunet_results, tmp_path, name, spacing):
     """Cropped, scaled, resampled, windowed, mirrored and averaged over two folds."""
-    from LRPExplainLib.imaging.windows import Windows
-
     folder = trained(nnunet_results, name)
     volumes, _ = case(spacing, 5)
     plans, dataset = (json.loads((folder / file).read_text()) for file in ("plans.json", "dataset.json"))
@@ -230,7 +232,6 @@ def test_logits_of_a_whole_volume_are_nnunets(nnunet_results, tmp_path, name, sp
     np.testing.assert_allclose(transposed(ours[0]), theirs, atol=1e-3)
 
 
-@needs_windows
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_explain_gives_nnunets_segmentation_and_a_closed_ledger(nnunet_results, name):
     """On a volume of 3 x 3 x 2 windows and more with the model's own voxels."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.models import load_model
+from LRPExplainLib.models import draft_card, load_model
 
 pytest.importorskip("dynamic_network_architectures")
 
@@ -113,6 +113,28 @@ def test_a_hand_made_model_is_sound(tmp_path):
             torch.testing.assert_close(model.module(x), expected)
 
 
+@pytest.mark.parametrize("name", ["ResidualEncoderUNet", "ResidualUNet"])
+def test_residual_networks_are_read(tmp_path, name):
+    """As nnU-Net's ResEnc presets plan them; older plans name another module for the same class."""
+    from dynamic_network_architectures.architectures import unet
+
+    arguments = {**ARGUMENTS, "n_blocks_per_stage": [1, 1]}
+    del arguments["n_conv_per_stage"]
+    classes = {"conv_op": torch.nn.Conv3d, "norm_op": torch.nn.InstanceNorm3d, "nonlin": torch.nn.LeakyReLU}
+    torch.manual_seed(0)
+    expected = getattr(unet, name)(input_channels=1, num_classes=2, **{**arguments, **classes}).eval()
+    home = "residual_unet" if name == "ResidualEncoderUNet" else "unet"
+    described = _architecture(
+        network_class_name=f"dynamic_network_architectures.architectures.{home}.{name}",
+        arch_kwargs={**arguments, "block": "dynamic_network_architectures.building_blocks.residual.BasicBlockD"},
+        _kw_requires_import=[*IMPORTED, "block"],
+    )
+    model = load_model(write(tmp_path, checkpoint={"network_weights": expected.state_dict()}, **described))
+    x = torch.rand(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(x), expected(x))
+
+
 def test_older_plans_and_module_prefixes_are_read(tmp_path):
     old = {**CONFIGURATION, **OLD}
     del old["architecture"]
@@ -127,9 +149,11 @@ def test_older_plans_and_module_prefixes_are_read(tmp_path):
 def test_regions_are_classes_by_themselves(tmp_path):
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "active": 3, "ignore": 4}
     dataset = {"labels": labels, "regions_class_order": [1, 2, 3]}
-    model = load_model(write(tmp_path, None, dataset, {"network_weights": network(3).state_dict()}))
+    folder = write(tmp_path, None, dataset, {"network_weights": network(3).state_dict()})
+    model = load_model(folder)
     assert [entry.name for entry in model.card.output.classes] == ["whole", "core", "active"]
-    assert model.card.output.activation == "sigmoid"
+    assert (model.card.output.activation, model.card.output.overlap) == ("sigmoid", "last")
+    assert draft_card(folder)[0]["output"]["overlap"] == "last"
 
 
 def test_a_card_beside_the_folder_comes_first(tmp_path):

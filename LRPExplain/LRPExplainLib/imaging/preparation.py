@@ -128,6 +128,7 @@ def prepare(
     elif when != "last":
         grid = _fitted(core, wanted, least)
         tensor, maps = _reframed(tensor, maps, core, grid)
+    _check_overlap(maps, names)
     if not wanted.intensity_first:
         seen = [channel[way.inside] for channel, way in zip(tensor, maps, strict=True)]
         scaled = normalise_all(seen, wanted.intensity, names, [None] * len(names))
@@ -210,12 +211,8 @@ class _Examination:
         cubic = self._wanted.interpolation == "cubic"
         common = linear_map(self._first, core, self._wanted.interpolation != "linear", continued=True)
         channels, maps = [], []
-        for (voxels, shared), source, name in zip(self._each(), self.sources, self._names, strict=True):
+        for (voxels, shared), source in zip(self._each(), self.sources, strict=True):
             way = common if shared else linear_map(source, core)
-            if not way.inside.any():
-                raise UserError(
-                    f"'{name}' does not overlap '{self._names[0]}' in patient space: choose volumes of one examination."
-                )
             maps.append(way)
             channels.append(self._splined(voxels, core) if cubic and shared else way.forward(voxels))
         return torch.stack(channels), tuple(maps)
@@ -250,6 +247,14 @@ def _check(wanted: Preprocessing) -> None:
             "The card asks for statistics over the foreground, which is that of the volume's own voxels: set"
             ' "intensity_first" in it.'
         )
+
+
+def _check_overlap(maps: Maps, names: Sequence[str]) -> None:
+    for way, name in zip(maps, names, strict=True):
+        if not way.inside.any():
+            raise UserError(
+                f"'{name}' does not overlap '{names[0]}' in patient space: choose volumes of one examination."
+            )
 
 
 def _needs_foreground(wanted: Preprocessing) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .card import CardInput, ModelCard, Preprocessing
+from .card import CardInput, ModelCard, OutputInfo, Preprocessing
 from .example import example_input, input_channels, kernel_dimensions
 from .loading import ExplainableModel, card_path, load_model, load_with
 from .monai import Untranslated, bundle_card, bundle_files
@@ -100,6 +100,7 @@ def _content(card: ModelCard, model: ExplainableModel) -> dict[str, Any]:
         "preprocessing": wishes,
         "output": {
             "activation": card.output.activation,
+            **({"overlap": card.output.overlap} if card.output.overlap != OutputInfo().overlap else {}),
             "classes": [{"name": entry.name, "color": list(entry.color)} for entry in card.output.classes],
         },
         **card.texts,

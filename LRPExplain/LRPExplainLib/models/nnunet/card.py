@@ -64,13 +64,14 @@ def make_card(
         UserError: something that a card cannot say.
     """
     classes, activation = _classes(dataset)
+    overlap = "last" if activation == "sigmoid" else "strongest"
     return ModelCard(
         name=name,
         weights=weights,
         task="segmentation",
         inputs=tuple(CardInput(channel, "CT" if channel.upper() == "CT" else None) for channel in _channels(dataset)),
         preprocessing=_preprocessing(plans, configuration, mirrored, len(_channels(dataset))),
-        output=OutputInfo(activation, tuple(ClassInfo(entry, color(n)) for n, entry in classes), "last"),
+        output=OutputInfo(activation, tuple(ClassInfo(entry, color(n)) for n, entry in classes), overlap),
         texts={"citation": _CITATION, "training": dict(training)},
     )
 

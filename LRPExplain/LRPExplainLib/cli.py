@@ -310,7 +310,8 @@ def _bar() -> Iterator[Callable[[str, float], None]]:
 def _defaults() -> str:
     return (
         "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
-        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index."
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
+        "network of two dimensions."
     )
 
 

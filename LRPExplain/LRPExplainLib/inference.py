@@ -8,7 +8,7 @@ volume at once is run once.
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -32,18 +32,24 @@ _CGROUP = Path("/sys/fs/cgroup")
 # Of the memory that is free, what a run plans with. The rest is for the volumes themselves, for other programs, and for
 # what allocators waste: on the CPU the resident size was seen at 0.9 to 1.3 times the estimate.
 _USABLE = 0.7
-# So many voxels keep a device busy; more of them at once only take memory.
-_VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21}
+# So many voxels keep a device busy; more of them at once only take memory. Two small windows at once are much faster on
+# the CPU than one: PyTorch gives a single sample of few channels to a slower convolution.
+_VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
 _MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to run: how many views at once, on which device, and what it is reckoned to need there."""
+    """One way to run: how many views at once, on which device, and what one view is reckoned to need there."""
 
     batch: int
     device: torch.device
-    estimate: lrp.Estimate
+    single: lrp.Estimate
+
+    @property
+    def estimate(self) -> lrp.Estimate:
+        """What all views at once are reckoned to need."""
+        return self.single.times(self.batch)
 
 
 class Inference:
@@ -73,6 +79,7 @@ class Inference:
 
         Raises:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
+            UserError: the CPU has far too little memory, of which there is no second chance.
         """
         self.windows, self._module, self._volume, self._composite = windows, module, volume, composite
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
@@ -86,6 +93,8 @@ class Inference:
         # where nothing fits by the estimate, which errs on the safe side, the thriftiest is tried
         fits = tried[-1].estimate.peak <= self.budget
         self.setting = tried[-1] if fits else min(tried, key=lambda setting: setting.estimate.peak)
+        if device.type == "cpu" and memory is None and not fits:
+            _refuse_more_than_there_is(self.setting.estimate)
         self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
 
     def predict(self, progress: Progress) -> object:
@@ -122,6 +131,7 @@ class Inference:
         views = self.explained(coefficients)
         if not views:
             raise UserError("Nothing in the model's output is asked about: choose another target.")
+        self.setting = replace(self.setting, batch=_even(len(views), self.setting.batch))  # none to fill up with
 
         def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
             evaluation, self._evaluation = self._evaluation, None
@@ -189,7 +199,7 @@ class Inference:
         batch = _even(len(self.windows.views), most)
         while batch > 1:
             if self._takes(batch, device):
-                yield Setting(batch, device, plain.times(batch))
+                yield Setting(batch, device, plain)
             batch //= 2
         yield from (Setting(1, device, estimate) for estimate in chain([plain], ways))
 
@@ -279,6 +289,16 @@ def free_memory(device: torch.device) -> int:
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
     return min(int(psutil.virtual_memory().available), _container_memory())
+
+
+def _refuse_more_than_there_is(estimate: lrp.Estimate) -> None:
+    """UserError where the system would end the process: it gives out more memory than it has."""
+    there_is = free_memory(torch.device("cpu")) + psutil.swap_memory().free
+    if estimate.peak > there_is:
+        raise UserError(
+            f"The network needs about {estimate.peak / GIB:.1f} GiB of memory for one window, but"
+            f" {there_is / GIB:.1f} GiB are free: use smaller windows (--window), or a computer with more."
+        )
 
 
 def _container_memory() -> int:

@@ -162,3 +162,18 @@ def test_ledgers_of_two_runs_add_up(unet):
     assert both.absorbed == pytest.approx(a.absorbed + b.absorbed)
     assert both.by_layer[3].relevance_out == a.by_layer[3].relevance_out + b.by_layer[3].relevance_out
     assert both.by_layer[3].rule == a.by_layer[3].rule
+
+
+@pytest.mark.parametrize("name", ["swinunetr-v2-2d", "unetr-2d", "dynunet-res-3d"])
+def test_samples_of_a_batch_do_not_see_each_other(name):
+    """Windows are run several at once; in float64, since deep random networks amplify rounding."""
+    network = NETWORKS[name]
+    if network.missing():
+        pytest.skip(network.missing())
+    model, x = network.build().double(), network.input().double()
+    both = torch.cat([x, torch.randn_like(x) * 0.7 + 0.2])
+    together = lrp.attribute(lrp.capture(model, both), both, Target((0, 0)), "volume")
+    alone = lrp.capture(model, x)
+    for n in range(2):
+        single = lrp.attribute(alone, both[n : n + 1], Target(0), "volume")
+        assert difference(together.relevance[n : n + 1], single.relevance) < 1e-10

@@ -1,6 +1,7 @@
 """explain() through windows, slices and mirrored views: one exact account over the whole volume."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_windows_that_the_target_does_not_touch_are_not_run_and_would_add_nothin
     )
     output, found, ready = run(unet(), x, windows, c, "epsilon-plus")
     assert len(ready.explained(c)) == 1
-    assert len(ran) == 1
+    assert ran == [1]
     assert float(found.relevance[..., 12:].abs().sum()) == 0
     monkeypatch.setattr(Windows, "touching", lambda windows, c: windows.views)
     _, all_of_them, _ = run(unet(), x, windows, c, "epsilon-plus")
@@ -167,8 +168,7 @@ def test_little_memory_makes_small_batches_then_segments_with_the_same_result():
     x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
     _, expected, plenty = run(unet(), x, windows, None, "volume")
     assert (plenty.setting.batch, plenty.setting.estimate.schedule.starts) == (2, (0,))
-    one = plenty.setting.estimate.times(1)
-    single = (one.peak - one.weights) / 2 + one.weights
+    single = plenty.setting.single.peak
     _, halved, less = run(unet(), x, windows, None, "volume", 1.2 * single / inference.GIB)
     assert (less.setting.batch, less.setting.estimate.schedule.starts) == (1, (0,))
     _, found, least = run(unet(), x, windows, None, "volume", 0.98 * single / inference.GIB)
@@ -198,6 +198,29 @@ def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monke
     assert refused
     assert len(ready.setting.estimate.schedule.starts) >= 3
     torch.testing.assert_close(found.relevance, expected.relevance, atol=1e-4, rtol=1e-4)
+
+
+def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
+    x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
+    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 20)
+    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 20))
+    with pytest.raises(UserError, match=r"about \d+\.\d GiB of memory for one window, but 0.0 GiB"):
+        run(unet(), x, windows, None, "volume")
+    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 30))
+    _, found, ready = run(unet(), x, windows, None, "volume")
+    assert len(ready.setting.estimate.schedule.starts) > 1
+    assert float(found.relevance.abs().sum()) > 0
+
+
+def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(inference, "_CGROUP", tmp_path)
+    plenty = inference.free_memory(CPU)
+    assert plenty > 1 << 20
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert inference.free_memory(CPU) > 1 << 20
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert inference.free_memory(CPU) == 4000
 
 
 def test_nothing_asked_is_said():

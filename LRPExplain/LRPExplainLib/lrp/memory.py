@@ -17,9 +17,9 @@ from torch.utils import _pytree as pytree
 
 from .composites import Composite, composite_named
 from .edit import packet
-from .graph import Graph, arguments, last_uses
+from .graph import Graph, arguments, last_uses, shape_of
 from .linear import RAW
-from .operators import CONVOLUTION
+from .operators import CONVOLUTION, DENSE
 from .propagation import Plan, make_plan
 from .rules import PLAIN, LinearRule
 from .segments import Schedule, Segments
@@ -72,22 +72,28 @@ def estimates(
 
 
 def passes(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
-    """How long the backward walk takes, in forward passes: counted by the products that its convolutions need."""
+    """How long the backward walk takes, in forward passes: counted by the products that its layers need."""
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     forward = backward = 0.0
-    for node in plan.steps:
-        if plan.answers[node] is not CONVOLUTION:
-            continue
-        weight = graph.constants[arguments(node)[1]]
-        work = float(_leaves(node)[0].numel() * weight.numel() / max(1, weight.shape[0]))
+    for node, rule, weight in _weighted(graph, plan):
+        work = (
+            _leaves(node)[0].numel() * weight / max(1, shape_of(node)[1 if plan.answers[node] is CONVOLUTION else -1])
+        )
         forward += work
-        rule = plan.rules[node]
-        if isinstance(rule, LinearRule):
-            signed = arguments(node)[0] not in plan.non_negative
-            for part in rule.parts:
-                terms = [term for term in part.terms if signed or term.input != "-"]
-                backward += work * (1 if part.terms == PLAIN else 2 * len(terms))
+        signed = any(s not in plan.non_negative for s in node.all_input_nodes if s not in graph.constants)
+        for part in rule.parts:
+            terms = [term for term in part.terms if signed or term.input != "-"]
+            backward += work * (1 if part.terms == PLAIN else 2 * len(terms))
     return backward / forward if forward else 1.0
+
+
+def _weighted(graph: Graph, plan: Plan) -> Iterator[tuple[fx.Node, LinearRule, int]]:
+    """The convolutions and dense layers with a linear rule, and how many weights each has."""
+    for node in plan.steps:
+        rule = plan.rules[node]
+        if plan.answers[node] in (CONVOLUTION, DENSE) and isinstance(rule, LinearRule):
+            constants = [graph.constants[source] for source in node.all_input_nodes if source in graph.constants]
+            yield node, rule, max(value.numel() for value in constants)
 
 
 class _Sizes:
@@ -144,16 +150,16 @@ def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, schedule: Schedule) -> Es
     segments = Segments(plan.steps, plan.saves, schedule.starts)
     outputs = set(graph.outputs)
     bare = _Meter(sizes)
-    _forward(bare, graph.inputs, graph.steps, outputs, graph)
+    _forward(bare, graph.inputs, graph.steps, outputs)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
-    _forward(meter, graph.inputs, graph.steps, on_device | outputs, graph)
+    _forward(meter, graph.inputs, graph.steps, on_device | outputs)
     _backward(meter, plan, graph, segments, sizes, schedule.offload)
     weights = _weights(graph, plan)
     return Estimate(schedule, bare.peak + weights, sizes.union(on_device), meter.peak + weights, weights)
 
 
-def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node], graph: Graph) -> None:
+def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node]) -> None:
     """Play steps forward; `given` are values that come alive with it."""
     for node in given:
         meter.hold(node)
@@ -199,7 +205,7 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
             segment = segments.of[node]
             fetched = fetch(segments.reads[segment])
             meter.now += waiting()
-            _forward(meter, (), segments.again[segment], segments.made[segment], graph)
+            _forward(meter, (), segments.again[segment], segments.made[segment])
             meter.now -= waiting()
             here |= segments.made[segment]
             release(segments.reads[segment], fetched)
@@ -251,12 +257,10 @@ def _workspace(node: fx.Node) -> int:
 def _weights(graph: Graph, plan: Plan) -> int:
     """Bytes of the constants, and of the modified weights that rules keep beside them."""
     weights = sum(_leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
-    for node in plan.steps:
-        rule = plan.rules[node]
-        if plan.answers[node] is CONVOLUTION and isinstance(rule, LinearRule):
-            parts = [*rule.parts, *([rule.otherwise] if rule.otherwise else [])]
-            names = {term.weight for part in parts for term in part.terms} - {RAW, "same"}
-            weights += len(names) * _bytes(arguments(node)[1])
+    for _, rule, weight in _weighted(graph, plan):
+        parts = [*rule.parts, *([rule.otherwise] if rule.otherwise else [])]
+        names = {term.weight for part in parts for term in part.terms} - {RAW, "same"}
+        weights += 4 * len(names) * weight
     return weights
 
 

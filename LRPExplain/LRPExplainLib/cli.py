@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, inspect, card, demo."""
+"""The shell command `lrpexplain`: explain, inspect, card, trust, demo."""
 
 import argparse
 import importlib.util
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | card | demo")
+    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | card | trust | demo")
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="a size that the network takes")
     _add_trust(card)
     card.set_defaults(run=_card)
+
+    trust = verbs.add_parser("trust", help="say what --trust would run, as JSON with the SHA-256 that it holds for")
+    trust.add_argument("model", help="as for explain")
+    trust.set_defaults(run=_trust)
 
     demo = verbs.add_parser("demo", help="explain the bundled model on a brain with a planted lesion")
     demo.add_argument("--out", type=Path, default=Path("results", "demo"), metavar="DIR", help="default: %(default)s")
@@ -237,6 +241,13 @@ def _card(options: argparse.Namespace) -> None:
     for note in notes:
         print(f"Note: {note}")
     print(f"The draft of the card is {place}: look it over and complete it.")
+
+
+def _trust(options: argparse.Namespace) -> None:
+    from .models import trust_request
+
+    request = trust_request(options.model)
+    print(json.dumps({"sha256": request.sha256, "sentences": request.sentences}, indent=2, ensure_ascii=False))
 
 
 def _demo(options: argparse.Namespace) -> None:

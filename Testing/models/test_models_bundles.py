@@ -1,5 +1,6 @@
 """MONAI bundles as cards: what their configurations say, in whatever way they say it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -224,13 +225,35 @@ def scripted(tmp_path) -> Path:
     return path
 
 
-def test_what_trust_would_run_is_said_before(scripted):
+def test_what_trust_would_run_is_said_before(scripted, capsys):
     request = trust_request(scripted)
     text = "\n".join(request.sentences)
     for asked in ("'import math'", "'scripts_of_a_test.make'", "math.isqrt", "scripts_of_a_test.py"):
         assert asked in text
     assert "configs/inference.json', line" in request.sentences[0]
+    assert main(["trust", str(scripted)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"sha256": request.sha256, "sentences": list(request.sentences)}
     assert not (scripted / "ran").exists()
+
+
+def test_what_stands_behind_a_reference_is_said_too(tmp_path):
+    """MONAI's parser would make these objects and run these imports."""
+    content = config(
+        [LOAD, {"_target_": "ScaleIntensityd", **IMAGE, "minv": "$@helper.lowest()"}],
+        helper={"_target_": "scripts_of_a_test.Helper", "n": "@number"},
+        number={"_target_": "scripts_of_a_test.Number"},
+        handlers={"late": "$from os import path"},
+    )
+    text = "\n".join(trust_request(write_bundle(tmp_path, content, network=make_network(config([])))).sentences)
+    for asked in ("@helper.lowest()", "scripts_of_a_test.Helper", "scripts_of_a_test.Number", "from os import path"):
+        assert asked in text
+
+
+def test_unreadable_postprocessing_is_noted(tmp_path):
+    found = card(tmp_path, post="$scripts.make_postprocessing()")
+    assert found.output.activation is None
+    assert "make_postprocessing" in found.notes[0]
+    assert found.completed([1, 2, 8, 8, 8]).output.activation == "softmax"
 
 
 def test_the_answer_holds_for_exactly_these_files(scripted):

@@ -169,6 +169,16 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     return _card(content)
 
 
+def preprocessing_problem(wishes: Preprocessing) -> str | None:
+    """Where and why the schema refuses this part of a card; None if it does not."""
+    schema: Any = _validator().schema
+    part = {"$defs": schema["$defs"], **schema["properties"]["preprocessing"]}
+    found = best_match(Draft202012Validator(part).iter_errors(json.loads(json.dumps(asdict(wishes)))))
+    if found is None:
+        return None
+    return f"{'/'.join(str(step) for step in found.absolute_path)} ({found.message.splitlines()[0][:200]})"
+
+
 def color(index: int) -> tuple[int, int, int]:
     """A colour for the class of this index: black for 0, which is most often the background."""
     return (0, 0, 0) if index == 0 else _PALETTE[(index - 1) % len(_PALETTE)]

@@ -1,15 +1,16 @@
 """A MONAI bundle as a card and a way to its network."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..card import DEFAULT_INTENSITY, CardInput, ModelCard, Preprocessing
-from .config import Component, Config, Evaluator, parse
+from ..card import DEFAULT_INTENSITY, CardInput, ModelCard, Preprocessing, preprocessing_problem
+from .config import Component, Config, Evaluator, Untranslated, parse
 from .files import METADATA, BundleFiles
 from .inferers import read_inferer
 from .metadata import Metadata, read_metadata
@@ -45,7 +46,12 @@ def bundle_card(files: BundleFiles, weights: str, run: Evaluator | None = None, 
     """
     content = parse(files.text(METADATA), METADATA) if files.has(METADATA) else {}
     metadata = read_metadata(content, re.split(r"[/\\]", files.name)[-1])
-    return _card(metadata, read_config(files, run) if translate else None, weights)
+    with _without_end(files):
+        card = _card(metadata, read_config(files, run) if translate else None, weights)
+    problem = preprocessing_problem(card.preprocessing)
+    if problem is not None:
+        raise Untranslated(f"The bundle '{files.name}' asks for a senseless preprocessing/{problem}: correct it.")
+    return card
 
 
 def bundle_network(files: BundleFiles, state: Mapping[str, Tensor], run: Evaluator | None = None) -> nn.Module:
@@ -57,11 +63,21 @@ def bundle_network(files: BundleFiles, state: Mapping[str, Tensor], run: Evaluat
     config = read_config(files, run)
     if config is None:
         raise UserError(f"'{files.name}' has no configs/inference.json, so that its network is unknown.")
-    return make_network(network_component(config), state)
+    with _without_end(files):
+        return make_network(network_component(config), state)
+
+
+@contextmanager
+def _without_end(files: BundleFiles) -> Iterator[None]:
+    try:
+        yield
+    except RecursionError as error:
+        raise UserError(f"The configuration of '{files.name}' refers to itself in a circle: correct it.") from error
 
 
 def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:
-    inputs, activation, notes = metadata.inputs, None, []
+    inputs, notes = metadata.inputs, list[str]()
+    activation: str | None = None
     fields: dict[str, Any] = {"intensity": DEFAULT_INTENSITY}
     if config is None:
         notes.append(_NO_PREPROCESSING)
@@ -72,7 +88,11 @@ def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:
         dimensions = _dimensions(config, inferer) or metadata.dimensions or 3
         fields, inputs, more = _preprocessing(config, metadata, inferer, dimensions)
         notes += more
-        activation = _activation(config)
+        try:
+            activation = _activation(config)
+        except UserError as error:  # it may be anything; the output's own shape then suggests one
+            activation = None
+            notes.append(f"What the bundle does after the network could not be read: {error}")
     if not fields.get("window") and "size_multiple" not in fields:
         fields["size_multiple"] = metadata.size_multiple
     return ModelCard(
@@ -139,7 +159,8 @@ def _component(config: Config, keys: tuple[str, ...]) -> Component | None:
             value, place = config.shallow(config.raw(key), key)
             if isinstance(value, Mapping) and "_target_" in value:
                 return Component(config, place, value)
-            raise config.refused(key, config.raw(key))
+            if value is not None:
+                raise config.refused(key, config.raw(key))
     return None
 
 

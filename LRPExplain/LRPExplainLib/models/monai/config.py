@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +164,16 @@ class Component:
     @property
     def arguments(self) -> list[str]:
         return [name for name in self.raw if not (name.startswith("_") and name.endswith("_"))]
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Say in one sentence that an argument is not of the kind that it should be."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
+            raise self.complaint(
+                f"has an argument that makes no sense ({reason(error)}): correct the bundle."
+            ) from error
 
     def complaint(self, text: str) -> UserError:
         return Untranslated(f"{self.config.where(self.key, self.target)} {text}")

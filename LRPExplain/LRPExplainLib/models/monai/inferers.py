@@ -27,7 +27,8 @@ def read_inferer(component: Component | None, dimensions: int) -> dict[str, Any]
         raise component.complaint(
             f"asks for the inferer '{component.target}', which cannot be translated: write a card for this model."
         )
-    return fields | reader(component, dimensions)
+    with component.understood():
+        return fields | reader(component, dimensions)
 
 
 def _simple(component: Component, dimensions: int) -> dict[str, Any]:

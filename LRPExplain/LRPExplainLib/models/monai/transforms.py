@@ -55,7 +55,8 @@ def read_transform(component: Component, channels: Channels, volumes: int) -> li
             f"asks for the transform '{component.target}', which cannot be translated into a card: write a card for"
             " this model (lrpexplain card) without the bundle's preprocessing, or leave the transform out."
         )
-    return reader(component, channels, volumes)
+    with component.understood():
+        return reader(component, channels, volumes)
 
 
 def arrange(steps: Sequence[Step], dimensions: int, window: Sequence[int] | None) -> dict[str, Any]:
@@ -104,6 +105,8 @@ def _extent(step: Step, fields: dict[str, Any], dimensions: int, window: Sequenc
         fields["resize"] = {**step.value, "size": step.value["size"][:dimensions]}
     else:
         size = step.value[:dimensions]
+        if len(size) != dimensions:
+            raise step.component.complaint(f"names {len(size)} sizes for {dimensions} axes: correct the bundle.")
         if step.kind == "at least" and window is not None and all(a <= b for a, b in zip(size, window, strict=True)):
             return  # a window is padded in the same way itself
         fields["size" if step.kind == "size" else "minimum_size"] = (*size, *[0] * (_AXES - dimensions))

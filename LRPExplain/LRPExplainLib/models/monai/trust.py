@@ -1,6 +1,7 @@
 """What a bundle would run if it were trusted, as sentences to show beforehand; and running it."""
 
 import importlib
+import re
 import sys
 import tempfile
 import zipfile
@@ -16,19 +17,20 @@ from .expressions import REFERENCE
 from .files import BundleFiles, InFolder, InZip
 from .networks import KEYS, is_allowed
 
-_IMPORTS = ("imports", "import")
+# MONAI's parser runs these wherever they stand.
+_IMPORT = re.compile(r"\$\s*(import|from)\b")
 
 
 def sentences(files: BundleFiles) -> list[str]:
     """What trusting this bundle would run; empty: nothing, so that there is no need to trust it."""
     config = read_config(files)
-    if config is None:
+    needed = _needed_code(config) if config is not None else []
+    if config is None or not needed:
         return []
-    found = _needed_code(config)
-    if not found:
-        return []
-    imports = [line for key in _IMPORTS if config.has(key) for line in _strings(config.raw(key))]
-    found = [f"{config.where('imports', line)} runs '{line.removeprefix('$')}'." for line in imports] + found
+    everything = [value for _, value in _leaves(config.content, "")]
+    imports = [value for value in everything if isinstance(value, str) and _IMPORT.match(value)]
+    found = [f"{config.where('imports', line)} runs '{line.removeprefix('$')}'." for line in imports]
+    found += [f"{config.where(place, value)} runs '{value}'." for place, value in needed]
     if code := files.code():
         found.append(f"These files of the bundle can then be run: {', '.join(code)}.")
     return found
@@ -72,35 +74,37 @@ def _on_disk(files: BundleFiles) -> Iterator[Path]:
         raise UserError(f"'{files.name}' is no bundle that can be run.")
 
 
-def _needed_code(config: Config) -> list[str]:
-    """Expressions that are no data, and classes that are not allowed, in the parts that are needed."""
+def _needed_code(config: Config) -> list[tuple[str, str]]:
+    """Expressions that are no data, and classes that are not allowed, in the parts that are needed.
+
+    MONAI's parser makes an object of everything that an expression refers to, so that its class is code as well.
+    """
     groups = (KEYS, TRANSFORMS_KEYS, INFERERS_KEYS)
     waiting = [key for group in groups for key in [next((key for key in group if config.has(key)), None)] if key]
-    networks = {key for key in waiting if key in KEYS}
-    seen: set[str] = set()
-    found: list[str] = []
+    made = {key for key in waiting if key in KEYS}  # of which objects are made
+    seen: set[tuple[str, bool]] = set()
+    found: dict[str, str] = {}
     while waiting:
         key = waiting.pop(0)
-        if key in seen or not config.has(key):
+        if (key, key in made) in seen or not config.has(key):
             continue
-        seen.add(key)
-        for place, value, within_network in _leaves(config.raw(key), key, key in networks):
-            if isinstance(value, str):
-                references = [
-                    m.group().lstrip("@#:").replace("::", "#").split("#")[0] for m in REFERENCE.finditer(value)
-                ]
-                waiting += references if value[:1] in "@$" else []
-                networks |= set(references) if within_network else set()
-            if _is_code(config, place, value, within_network):
-                found.append(f"{config.where(place, value)} runs '{value}'.")
-    return found
+        seen.add((key, key in made))
+        for place, value in _leaves(config.raw(key), key):
+            code = _is_code(config, place, value, key in made)
+            if code:
+                found[place] = value
+            if isinstance(value, str) and value[:1] in ("@", "$"):
+                references = [_first_key(match.group()) for match in REFERENCE.finditer(value)]
+                waiting += references
+                made |= set(references) if code or key in made else set()
+    return list(found.items())
 
 
-def _is_code(config: Config, place: str, value: Any, within_network: bool) -> bool:
+def _is_code(config: Config, place: str, value: Any, made: bool) -> bool:
     if not isinstance(value, str):
         return False
     if place.endswith("#_target_"):
-        return within_network and not is_allowed(value)
+        return made and not is_allowed(value)
     if not value.startswith("$"):
         return False
     try:
@@ -110,20 +114,16 @@ def _is_code(config: Config, place: str, value: Any, within_network: bool) -> bo
     return False
 
 
-def _leaves(value: Any, key: str, within_network: bool) -> Iterator[tuple[str, Any, bool]]:
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _leaves(item, f"{key}#{name}", within_network)
+            yield from _leaves(item, f"{key}#{name}")
     elif isinstance(value, list | tuple):
         for n, item in enumerate(value):
-            yield from _leaves(item, f"{key}#{n}", within_network)
+            yield from _leaves(item, f"{key}#{n}")
     else:
-        yield key, value, within_network
+        yield key, value
 
 
 def _first_key(reference: str) -> str:
     return reference.lstrip("@#:").replace("::", "#").split("#")[0]
-
-
-def _strings(value: Any) -> list[str]:
-    return [str(item) for item in (value if isinstance(value, list) else [value])]

@@ -1,12 +1,17 @@
 """Configurations of MONAI's own model zoo, filled with random weights; they lie beside this checkout, or nowhere."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 import torch
+from helpers.bundles import their_logits
+from helpers.volumes import make_volume
+from LRPExplainLib.imaging import Windows, least_size, prepare, read_volume
 from LRPExplainLib.models import ExplainableModel, load_model, trust_request
 from monai.bundle import ConfigParser
 from monai.networks.nets import torchvision_fc
@@ -99,3 +104,40 @@ def test_it_loads_without_trust(bundle):
         output = model.module(small_input(model))
     assert output.shape[:2] == (1, classes)
     assert bool(torch.isfinite(output).all())
+
+
+def test_its_logits_are_monais(bundle, tmp_path):
+    """The whole of its preprocessing and inference, with smaller windows to save time."""
+    if bundle.name == "breast_density_classification":
+        pytest.skip("its transforms read colour pictures, not volumes")
+    file = next(file for file in (bundle / "configs").glob("inference.*"))
+    content = ConfigParser.load_config_file(file)
+    if "roi_size" in content["inferer"]:
+        content["inferer"]["roi_size"] = [64, 32, 32]
+        file.write_text(json.dumps(content))
+    model = load_model(bundle)
+    wishes = model.card.preprocessing
+    size = (48, 40, 1) if wishes.slices else (66, 40, 34)
+    paths = []
+    for n in range(len(model.card.inputs)):
+        image = make_volume(size, (1.7, 1.6, 2.6), (0.0, 0.0, 0.0), seed=n)
+        if bundle.name == "brats_mri_segmentation":  # brains without skull
+            image = sitk.Cast(image > 12, sitk.sitkFloat32) * image
+        paths.append(tmp_path / f"{n}.nii.gz")
+        sitk.WriteImage(image[:, :, 0] if wishes.slices else image, str(paths[-1]))
+    transforms = content["transforms"] if "transforms" in content else content["preprocessing"]["transforms"]
+    for transform in transforms:
+        transform.pop("reader", None)  # ITK's, which is not installed here
+    data = {"image": [str(path) for path in paths] if len(paths) > 1 else str(paths[0])}
+    theirs = their_logits(content, model.module.network, data)
+    prepared = prepare([read_volume(path) for path in paths], wishes, least=least_size(wishes.window, wishes.slices))
+    windows = Windows(prepared.tensor.shape[2:], wishes.window, wishes.slices)
+    ours = None
+    with torch.no_grad():
+        for view in windows.views:
+            answer = model.module(windows.cut(prepared.tensor, view))
+            ours = windows.blank(answer) if ours is None else ours
+            windows.blend(answer, view, ours)
+    ours = ours.permute(0, 1, 4, 3, 2) if ours.dim() == 5 else ours
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) < 1e-3

@@ -1,6 +1,6 @@
 """How well do relevance maps tell what a model goes by? Perturbation curves for composites, biases and norms.
 
-    .venv/bin/python -m benchmarks.faithfulness [--normalization DIR] [--seeds ...] [--composites ...]
+    .venv/bin/python -m benchmarks.faithfulness [--normalization DIR | --batch-norm] [--seeds ...] [--composites ...]
 
 Blocks of the volume are replaced in the order of their relevance, most relevant first and least relevant first
 (Samek et al. 2017), and the target class's mean probability over the voxels that were predicted as it is followed. The
@@ -30,6 +30,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.demo import demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.imaging import prepare
+from LRPExplainLib.lrp import passes
 from LRPExplainLib.models import load_model
 from torch import Tensor, nn
 
@@ -65,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--normalization", type=Path, help="folder of the demo model with instance norm")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10, 20)), help="lesions of the demo")
+    parser.add_argument("--batch-norm", action="store_true", help="compare folding batch norms with the identity rule")
     parser.add_argument("--no-brains", action="store_true", help="leave MeshNet out")
     parser.add_argument("--composites", nargs="+", default=list(lrp.COMPOSITES))
     options = parser.parse_args()
@@ -81,12 +83,25 @@ def main() -> None:
     for case in cases:
         random = torch.randn(case.x.shape, generator=torch.Generator().manual_seed(0))
         measure(case, "random", random, results)
-        graph = lrp.capture(case.module, case.x)
+        graphs = {"": lrp.capture(case.module, case.x)}
+        if options.batch_norm:
+            graphs = {", folded": graphs[""], ", identity": unfolded(case)}
         for label, composite in methods.items():
-            relevance = lrp.attribute(graph, case.x, lrp.Target(case.index, case.where), composite).relevance
-            assert isinstance(relevance, Tensor)
-            measure(case, label, relevance, results)
+            for way, graph in graphs.items():
+                relevance = lrp.attribute(graph, case.x, lrp.Target(case.index, case.where), composite).relevance
+                assert isinstance(relevance, Tensor)
+                measure(case, label + way, relevance, results)
     show(results)
+
+
+def unfolded(case: Case) -> lrp.Graph:
+    """The network with its batch norms left standing, where every composite passes relevance through unchanged."""
+    folders = dict(passes.FOLDERS)
+    passes.FOLDERS.clear()
+    try:
+        return lrp.capture(case.module, case.x)
+    finally:
+        passes.FOLDERS.update(folders)
 
 
 def variants(composite: lrp.Composite, norms: bool) -> Iterator[tuple[str, lrp.Composite]]:

@@ -30,7 +30,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.demo import demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.lrp import passes
+from LRPExplainLib.lrp.passes import FOLDERS
 from LRPExplainLib.models import load_model
 from torch import Tensor, nn
 
@@ -96,12 +96,12 @@ def main() -> None:
 
 def unfolded(case: Case) -> lrp.Graph:
     """The network with its batch norms left standing, where every composite passes relevance through unchanged."""
-    folders = dict(passes.FOLDERS)
-    passes.FOLDERS.clear()
+    folders = dict(FOLDERS)
+    FOLDERS.clear()
     try:
         return lrp.capture(case.module, case.x)
     finally:
-        passes.FOLDERS.update(folders)
+        FOLDERS.update(folders)
 
 
 def variants(composite: lrp.Composite, norms: bool) -> Iterator[tuple[str, lrp.Composite]]:

@@ -182,7 +182,7 @@ class Inference:
             torch.cuda.synchronize()
         one = time.perf_counter() - begin
         again = len(self.setting.estimate.schedule.starts) > 1
-        passes = (not self.windows.whole) + again + lrp.passes(self.graph, self._composite)
+        passes = (not self.windows.whole) + again + lrp.products(self.graph, self._composite)
         predicting, explaining = (ceil(n / self.setting.batch) * one for n in (len(self.windows.views), explained))
         return predicting, explaining * passes
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from LRPExplainLib import imaging, models
+from LRPExplainLib import imaging, lrp, models
 from LRPExplainLib.demo import demo_case, mni152_path
+from LRPExplainLib.explain import explain
 
 MODEL = Path(__file__).parents[2] / "LRPExplain" / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
 
@@ -76,3 +77,12 @@ def test_the_lesion_of_the_demo_is_found_in_the_real_brain(model: models.Explain
 def test_the_real_brain_without_a_lesion_shows_none(model: models.ExplainableModel) -> None:
     found = segment(model, sitk.ReadImage(str(mni152_path())))
     assert found.sum() / 1000 < 0.3  # ml
+
+
+@pytest.mark.parametrize("seed", [0, 3], ids=["bright lesion", "dark lesion"])
+@pytest.mark.parametrize("composite", sorted(lrp.COMPOSITES))
+def test_every_composite_accounts_for_the_target_value_in_the_volume(model, composite, seed):
+    ledger = explain(model, [demo_case(seed).image], "lesion", composite, "cpu").ledger
+    parts = ledger["in_volume"] + ledger["absorbed"] + ledger["outside"]
+    assert parts == pytest.approx(ledger["target_value"], rel=1e-3)
+    assert abs(ledger["absorbed"]) < 0.15 * ledger["target_value"]

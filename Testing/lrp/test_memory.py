@@ -150,8 +150,8 @@ def test_the_walk_is_timed_by_its_products():
     """Plain epsilon needs one product where the forward pass needs one; z+ of a signed input four."""
     x = torch.randn(1, 2, 8, 8)
     graph = lrp.capture(nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()).eval(), x)
-    assert lrp.passes(graph, "epsilon") == 1
-    assert lrp.passes(graph, "epsilon-plus") == 4
+    assert lrp.products(graph, "epsilon") == 1
+    assert lrp.products(graph, "epsilon-plus") == 4
 
 
 def test_ledgers_of_two_runs_add_up(unet):

@@ -11,7 +11,7 @@ from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, c
 from .errors import LRPError
 from .graph import Graph
 from .ledger import Ledger, LedgerRow
-from .memory import Estimate, estimates, passes
+from .memory import Estimate, estimates, products
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target
@@ -36,6 +36,6 @@ __all__ = [
     "composite_named",
     "estimates",
     "evaluate",
-    "passes",
+    "products",
     "rules",
 ]

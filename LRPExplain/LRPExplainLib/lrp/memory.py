@@ -71,7 +71,7 @@ def estimates(
                 yield _estimate(graph, plan, sizes, Schedule(starts, away))
 
 
-def passes(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
+def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
     """How long the backward walk takes, in forward passes: counted by the products that its layers need."""
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     forward = backward = 0.0
@@ -82,8 +82,9 @@ def passes(graph: Graph, composite: str | Composite, *, output: int = 0) -> floa
         forward += work
         signed = any(s not in plan.non_negative for s in node.all_input_nodes if s not in graph.constants)
         for part in rule.parts:
+            heirs = [term for term in part.heirs if signed or term.input != "-"]
             terms = [term for term in part.terms if signed or term.input != "-"]
-            backward += work * (1 if part.terms == PLAIN else 2 * len(terms))
+            backward += work * ((1 if part.terms == PLAIN else 2 * len(terms)) + 2 * len(heirs))
     return backward / forward if forward else 1.0
 
 

@@ -162,7 +162,7 @@ class Evaluation:
         explained = at_hand(self._values[self._explained])
         start = start_relevance(target, at_least_float32(explained))
         values = self._values if last else dict(self._values)
-        walk = _Walk(self._graph, self._plan, self._composite, self._segments, values, start)
+        walk = _Walk(self._graph, self._plan, self._segments, self._composite.normalization, values, start)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
             found = walk.run(self._explained, conditions, {named[name] for name in at}, progress)
@@ -213,15 +213,15 @@ class _Walk:
         self,
         graph: Graph,
         plan: Plan,
-        composite: Composite,
         segments: Segments,
+        normalization: str,
         values: dict[fx.Node, Any],
         start: Tensor,
     ) -> None:
         self.graph, self.plan, self.segments, self.values = graph, plan, segments, values
         waiting = [node for node, value in values.items() if isinstance(value, Away)]
         self.away: dict[fx.Node, Away] = {node: values.pop(node) for node in waiting}
-        self.mean = composite.normalization
+        self.mean = normalization
         self.books = Bookkeeper(start)
         self.pending: dict[fx.Node, Any] = {}
         self._start = start

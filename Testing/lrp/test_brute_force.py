@@ -54,6 +54,7 @@ TINY = rules.Stabilizer(1e-15, relative=False)
 BY_CONTRIBUTION: dict[str, tuple[rules.LinearRule, Formula, Stabiliser]] = {
     "epsilon": (rules.epsilon(0.1, relative=False), epsilon, absolute(0.1)),
     "relative epsilon": (rules.epsilon(0.1), epsilon, relative(0.1, batch=2)),
+    "norm": (rules.norm(TINY), epsilon, absolute(1e-15)),
     "z+": (rules.z_plus(TINY), z_plus, absolute(1e-15)),
     "z+(no bias)": (rules.z_plus(TINY, absorb_bias=False), z_plus_of_inputs, absolute(1e-15)),
     "gamma": (rules.gamma(0.25, TINY), gamma(0.25), absolute(1e-15)),

@@ -29,6 +29,7 @@ RULES: dict[str, tuple[rules.LinearRule, Callable[[Any], Any]]] = {
     "epsilon(0.01)": (rules.epsilon(1e-2, relative=False), lambda z: z.Epsilon(1e-2)),
     "epsilon(0.5)": (rules.epsilon(0.5, relative=False), lambda z: z.Epsilon(0.5)),
     "relative epsilon": (rules.epsilon(0.1), lambda z: z.Epsilon(z.Stabilizer(0.1, norm_scale=True))),
+    "norm": (rules.norm(SMALL), lambda z: z.Norm()),
     "gamma(0.25)": (rules.gamma(0.25, SMALL), lambda z: z.Gamma(0.25)),
     "gamma(2)": (rules.gamma(2.0, SMALL), lambda z: z.Gamma(2.0)),
     "alpha-beta(1,0)": (rules.alpha_beta(1, 0, SMALL), lambda z: z.AlphaBeta(1.0, 0.0)),

@@ -322,6 +322,14 @@ def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
     return LinearRule(f"epsilon({epsilon:g})", (Part(PLAIN, "same"),), Stabilizer(epsilon, relative))
 
 
+def norm(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
+    """LRP-0 (Bach 2015, eq. 56): each contribution's share of z as it is, with no more than what keeps 0/0 away.
+
+    What Zennit calls Norm and takes for average pooling and sums.
+    """
+    return LinearRule("norm", (Part(PLAIN, "same"),), stabilizer)
+
+
 def z_plus(stabilizer: Stabilizer = Stabilizer(), absorb_bias: bool = True) -> LinearRule:
     """z+ or alpha1-beta0 (Bach 2015, eq. 60): in proportion to the positive contributions alone.
 
@@ -389,6 +397,7 @@ WINNER = Choice("winner")  # max pooling: the winner takes all (Montavon 2019)
 
 _NAMED: dict[str, Callable[..., Rule]] = {
     "epsilon": epsilon,
+    "norm": norm,
     "z+": z_plus,
     "z+(no bias)": lambda: z_plus(absorb_bias=False),
     "alpha-beta": alpha_beta,

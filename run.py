@@ -23,7 +23,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 # beside a CPU build of torch); installed without them.
 BARE = ROOT / "Testing" / "requirements-bare.txt"
 DECLARED = (ROOT / "pyproject.toml", CONSTRAINTS, BARE)
-EXTRAS = "demo,test,lint"
+EXTRAS = "demo,dicom,test,lint"
 
 Command = list[str]
 LINT: list[Command] = [

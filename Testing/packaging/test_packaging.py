@@ -122,7 +122,7 @@ def test_every_file_that_slicer_must_load_is_installed(tmp_path: Path) -> None:
     installed = {value for key, value in said if key == "file"}
     present = {path.relative_to(MODULE).as_posix() for path in MODULE.rglob("*") if path.is_file()}
     wanted = {name for name in present if not NOT_INSTALLED.search(name)}
-    assert "LRPExplainLib/scene/present.py" in wanted
+    assert "LRPExplainLib/scene/presenting.py" in wanted
     assert wanted <= installed, f"not installed: {sorted(wanted - installed)}"
     assert installed <= wanted, f"installed in vain: {sorted(installed - wanted)}"
 

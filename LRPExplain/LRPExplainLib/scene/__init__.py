@@ -1,7 +1,8 @@
 """An Explanation in 3D Slicer's own scene: nodes, overlay, pictures, scene file. The only part that imports ``slicer``.
 
 Inside Slicer the nodes go to the application's scene; elsewhere PyPI's slicer-core provides the same scene and views.
-Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it.
+Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module here
+must not have the name of a function in ``_HOME``: the first import of the module would put it in the function's place.)
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .overlay import restore
-    from .present import PresentedNodes, present
-    from .render import render
+    from .presenting import PresentedNodes, present
+    from .rendering import render
     from .renderer import missing_renderer
     from .storage import load, save
 
 _HOME = {
-    "PresentedNodes": "present",
+    "PresentedNodes": "presenting",
     "load": "storage",
     "missing_renderer": "renderer",
-    "present": "present",
-    "render": "render",
+    "present": "presenting",
+    "render": "rendering",
     "restore": "overlay",
     "save": "storage",
 }
@@ -32,6 +33,4 @@ __all__ = ["PresentedNodes", "load", "missing_renderer", "present", "render", "r
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # `present` and `render` are also modules of this package: the function stays the answer
-    return value
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

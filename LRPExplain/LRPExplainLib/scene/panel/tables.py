@@ -19,7 +19,7 @@ def fill(table: Any, rows: Sequence[Sequence[str]], stretched: int = 0) -> None:
             item = qt.QTableWidgetItem(text)
             item.setToolTip(text)
             if c != stretched:
-                item.setTextAlignment(int(qt.Qt.AlignRight) | int(qt.Qt.AlignVCenter))
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(r, c, item)
     header = table.horizontalHeader()
     for c in range(table.columnCount):

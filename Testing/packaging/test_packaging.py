@@ -118,8 +118,15 @@ def test_every_file_that_slicer_must_load_is_installed(tmp_path: Path) -> None:
     (tmp_path / "SlicerConfig.cmake").write_text(SLICER_CONFIG, encoding="utf-8")
     (tmp_path / "nothing.cmake").write_text("", encoding="utf-8")
     result = subprocess.run(
-        [cmake, "-S", str(ROOT), "-B", str(tmp_path / "build"), f"-DSlicer_DIR={tmp_path}",
-         "-DBUILD_TESTING=ON"],  # fmt: skip
+        [
+            cmake,
+            "-S",
+            str(ROOT),
+            "-B",
+            str(tmp_path / "build"),
+            f"-DSlicer_DIR={tmp_path}",
+            "-DBUILD_TESTING=ON",
+        ],  # fmt: skip
         capture_output=True,
         text=True,
         check=False,
@@ -138,7 +145,15 @@ def test_every_file_that_slicer_must_load_is_installed(tmp_path: Path) -> None:
 
 
 # Parameters that sections keep in step with their widgets by hand: lists, segments and classes have no connector in Slicer
-BY_HAND = {"inputVolumes", "referenceSegmentation", "referenceSegment", "target", "ratherThan", "segmentation", "segment"}
+BY_HAND = {
+    "inputVolumes",
+    "referenceSegmentation",
+    "referenceSegment",
+    "target",
+    "ratherThan",
+    "segmentation",
+    "segment",
+}
 
 
 def panel() -> ElementTree.ElementTree:

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 
+_USUAL = {"peak": 10.0, "mass": 95.0}  # percent
+
+
 class DisplaySection(Section):
     """Works on the explanation whose map is selected; ``nodes`` are its nodes, None where none is selected."""
 
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
         self.nodes: Any = None
+        self._selected: Any = None
         self._busy = False
         ui.relevanceSelector.addAttribute("vtkMRMLScalarVolumeNode", ROLE_ATTRIBUTE, "relevance")
         self._choices = {
@@ -29,8 +33,9 @@ class DisplaySection(Section):
             "sign": _Choice(ui.signComboBox, signs()),
             "threshold_kind": _Choice(ui.thresholdKindComboBox, threshold_kinds()),
         }
-        for combo in (ui.colorMapComboBox, ui.signComboBox, ui.thresholdKindComboBox):
+        for combo in (ui.colorMapComboBox, ui.signComboBox):
             combo.connect("currentIndexChanged(int)", self.apply)
+        ui.thresholdKindComboBox.connect("currentIndexChanged(int)", self._on_kind)
         for slider in (ui.thresholdSlider, ui.opacitySlider, ui.clusterSpinBox):
             slider.connect("valueChanged(double)", self.apply)
         for box in (ui.legendCheckBox, ui.volumeRenderingCheckBox, ui.hotSpotsCheckBox):
@@ -42,24 +47,33 @@ class DisplaySection(Section):
     def on_result(self, nodes: Any) -> None:
         """An explanation has been presented: its map is the one that is selected now."""
         self.nodes = nodes
+        self._selected = nodes.relevance[0]
+        self.parameters.relevance = self._selected
         self._show()
 
     def refresh(self) -> None:
         selected = self.parameters.relevance if self.parameters else None
-        if selected is not (self.nodes.relevance[0] if self.nodes else None):
-            from .. import presented_of
+        if selected is not self._selected:
+            self._select(selected)
 
+    def _select(self, selected: Any) -> None:
+        """Another map is selected, or none: it is shown in place of the one before."""
+        from .. import overlay, presented_of
+
+        self._selected = selected
+        if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
             self.nodes = presented_of(selected) if selected else None
-            if self.nodes and self.ui.overlayCheckBox.checked:
-                self._set_overlay(True)
-            self._show()
-            self.panel.on_display()
+        self._show()
+        if self.nodes is not None:
+            if self.ui.overlayCheckBox.checked:
+                overlay.show(self.nodes)
+            self.apply()
 
     def close(self) -> None:
         super().close()
         if self.nodes and self.ui.sideBySideButton.checked:
             self.ui.sideBySideButton.checked = False
-        self.nodes = None
+        self.nodes = self._selected = None
         self._show()
 
     def apply(self, *_changed: Any) -> None:
@@ -70,6 +84,14 @@ class DisplaySection(Section):
 
         apply(self.nodes, self.display())
         self.panel.on_display()
+
+    def _on_kind(self, *_index: Any) -> None:
+        """The other kind of percentage means something else: begin at its usual value."""
+        if self._busy:
+            return
+        with self._quiet():
+            self.ui.thresholdSlider.value = _USUAL[self._choices["threshold_kind"].chosen]
+        self.apply()
 
     def display(self) -> Any:
         """The controls as a value."""
@@ -83,12 +105,16 @@ class DisplaySection(Section):
             opacity=ui.opacitySlider.value / 100,
             legend=ui.legendCheckBox.checked,
             volume_rendering=ui.volumeRenderingCheckBox.checked,
+            hot_spots=ui.hotSpotsCheckBox.checked,
+            input=next((n for n, node in enumerate(self.nodes.relevance) if node is self._selected), 0),
         )
 
     def switch(self, on: bool) -> None:
         """Show the map over the slices, or leave the views as they were before."""
         if self.nodes is not None and not self._busy:
-            self._set_overlay(on)
+            from .. import overlay
+
+            (overlay.show if on else overlay.hide)(self.nodes)
 
     def side_by_side(self, on: bool) -> None:
         """The layout with and without relevance beside each other, or the user's own again."""
@@ -105,14 +131,6 @@ class DisplaySection(Section):
         except UserError as error:
             self.panel.run.say(str(error))
 
-    def _set_overlay(self, on: bool) -> None:
-        from .. import overlay
-
-        if on:
-            overlay.show(self.nodes.scene, self.nodes.volumes[0], self.nodes.relevance[0], self.display().opacity)
-        else:
-            overlay.hide(self.nodes.scene, self.nodes.relevance[0])
-
     def _show(self) -> None:
         """Bring the controls to what the nodes say."""
         ui = self.ui
@@ -121,6 +139,7 @@ class DisplaySection(Section):
                 widget.enabled = self.nodes is not None
             if self.nodes is None:
                 return
+            from .. import overlay
             from ..display import read
 
             shown = read(self.nodes)
@@ -131,6 +150,8 @@ class DisplaySection(Section):
             ui.opacitySlider.value = 100 * shown.opacity
             ui.legendCheckBox.checked = shown.legend
             ui.volumeRenderingCheckBox.checked = shown.volume_rendering
+            ui.hotSpotsCheckBox.checked = shown.hot_spots
+            ui.overlayCheckBox.checked = overlay.shown(self.nodes)
 
     def _controls(self) -> tuple[Any, ...]:
         ui = self.ui
@@ -180,7 +201,11 @@ def threshold_kinds() -> dict[str, str]:
 
 
 def color_maps() -> dict[str, str]:
-    """The colour maps of `scene.colors` in the user's words."""
-    from ..colors import COLOR_MAPS
-
-    return {name: _(name) for name in COLOR_MAPS}
+    """The colour maps of `scene.colors` in the user's words; a test compares them."""
+    return {
+        "Fire and ice": _("Fire and ice"),
+        "Purple and orange": _("Purple and orange"),
+        "Green and magenta": _("Green and magenta"),
+        "Inferno (magnitude)": _("Inferno (magnitude)"),
+        "Viridis (magnitude)": _("Viridis (magnitude)"),
+    }

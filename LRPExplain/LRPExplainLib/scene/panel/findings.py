@@ -112,7 +112,9 @@ class FindingsSection(Section):
         table = self.ui.hotSpotsTable
         fill(table, rows, stretched=4)
         table.setVisible(bool(rows))
-        self.ui.hotSpotsLabel.text = _("Hot spots (click to go there)") if rows else _("No relevance above the threshold.")
+        self.ui.hotSpotsLabel.text = (
+            _("Hot spots (click to go there)") if rows else _("No relevance above the threshold.")
+        )
         self.ui.hotSpotsLabel.setVisible(True)
 
     def _show_shares(self) -> None:

@@ -86,7 +86,6 @@ class Panel(VTKObservationMixin):
         """An explanation has been presented; ``first`` unless it only moved with the crosshair."""
         if self.parameters is None:
             return
-        self.parameters.relevance = nodes.relevance[0]
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         if first:

@@ -1,4 +1,4 @@
-"""The Slicer module: choose a model, a volume and a question, and see why. All computation happens in a child process."""
+"""The Slicer module: choose a model, a volume and a question, and see why. A child process computes."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -94,7 +94,8 @@ class LRPExplainParameterNode:
     referenceSegmentation, referenceSegment - what findings are compared with
     target, ratherThan - classes by name; empty: as predicted, none
     where - which voxels are asked about; segmentation and segment, roi, points belong to it
-    composite, value, start, biases, rules, device, memory - how relevance is computed; memory in GiB, 0: most of what is free
+    composite, value, start, biases, rules, device - how relevance is computed
+    memory - that it may use, in GiB; 0: most of what is free
     result - what becomes of the earlier map
     relevance - the map that is shown and described
     """
@@ -217,11 +218,11 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         :param volumeNodes: a scalar volume node, or one for each input channel of the model
         :param modelPath: the model's file or folder
         :param target: name or index of the class; None: what the model predicts
-        :param options: ``ratherThan`` (a class), ``where`` (None: where the target is predicted; "everywhere"; a tuple of a
-            segmentation node and a segment's ID or name; a markups ROI node; a point list node; one R, A, S in mm),
-            ``composite``, ``rules`` (layer or role -> rule), ``biases`` ("share", "absorb"), ``value`` ("logit",
-            "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB),
-            ``update`` (True: into the nodes of the last explanation of these volumes), ``onProgress(stage, share, seconds)``
+        :param options: ``ratherThan`` (a class), ``where`` (None: where the target is predicted; "everywhere"; a tuple
+            of a segmentation node and a segment's ID or name; a markups ROI node; a point list node; one R, A, S in
+            mm), ``composite``, ``rules`` (layer or role -> rule), ``biases`` ("share", "absorb"), ``value`` ("logit",
+            "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB), ``update``
+            (True: into the nodes of the last explanation of these volumes), ``onProgress(stage, share, seconds)``
         :return: the nodes: ``relevance`` (one volume node for each input), ``segmentation``, ``volumes`` and more
         :raises UserError: what is wrong and what to do, in one sentence
         """
@@ -230,8 +231,8 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
     def start(self, volumeNodes: Any, modelPath: Path | str, target: str | int | None = None, **options: Any):
         """As `explain`, but at once back with a request, which can be cancelled with ``cancel()``.
 
-        :param options: also ``onPrediction(said)``, ``onDone(nodes)``, ``onFailed(sentence)``, and ``lane``: "crosshair" for
-            questions of which only the newest counts
+        :param options: also ``onPrediction(said)``, ``onDone(nodes)``, ``onFailed(sentence)``, and ``lane``:
+            "crosshair" for questions of which only the newest counts
         """
         return self.session.explain(**_arguments(volumeNodes, modelPath, target, options))
 

@@ -2,7 +2,8 @@
 
     python Resources/make_sample_case.py
 
-MNI152 T1 (2009a, as nilearn carries it) with the lesion of demo seed 6, at 2 mm and 8 bits, and the lesion as a segmentation.
+MNI152 T1 (2009a, as nilearn carries it) with the lesion of demo seed 6, at 2 mm and 8 bits, and the lesion as a
+segmentation.
 Of the demo's first lesions it is the one that the bundled model outlines best at 2 mm (Dice 0.92): data to learn the
 module with, not to judge the model by. Run again, it writes the same voxels.
 """

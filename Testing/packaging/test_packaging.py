@@ -126,7 +126,7 @@ def test_every_file_that_slicer_must_load_is_installed(tmp_path: Path) -> None:
             str(tmp_path / "build"),
             f"-DSlicer_DIR={tmp_path}",
             "-DBUILD_TESTING=ON",
-        ],  # fmt: skip
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -144,7 +144,7 @@ def test_every_file_that_slicer_must_load_is_installed(tmp_path: Path) -> None:
     assert installed <= wanted, f"installed in vain: {sorted(installed - wanted)}"
 
 
-# Parameters that sections keep in step with their widgets by hand: lists, segments and classes have no connector in Slicer
+# Parameters that sections keep in step with their widgets by hand: Slicer has no connector for these
 BY_HAND = {
     "inputVolumes",
     "referenceSegmentation",

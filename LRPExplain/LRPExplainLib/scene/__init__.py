@@ -1,8 +1,8 @@
 """An Explanation in 3D Slicer's own scene: nodes, overlay, pictures, scene file. The only part that imports ``slicer``.
 
 Inside Slicer the nodes go to the application's scene; elsewhere PyPI's slicer-core provides the same scene and views.
-Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module here
-must not have the name of a function in ``_HOME``: the first import of the module would put it in the function's place.)
+Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module
+here must not have the name of a function in ``_HOME``: its first import would put it in the function's place.)
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .overlay import restore
     from .presenting import PresentedNodes, present
-    from .rendering import render
     from .renderer import missing_renderer
+    from .rendering import render
     from .storage import load, save
 
 _HOME = {

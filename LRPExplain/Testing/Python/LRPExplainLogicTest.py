@@ -3,8 +3,9 @@
 import unittest
 
 import slicer
-from LRPExplain import RESOURCES, SAMPLE, LRPExplainLogic
 from LRPExplainLib.errors import UserError
+
+from LRPExplain import RESOURCES, SAMPLE, LRPExplainLogic
 
 
 class LRPExplainLogicTest(unittest.TestCase):

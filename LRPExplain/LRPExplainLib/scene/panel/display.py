@@ -1,4 +1,4 @@
-"""Section "Display": how the map is shown. All of it is kept by nodes of the scene; the section shows it and sets it."""
+"""Section "Display": how the map is shown. Nodes of the scene keep all of it; the section shows it and sets it."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from .volumes import VolumesSection
 class Panel(VTKObservationMixin):
     """Made once for each widget of the module.
 
-    ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered`` whether
-    the user looks at the module. A section tells the panel what happened, and the panel tells the sections that it concerns.
+    ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered``
+    whether the user looks at the module. A section tells the panel what happened, and the panel tells those that it
+    concerns.
     """
 
     def __init__(self, ui: Any, logic: Any) -> None:

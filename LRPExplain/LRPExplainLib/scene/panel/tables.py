@@ -11,7 +11,7 @@ _MOST_ROWS = 8  # a longer table scrolls
 
 
 def fill(table: Any, rows: Sequence[Sequence[str]], stretched: int = 0) -> None:
-    """Put ``rows`` into the table; the column ``stretched`` takes the width that is left, numbers stand on the right."""
+    """Put ``rows`` into the table; the column ``stretched`` takes the width that is left, others stand on the right."""
     table.setRowCount(0)
     table.setRowCount(len(rows))
     for r, row in enumerate(rows):

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
-import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from .section import Section
@@ -29,7 +27,7 @@ class FindingsSection(Section):
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._step)
-        self._crosshair: Any = None
+        self._follower: Any = None
         ui.hotSpotsTable.connect("cellClicked(int,int)", self.go_to)
         ui.plotComboBox.addItems([_("sagittal, left to right"), _("coronal, back to front"), _("axial, foot to head")])
         ui.plotComboBox.currentIndex = 2
@@ -52,12 +50,9 @@ class FindingsSection(Section):
         while self._steps:
             self._steps.pop(0)()
 
-    def refresh(self) -> None:
-        self._observe()
-
     def close(self) -> None:
         super().close()
-        self._crosshair = None
+        self._follow(None)
         self._timer.stop()
         self._steps = []
         self.found = None
@@ -66,9 +61,10 @@ class FindingsSection(Section):
     def go_to(self, row: int, _column: int = 0) -> None:
         """All slice views show the strongest voxel of the hot spot in this row, and the crosshair stands there."""
         if self.found is not None and 0 <= row < len(self.found.hot_spots):
-            from ..crosshair import go_to
+            from ..crosshair import jump
 
-            go_to(self.panel.display.nodes, self.found.hot_spots[row].place)
+            jump(self.panel.display.nodes.scene, self.found.hot_spots[row].place)
+            self._show_readout(self.found.hot_spots[row].place)
 
     # --- computing --------------------------------------------------------------------------------------------------
 
@@ -80,16 +76,17 @@ class FindingsSection(Section):
 
     def _examine(self) -> None:
         nodes = self.panel.display.nodes
+        self._follow(nodes)
         if nodes is None:
             self.found = None
             self._clear()
             return
-        from ..examining import examine
+        from .. import findings_of
 
-        self.found = examine(nodes, self.panel.display.display().selection, self.panel.volumes.reference.node)
+        self.found = findings_of(nodes, self.panel.display.display(), self.panel.volumes.reference.node)
+        self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._show_plot,
-            self._show_readout,
         ]  # fmt: skip
 
     # --- showing ----------------------------------------------------------------------------------------------------
@@ -146,28 +143,34 @@ class FindingsSection(Section):
             widget.setVisible(True)
         show_profile(self.panel.display.nodes, self.found, self.ui.plotComboBox.currentIndex, self.ui.plotView)
 
-    # --- under the crosshair ----------------------------------------------------------------------------------------
+    # --- under the mouse --------------------------------------------------------------------------------------------
 
-    def _observe(self) -> None:
-        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-        if self.parameters is not None and crosshair is not None and crosshair is not self._crosshair:
-            self.removeObservers(self._show_readout)
-            self.addObserver(crosshair, vtk.vtkCommand.ModifiedEvent, self._show_readout)
-            self._crosshair = crosshair
-
-    def _show_readout(self, *_event: Any) -> None:
-        if self.found is None or self._crosshair is None:
+    def _follow(self, nodes: Any) -> None:
+        """Read the map under the mouse, in the scene of ``nodes``; None: no longer."""
+        if (nodes is None) == (self._follower is None):
             return
-        from ..crosshair import read
+        from ..crosshair import Follower
 
-        self.ui.readoutLabel.text = readout(read(self.panel.display.nodes, self.found, self._crosshair))
+        if nodes is None:
+            self._follower.stop()
+            self._follower = None
+        else:
+            self._follower = Follower(nodes.scene, self._show_readout)
+
+    def _show_readout(self, place: Any) -> None:
+        nodes = self.panel.display.nodes
+        if self.found is None or nodes is None:
+            return
+        from ..crosshair import readout as read
+
+        self.ui.readoutLabel.text = readout(read(nodes, self.found, place) if place else None)
 
 
 def readout(under: Any) -> str:
     """What is under the crosshair, in a line or two."""
     if under is None:
-        return _("Under the crosshair: outside the map. Hold Shift and move over a slice.")
-    parts = [_("Under the crosshair: relevance {value}").format(value=f"{under.relevance:.3g}")]
+        return _("Move the mouse over a slice to read the map here.")
+    parts = [_("Relevance {value}").format(value=f"{under.relevance:.3g}")]
     if under.segments:
         parts.append(_("in {segments}").format(segments=", ".join(under.segments)))
     spot = under.hot_spot

@@ -62,7 +62,11 @@ class DisplaySection(Section):
 
         self._selected = selected
         if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
-            self.nodes = presented_of(selected) if selected else None
+            try:
+                self.nodes = presented_of(selected) if selected else None
+            except UserError as error:
+                self.nodes = None
+                self.panel.run.say(str(error))
         self._show()
         if self.nodes is not None:
             if self.ui.overlayCheckBox.checked:

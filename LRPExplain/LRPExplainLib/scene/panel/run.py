@@ -25,6 +25,7 @@ class RunSection(Section):
         super().__init__(ui, panel)
         self._request: Any = None
         self._live: Any = None
+        self._live_map: Any = None  # the crosshair's own map: each place updates it, and the other maps stay
         ui.progressBar.setVisible(False)
         ui.predictionTable.setVisible(False)
         ui.explainButton.connect("clicked(bool)", self.explain)
@@ -48,6 +49,7 @@ class RunSection(Section):
         super().close()
         self.cancel()
         self.forget_live()
+        self._live_map = None
         self.say("")
         self.ui.predictionTable.setVisible(False)
 
@@ -89,7 +91,7 @@ class RunSection(Section):
         if self.running or self._missing():
             return
         try:
-            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": True}
+            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": self._kept_map()}
         except UserError as error:
             self.say(str(error))
             return
@@ -103,6 +105,10 @@ class RunSection(Section):
             onFailed=self.say,
         )
 
+    def _kept_map(self) -> Any:
+        node = self._live_map
+        return node if node is not None and node.GetScene() is not None else None
+
     def forget_live(self) -> None:
         request, self._live = self._live, None
         if request is not None:
@@ -110,7 +116,9 @@ class RunSection(Section):
 
     def _on_live_done(self, nodes: Any) -> None:
         self.say("")
-        self.panel.on_result(nodes, first=False)
+        first = self._kept_map() is None
+        self._live_map = nodes.relevance[0]
+        self.panel.on_result(nodes, first)
 
     # --- what comes back --------------------------------------------------------------------------------------------
 
@@ -162,7 +170,7 @@ class RunSection(Section):
         return self.panel.method.chosen() | {
             "volumeNodes": self.panel.volumes.nodes,
             "modelPath": self.panel.model.path,
-            "update": self.parameters.result is Result.UPDATE,
+            "update": self.parameters.relevance if self.parameters.result is Result.UPDATE else None,
         }
 
 

@@ -222,7 +222,7 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
             of a segmentation node and a segment's ID or name; a markups ROI node; a point list node; one R, A, S in
             mm), ``composite``, ``rules`` (layer or role -> rule), ``biases`` ("share", "absorb"), ``value`` ("logit",
             "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB), ``update``
-            (a relevance node of an earlier explanation, which gets the new voxels), ``onProgress(stage, share, seconds)``
+            (a map of an earlier explanation, which gets the new voxels), ``onProgress(stage, share, seconds)``
         :return: the nodes: ``relevance`` (one volume node for each input), ``segmentation``, ``volumes`` and more
         :raises UserError: what is wrong and what to do, in one sentence
         """

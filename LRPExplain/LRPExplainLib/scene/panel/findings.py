@@ -83,7 +83,8 @@ class FindingsSection(Section):
             return
         from .. import findings_of
 
-        self.found = findings_of(nodes, self.panel.display.display(), self.panel.volumes.reference.node)
+        reference = self.panel.volumes.reference
+        self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._show_plot,

@@ -41,7 +41,7 @@ class Scenarios:
         self.assertIn("SHA-256", widget.ui.modelDetailsBrowser.toPlainText())
 
     def test_volumes(self) -> None:
-        """Volumes: the loaded volume is chosen by itself, the reference has its segment, and a removed one is noticed."""
+        """Volumes: the loaded one is chosen by itself, the reference has its segment, and a removed one is noticed."""
         widget, panel = self._opened()
         volume, lesion = self._loaded()
         panel.volumes.fill()

@@ -84,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
-    "scene": {"scene", "errors", "explanation", "imaging"},
+    "scene": {"scene", "errors", "explanation", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}

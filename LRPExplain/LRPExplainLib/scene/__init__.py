@@ -1,12 +1,36 @@
 """An Explanation in 3D Slicer's own scene: nodes, overlay, pictures, scene file. The only part that imports ``slicer``.
 
 Inside Slicer the nodes go to the application's scene; elsewhere PyPI's slicer-core provides the same scene and views.
+Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module
+here must not have the name of a function in ``_HOME``: its first import would put it in the function's place.)
 """
 
-from .overlay import restore
-from .present import PresentedNodes, present
-from .render import render
-from .renderer import missing_renderer
-from .storage import load, save
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .overlay import restore
+    from .presenting import PresentedNodes, present
+    from .renderer import missing_renderer
+    from .rendering import render
+    from .storage import load, save
+
+_HOME = {
+    "PresentedNodes": "presenting",
+    "load": "storage",
+    "missing_renderer": "renderer",
+    "present": "presenting",
+    "render": "rendering",
+    "restore": "overlay",
+    "save": "storage",
+}
 
 __all__ = ["PresentedNodes", "load", "missing_renderer", "present", "render", "restore", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import UserError
 from .host import Application, slicer
 from .overlay import restore
-from .present import PresentedNodes
+from .presenting import PresentedNodes
 
 
 def save(presented: PresentedNodes, path: Path | str) -> Path:

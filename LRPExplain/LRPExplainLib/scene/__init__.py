@@ -11,23 +11,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .display import Display
+    from .examination import findings_of
     from .overlay import restore
-    from .presenting import PresentedNodes, present
+    from .presenting import PresentedNodes, present, presented_in, presented_of, remove
     from .rendering import render
     from .renderer import missing_renderer
     from .storage import load, save
 
 _HOME = {
+    "Display": "display",
+    "findings_of": "examination",
     "PresentedNodes": "presenting",
     "load": "storage",
     "missing_renderer": "renderer",
     "present": "presenting",
+    "presented_in": "presenting",
+    "presented_of": "presenting",
+    "remove": "presenting",
     "render": "rendering",
     "restore": "overlay",
     "save": "storage",
 }
 
-__all__ = ["PresentedNodes", "load", "missing_renderer", "present", "render", "restore", "save"]
+__all__ = [
+    "Display",
+    "PresentedNodes",
+    "findings_of",
+    "load",
+    "missing_renderer",
+    "present",
+    "presented_in",
+    "presented_of",
+    "remove",
+    "render",
+    "restore",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,9 @@ class QUiLoader(QtCore.QObject):
         connections = tree.find("connections")
         if connections is not None:
             tree.remove(connections)
+        for widget in tree.iter("widget"):
+            if widget.get("class") in ALL:
+                _resolve_enumerators(widget, ALL[str(widget.get("class"))])
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(tree))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
@@ -43,6 +46,26 @@ class QUiLoader(QtCore.QObject):
         for connection in [] if connections is None else connections.iter("connection"):
             _connect(result, *(connection.findtext(part, "") for part in ("sender", "signal", "receiver", "slot")))
         return result
+
+
+def _resolve_enumerators(widget: ElementTree.Element, kind: type) -> None:
+    """Enumerators of a stand-in's own properties as numbers: PySide6 has no properties of enumeration types."""
+    for item in widget.findall("property"):
+        value = item[0]
+        own = any(item.get("name") in vars(base) for base in kind.__mro__ if not pythonqt.is_native(base))
+        if value.tag in ("enum", "set") and own:
+            number = sum(_enumerator(each.strip()) for each in (value.text or "").split("|"))
+            value.tag, value.text = "number", str(number)
+
+
+def _enumerator(name: str) -> int:
+    """The number of ``Class::Value``; LookupError if there is no such thing."""
+    owner, _, value = name.rpartition("::")
+    kind = ALL.get(owner) or next((getattr(m, owner) for m in (QtCore.Qt, QtWidgets) if hasattr(m, owner)), QtCore.Qt)
+    member = pythonqt.enumerator(kind, value)
+    if member is None:
+        raise LookupError(f"The user interface names {name}, which does not exist.")
+    return int(getattr(member, "value", member))
 
 
 def _connect(root: QtWidgets.QWidget, sender: str, signal: str, receiver: str, slot: str) -> None:

@@ -107,7 +107,9 @@ class ctkPathLineEdit(QtWidgets.QWidget):
 
     SIGNALS = {"currentPathChanged(QString)": "currentPathChanged", "validInputChanged(bool)": "validInputChanged"}
     ENUMERATORS = {"Dirs": 1, "Files": 2, "Drives": 4, "Readable": 0x10, "Writable": 0x20, "Executable": 0x40,
-                   "NoDotAndDotDot": 0x1000, "AdjustToContents": 0, "AdjustToMinimumContentsLength": 2}  # fmt: skip
+                   "Hidden": 0x100, "AllDirs": 0x400, "NoDotAndDotDot": 0x1000, "NoDot": 0x2000, "NoDotDot": 0x4000,
+                   "AllEntries": 7, "AdjustToContents": 0, "AdjustToContentsOnFirstShow": 1,
+                   "AdjustToMinimumContentsLength": 2}  # fmt: skip
     currentPathChanged = QtCore.Signal(str)
     validInputChanged = QtCore.Signal(bool)
     _LONGEST_HISTORY = 5

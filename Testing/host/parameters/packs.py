@@ -100,6 +100,8 @@ def _get(self: Any, dotted: str) -> Any:
     if not hasattr(self, top):
         raise ValueError(f"{self} has no member '{top}'")
     value = getattr(self, top)
+    if rest is not None and not isParameterPack(value):
+        raise ValueError(f"{value} is not a parameter pack but expects to have '{rest}'")
     return value if rest is None else value.getValue(rest)
 
 

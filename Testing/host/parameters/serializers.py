@@ -23,6 +23,7 @@ class Serializer:
     """Reads and writes one type under a name. ``cached``: a value read may be kept until the node changes."""
 
     cached = True
+    group = ""  # what a union goes by: values of types with the same group are told apart by their validators
     validators: list[Validator] = []  # noqa: RUF012  (replaced, never changed)
 
     def default(self) -> Any:
@@ -150,10 +151,19 @@ class ObservedList(MutableSequence):
         self._save()
         return self
 
+    def __imul__(self, times: int) -> ObservedList:
+        self._list *= times
+        self._save()
+        return self
+
     extend = __iadd__  # type: ignore[assignment]
 
     def clear(self) -> None:
         self._list.clear()
+        self._save()
+
+    def sort(self, *arguments: Any, **named: Any) -> None:
+        self._list.sort(*arguments, **named)
         self._save()
 
     def __add__(self, other: Any) -> Any:
@@ -260,6 +270,11 @@ class ObservedDict(MutableMapping):
         del self._dict[key]
         self._save()
 
+    def popitem(self) -> tuple[Any, Any]:
+        pair = self._dict.popitem()  # the last, as of a dictionary
+        self._save()
+        return pair
+
     def __iter__(self) -> Any:
         return iter(self._dict)
 
@@ -310,9 +325,9 @@ class _Union(Serializer):
 
     def _fitting(self, value: Any) -> tuple[int, Serializer]:
         problem: Exception = TypeError(f"Unable to write value '{value}' of type '{type(value)}'")
-        made = type(make(type(value))) if _known(type(value)) else None
+        group = _group(type(value))
         for index, (_kind, each) in enumerate(self._members):
-            if type(each) is made:
+            if group and each.group == group:
                 try:
                     each.validate(value)
                 except Exception as error:  # another member may take it
@@ -339,12 +354,19 @@ class _Union(Serializer):
                 each.remove(node, f"{name}.{index}")
 
 
-def _known(kind: Any) -> bool:
-    try:
-        make(kind)
-    except TypeError:
-        return False
-    return True
+def _group(kind: Any) -> str:
+    """What values of a type go by in a union; empty for types that a union does not take."""
+    if kind in (int, float):
+        return "number"
+    if kind in (str, bool, type(None), list, dict):
+        return str(kind.__name__)
+    if kind in _PATHS:
+        return "path"
+    if isinstance(kind, type):
+        for base, name in ((slicer.vtkMRMLNode, "node"), (enum.Enum, "enum")):
+            if issubclass(kind, base):
+                return name
+    return f"pack {kind}" if getattr(kind, "_is_parameterPack", False) else ""
 
 
 def _plain(kind: Any) -> Serializer | None:
@@ -395,5 +417,11 @@ def make_annotated(annotated: Any) -> Serializer:
     """As `make`, with the validators that annotate the type."""
     kind, annotations = splitAnnotations(annotated)
     result = make(kind)
-    result.validators = [*result.validators, *(each for each in annotations if isinstance(each, Validator))]
+    result.group = _group(typing.get_origin(kind) or kind)
+    result.validators = [*result.validators, *filter(_is_validator, annotations)]
     return result
+
+
+def _is_validator(annotation: Any) -> bool:
+    """An object of a validator class, or such a class itself if its ``validate`` needs no object."""
+    return isinstance(annotation, Validator) or (isinstance(annotation, type) and issubclass(annotation, Validator))

@@ -19,6 +19,12 @@ class Default:
     def value(self) -> Any:
         return self._generator() if self._generator else self._value
 
+    def __eq__(self, other: object) -> bool:
+        mine = (self._value, self._generator)
+        return isinstance(other, Default) and mine == (other._value, other._generator)
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 def splitAnnotations(annotated: Any) -> tuple[Any, tuple[Any, ...]]:
     """``Annotated[int, a, b]`` -> ``(int, (a, b))``."""

@@ -11,11 +11,6 @@ from ..pythonqt import invokable
 from .properties import derived, kept
 
 _STEPS = 10000  # positions of the integer slider below a floating-point one
-_LARGEST = 1.0e300  # a QDoubleSpinBox has no use for infinity
-
-
-def _finite(value: float) -> float:
-    return max(-_LARGEST, min(_LARGEST, value)) if not math.isnan(value) else 0.0
 
 
 class ctkDoubleSpinBox(QtWidgets.QWidget):
@@ -46,8 +41,8 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
         self._box.textChanged.connect(self.textChanged)
         self._box.editingFinished.connect(self.editingFinished)
 
-    minimum = derived(float, lambda self: self._box.minimum(), lambda self, v: self._box.setMinimum(_finite(v)))
-    maximum = derived(float, lambda self: self._box.maximum(), lambda self, v: self._box.setMaximum(_finite(v)))
+    minimum = derived(float, lambda self: self._box.minimum(), lambda self, v: self._box.setMinimum(v))
+    maximum = derived(float, lambda self: self._box.maximum(), lambda self, v: self._box.setMaximum(v))
     singleStep = derived(float, lambda self: self._box.singleStep(), lambda self, v: self._box.setSingleStep(v))
     value = derived(float, lambda self: self._box.value(), lambda self, v: self._box.setValue(v))
     decimals = derived(int, lambda self: self._box.decimals(), lambda self, v: self.setDecimals(v))
@@ -138,7 +133,7 @@ class ctkDoubleSlider(QtWidgets.QWidget):
         different, self._exact = value != self._exact, value
         span = self._high - self._low
         blocked = self._bar.blockSignals(True)
-        self._bar.setValue(round((value - self._low) / span * _STEPS) if span else 0)
+        self._bar.setValue(round((value - self._low) / span * _STEPS) if span and math.isfinite(span) else 0)
         self._bar.blockSignals(blocked)
         if different:
             self.valueChanged.emit(value)

@@ -70,6 +70,7 @@ def others(path: Path) -> set[str]:
 # part -> the parts of ours that it may import; every part is in this table
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "findings": {"findings", "errors"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},

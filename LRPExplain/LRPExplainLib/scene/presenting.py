@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,9 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..imaging.grid import Grid
-from . import nodes, overlay
+from . import display, hierarchy, nodes, overlay, record
+from .colors import TABLE_NAME
+from .geometry import to_world
 from .host import Application, in_slicer, slicer
 from .window import strongest_point, symmetric_limit
 
@@ -25,10 +29,11 @@ _ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 class PresentedNodes:
     """The MRML nodes of one explanation.
 
-    ``volumes`` and ``relevance`` have one scalar volume node for each input; ``segmentation`` is None for a
-    classification. ``focus`` is the place of the strongest relevance (RAS, mm), ``limit`` the half-width of the window,
-    ``target`` the name of the explained class, ``caption`` the lines that say what is shown. ``region`` outlines where
-    was asked, if that was a segment, a box or points.
+    ``volumes`` and ``relevance`` have one scalar volume node for each input (None for a volume that was removed since);
+    ``segmentation`` is None for a classification. ``focus`` is the place of the strongest relevance (RAS, mm), ``limit``
+    the half-width of the window, ``target`` the name of the explained class, ``caption`` the lines that say what is shown.
+    ``region`` outlines where was asked, if that was a segment, a box or points. ``facts`` are the explanation's, without
+    its images.
     """
 
     scene: Any
@@ -42,17 +47,43 @@ class PresentedNodes:
     caption: tuple[str, ...]
     region: Any | None = None
     application: Application | None = None  # outside Slicer: what keeps the scene working
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hot_spots(self) -> Any | None:
+        """The segmentation of the hot spots, once it was wanted."""
+        return record.linked_one(self.relevance[0], "hotSpots")
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """The tables of the findings by name; see `tables`."""
+        return {node.GetAttribute(record.PREFIX + "Table"): node for node in self._linked("table")}
+
+    @property
+    def charts(self) -> dict[str, Any]:
+        """The plot charts of the relevance per slice by the slices' orientation; see `tables`."""
+        return {node.GetAttribute(record.PREFIX + "Chart"): node for node in self._linked("chart")}
+
+    def _linked(self, role: str) -> list[Any]:
+        return [node for node in record.linked(self.relevance[0], role) if node is not None]
 
 
 def present(
-    explanation: Explanation, volume_nodes: Sequence[Any] | None = None, scene: Any | None = None
+    explanation: Explanation,
+    volume_nodes: Sequence[Any] | None = None,
+    scene: Any | None = None,
+    update: Any | None = None,
 ) -> PresentedNodes:
-    """Show ``explanation`` in a scene: relevance overlay, outlines of the prediction, colour legend.
+    """Show ``explanation`` in a scene: relevance overlay, outlines of the prediction, colour legend, in a folder.
 
     ``volume_nodes`` are the scalar volume nodes that were explained, where the scene already has them; without them the
     source volumes are read from the paths in ``explanation.volumes``. ``scene`` defaults to that of the nodes, then
     to Slicer's, then (outside Slicer) to a new one. Relevance and prediction follow the parent transform of the
-    first volume. An explanation shown earlier in the scene keeps its nodes but leaves the overlay layer.
+    first volume. An explanation shown earlier in the scene keeps its nodes but leaves the views.
+
+    ``update``, a relevance node (or the PresentedNodes) of an earlier explanation of as many inputs, is given the new
+    voxels: its nodes, their names if the user has changed them, and its display settings stay. Where it has gone
+    meanwhile, or has another number of inputs, new nodes are made.
 
     Raises UserError if a source volume cannot be read, or a node does not have the grid of its relevance.
     """
@@ -68,46 +99,178 @@ def present(
     if volume_nodes is None:
         names = [_plain_name(entry["name"]) for entry in explanation.volumes]
         volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
+    earlier = _earlier(update, scene, len(explanation.relevance))
+    first = _fill(scene, explanation, volume_nodes, earlier)
+    shown = presented_of(first, application)
+    settings = display.read(shown)
+    display.apply(shown, settings if settings.input < len(shown.relevance) else display.Display())
+    if earlier is None or first.GetAttribute(record.SHOWN) == "1":
+        overlay.show(shown)
+    return shown
+
+
+def presented_of(relevance: Any, application: Application | None = None) -> PresentedNodes:
+    """All of an explanation again, from any of its relevance nodes; also in a scene that was saved and loaded.
+
+    Raises UserError if the node is no relevance map of this package, or not whole any more.
+    """
+    first = record.record_of(relevance)
+    facts = record.read_facts(first)
+    maps = record.linked(first, "relevance")
+    if not facts or not maps:
+        raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
+    if None in maps:
+        raise UserError(f"A map of the explanation '{first.GetName()}' was deleted: explain the volumes again.")
+    volumes = tuple(record.linked(first, "volume"))
+    return PresentedNodes(
+        scene=first.GetScene(),
+        volumes=volumes + (None,) * (len(maps) - len(volumes)),
+        relevance=tuple(maps),
+        segmentation=record.linked_one(first, "prediction"),
+        legend=record.linked_one(first, "legend"),
+        focus=_world_focus(first),
+        limit=float(first.GetAttribute(record.LIMIT) or 1),
+        target=str(facts["target"]["class"]),
+        caption=_caption(facts),
+        region=record.linked_one(first, "region"),
+        application=application,
+        facts=facts,
+    )
+
+
+def presented_in(scene: Any) -> list[PresentedNodes]:
+    """Every whole explanation in a scene, in the order in which they were added."""
+    found = []
+    for first in record.records(scene):
+        try:
+            found.append(presented_of(first))
+        except UserError:
+            continue
+    return found
+
+
+def remove(presented: PresentedNodes) -> None:
+    """Take an explanation out of its scene, with all that was made for it; its input volumes stay."""
+    first = presented.relevance[0]
+    overlay.hide(presented)
+    folder = hierarchy.folder_of(first)
+    for node in reversed(record.every_node(first)):
+        presented.scene.RemoveNode(node)
+    hierarchy.remove_empty(presented.scene, folder)
+
+
+def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
+    """The first relevance node of the explanation that is to be updated; None where that is not possible."""
+    node = update.relevance[0] if isinstance(update, PresentedNodes) else update
+    if node is None or node.GetScene() is not scene:
+        return None
+    first = record.record_of(node)
+    maps = record.linked(first, "relevance")
+    return first if len(maps) == inputs and None not in maps else None
+
+
+def _fill(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
+    """Make the nodes, or give those of an earlier explanation the new content; returns the first relevance node."""
     names = [node.GetName() for node in volume_nodes]
     target = str(explanation.target["class"])
+    titles = [f"{name} relevance for {target}" for name in names]
+    if earlier is None:
+        colors = nodes.add_colors(scene, TABLE_NAME)
+        maps = [
+            nodes.add_relevance(scene, image, title, colors)
+            for image, title in zip(explanation.relevance, titles, strict=True)
+        ]
+        first = maps[0]
+        record.link(first, "colors", [colors, nodes.add_colors(scene, f"{TABLE_NAME} legend", hidden=True)])
+    else:
+        first, maps = earlier, record.linked(earlier, "relevance")
+        for node, image in zip(maps, explanation.relevance, strict=True):
+            nodes.set_voxels(node, image)
+    record.link(first, "relevance", maps)
+    record.link(first, "volume", volume_nodes)
+    for node, title in zip(maps, titles, strict=True):
+        _rename(scene, node, title, first)
     limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in explanation.relevance])
-    relevance = tuple(
-        nodes.add_relevance(scene, image, f"{name} relevance for {target}", limit)
-        for image, name in zip(explanation.relevance, names, strict=True)
+    first.SetAttribute(record.LIMIT, repr(limit))
+    x, y, z = strongest_point(explanation.relevance[0])
+    first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
+    record.write_facts(first, _facts(explanation))
+    others = _companions(scene, explanation, volume_nodes[0], first, f"Relevance for {target}")
+    _follow_transform(volume_nodes, maps, others)
+    hierarchy.put_in_folder(first, [*maps, *others])
+    return first
+
+
+def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:
+    """Name the node by what it shows, unless the user has named it."""
+    ours = node.GetAttribute(record.NAME)
+    if ours is None or node.GetName() == ours:
+        old = node.GetName()
+        if not old.startswith(wanted):
+            node.SetName(scene.GenerateUniqueName(wanted))
+            if node is first:
+                hierarchy.rename_folder(first, old, node.GetName())
+        node.SetAttribute(record.NAME, node.GetName())
+
+
+def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, title: str) -> list[Any]:
+    """Prediction, region and legend; returns the segmentation nodes."""
+    segmentation = _segments(
+        scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
     )
+    region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
+    legend = record.linked_one(first, "legend")
+    if legend is None:
+        legend = nodes.add_legend(scene, record.linked(first, "colors")[1], title)
+        record.link(first, "legend", [legend])
+    legend.GetNthDisplayNode(1).SetTitleText(title)
+    return [node for node in (segmentation, region) if node is not None]
+
+
+_Labels = tuple[sitk.Image, list[dict[str, Any]]]
+
+
+def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> Any | None:
+    """The segmentation node of a role with this content; removed where there is none."""
+    node = record.linked_one(first, role)
+    if content is None:
+        if node is not None:
+            scene.RemoveNode(node)
+        return None
+    labels, classes = content
+    stamp = f"{zlib.crc32(sitk.GetArrayViewFromImage(labels).tobytes())} {json.dumps(classes)}"
+    if node is None:
+        node = nodes.add_segmentation(scene, labels, classes, name)
+        record.link(first, role, [record.mark(node, role)])
+    elif node.GetAttribute(record.PREFIX + "Content") != stamp:
+        nodes.set_segments(node, labels, classes)
+    node.SetAttribute(record.PREFIX + "Content", stamp)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    return node
+
+
+def _prediction(explanation: Explanation) -> _Labels | None:
     labels = explanation.prediction.segmentation
-    segmentation = None
-    if labels is not None:
-        segmentation = nodes.add_segmentation(scene, labels, explanation.prediction.classes, f"{names[0]} prediction")
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume_nodes[0])
-    region = _region(scene, explanation, names[0])
-    if region is not None:
-        region.SetReferenceImageGeometryParameterFromVolumeNode(volume_nodes[0])
-    _follow_transform(volume_nodes, relevance, [node for node in (segmentation, region) if node is not None])
-    for old in nodes.by_role(scene, "legend"):
-        scene.RemoveNode(old)
-    legend = nodes.add_legend(scene, limit, f"Relevance for {target}")
-    overlay.show(scene, volume_nodes[0], relevance[0])
-    return PresentedNodes(
-        scene=scene,
-        volumes=tuple(volume_nodes),
-        relevance=relevance,
-        segmentation=segmentation,
-        legend=legend,
-        focus=_focus(explanation.relevance[0], relevance[0]),
-        limit=limit,
-        target=target,
-        caption=_caption(explanation),
-        region=region,
-        application=application,
-    )
+    return None if labels is None else (labels, explanation.prediction.classes)
 
 
-def _focus(image: sitk.Image, node: Any) -> tuple[float, float, float]:
-    x, y, z = strongest_point(image)
-    world = [0.0, 0.0, 0.0]
-    node.TransformPointToWorld((-x, -y, z), world)
-    return world[0], world[1], world[2]
+def _facts(explanation: Explanation) -> dict[str, Any]:
+    """What explanation.json holds but for the layers of the ledger, which nobody reads in a scene."""
+    ledger = {key: value for key, value in explanation.ledger.items() if key != "by_layer"}
+    return {
+        "target": explanation.target,
+        "composite": explanation.composite,
+        "ledger": ledger,
+        "model": explanation.model,
+        "volumes": explanation.volumes,
+        "provenance": explanation.provenance,
+        "probabilities": explanation.prediction.probabilities,
+    }
+
+
+def _world_focus(first: Any) -> tuple[float, float, float]:
+    local = json.loads(first.GetAttribute(record.FOCUS) or "[0, 0, 0]")
+    return to_world(first, local)
 
 
 def _read_sources(explanation: Explanation) -> list[sitk.Image]:
@@ -149,7 +312,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _region(scene: Any, explanation: Explanation, name: str) -> Any | None:
+def _region(explanation: Explanation) -> _Labels | None:
     """The voxels asked about as a white outline; None where the question had no region or its file has gone."""
     from ..imaging.recorded import region_of
 
@@ -161,10 +324,7 @@ def _region(scene: Any, explanation: Explanation, name: str) -> Any | None:
         mask = region.mask(grid, np.ones(grid.shape, dtype=bool))
     except UserError:  # the relevance is shown all the same; the caption says where was asked
         return None
-    classes: list[dict[str, Any]] = [{"name": "background"}, {"name": f"asked: {region}", "color": [255, 255, 255]}]
-    node = nodes.add_segmentation(scene, grid.image(mask.astype(np.uint8)), classes, f"{name} asked about")
-    node.SetAttribute(nodes.ROLE_ATTRIBUTE, "region")
-    return node
+    return grid.image(mask.astype(np.uint8)), [{"name": "background"}, {"name": f"asked: {region}", "color": [255] * 3}]
 
 
 def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], segmentations: Sequence[Any]) -> None:
@@ -174,12 +334,13 @@ def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], seg
         segmentation.SetAndObserveTransformNodeID(volume_nodes[0].GetTransformNodeID())
 
 
-def _caption(explanation: Explanation) -> tuple[str, ...]:
-    name, over, place = explanation.target.get("text", explanation.target["class"]).partition(" over ")
+def _caption(facts: dict[str, Any]) -> tuple[str, ...]:
+    target = facts["target"]
+    name, over, place = target.get("text", target["class"]).partition(" over ")
     return (
-        f"{explanation.model['name']}",
+        f"{facts['model']['name']}",
         f"Relevance for: {name}",
         *((f"{over.strip()} {place}",) if place else ()),
-        f"Composite: {explanation.composite['name']}",
-        f"Target value: {explanation.ledger['target_value']:.4g}",
+        f"Composite: {facts['composite']['name']}",
+        f"Target value: {facts['ledger']['target_value']:.4g}",
     )

@@ -55,6 +55,8 @@ def render(
 
 def _announce_legend(presented: PresentedNodes) -> None:
     """Legends are drawn only by views that see them come (vtkMRMLColorLegendDisplayableManager has no other way in)."""
+    if presented.legend is None:
+        return
     for n in range(presented.legend.GetNumberOfDisplayNodes()):
         display = presented.legend.GetNthDisplayNode(n)
         if display.IsA("vtkMRMLColorLegendDisplayNode"):

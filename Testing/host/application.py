@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -34,7 +35,7 @@ _LOGICS = {
 
 
 class qSlicerModuleManager(QtCore.QObject):
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "moduleAboutToBeUnloaded(QString)": "moduleAboutToBeUnloaded",
         "moduleLoaded(QString)": "moduleLoaded",
     }
@@ -69,7 +70,10 @@ class CoreModule:
 class qSlicerApplication(QtCore.QObject):
     """What `slicer.app` has beyond QApplication."""
 
-    SIGNALS = {"startupCompleted()": "startupCompleted", "mrmlSceneChanged(vtkMRMLScene*)": "sceneChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {
+        "startupCompleted()": "startupCompleted",
+        "mrmlSceneChanged(vtkMRMLScene*)": "sceneChanged",
+    }
     startupCompleted = QtCore.Signal()
     sceneChanged = QtCore.Signal(object)
 
@@ -84,7 +88,8 @@ class qSlicerApplication(QtCore.QObject):
         self._logic.SetViewLogics(vtk.vtkCollection())
         self._logic.SetTemporaryPath(self._folder.name)
         self._logic.SetHomeDirectory(self._folder.name)
-        self._logic.SetShareDirectory(self._folder.name)
+        self._logic.SetShareDirectory("share")
+        (Path(self._folder.name) / "share" / "ColorFiles").mkdir(parents=True)
         self._serve_files()
         self._logics = {name: self._start(name, kind) for name, kind in _LOGICS.items()}
         self._logic.SetColorLogic(self._logics["Colors"])
@@ -99,7 +104,10 @@ class qSlicerApplication(QtCore.QObject):
     def _serve_files(self) -> None:
         """What reading an .mrb needs: a folder to unpack it in."""
         self._data_io, self._remote_io = slicer.vtkDataIOManagerLogic(), slicer.vtkMRMLRemoteIOLogic()
-        self._remote_io.GetCacheManager().SetRemoteCacheDirectory(self._folder.name)
+        cache = Path(self._folder.name) / "RemoteIO"
+        cache.mkdir()
+        (cache / ".slicer-cache").touch()  # the mark of a folder that Slicer may empty
+        self._remote_io.GetCacheManager().SetRemoteCacheDirectory(str(cache))
         self._logic.SetMRMLSceneDataIO(self._scene, self._remote_io, self._data_io)
 
     def _start(self, name: str, kind: str) -> Any:

@@ -44,11 +44,11 @@ class qSlicerCoreIOManager(QtCore.QObject):
             return False
         if kind == "SceneFile":
             return self._load_scene(path, bool(properties.get("clear")))
-        name = self._scene.GetUniqueNameByString(properties.get("name") or path.name.split(".")[0])
+        name = properties.get("name") or path.name.split(".")[0]
         if kind == "VolumeFile":
             node = self._load_volume(path, name, properties)
         else:
-            node = self._load_node(kind, path, name, messages)
+            node = self._load_node(kind, path, self._scene.GetUniqueNameByString(name), messages)
         if node is None:
             return False
         if loaded is not None:

@@ -5,7 +5,7 @@ Views can be drawn by `LRPExplainLib.scene.views`, from the same nodes and logic
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -117,7 +117,7 @@ class qMRMLTableWidget(QtWidgets.QWidget):
 class qSlicerLayoutManager(QtCore.QObject):
     """Gives each view node a widget, and each slice node a logic, as Slicer's view factories do."""
 
-    SIGNALS = {"layoutChanged(int)": "layoutChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {"layoutChanged(int)": "layoutChanged"}
     layoutChanged = QtCore.Signal(int)
 
     def __init__(self, scene: Any, application_logic: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
 
@@ -14,7 +14,7 @@ PANEL_WIDTH = 400
 class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):
     """Chooses the module whose panel is shown; the others are told that they are left."""
 
-    SIGNALS = {"moduleSelected(QString)": "moduleSelected"}
+    SIGNALS: ClassVar[dict[str, str]] = {"moduleSelected(QString)": "moduleSelected"}
     moduleSelected = QtCore.Signal(str)
 
     def __init__(self) -> None:

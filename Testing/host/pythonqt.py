@@ -391,7 +391,7 @@ def _declared(target: Any, signal: str) -> str | None:
     normal = bytes(QtCore.QMetaObject.normalizedSignature(signal).data()).decode()
     if normal in _table(target):
         return normal
-    hidden = {name for name in _table(target).values()}
+    hidden = set(_table(target).values())
     index = target.metaObject().indexOfSignal(normal)
     return normal if index >= 0 and normal.split("(")[0] not in hidden else None
 

@@ -1,4 +1,4 @@
-"""What stands for Slicer's SampleData module: sources are registered, copied from where they lie, checked and loaded."""
+"""What stands for Slicer's SampleData module: sources are registered, copied from their place, checked and loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The widgets of CTK and Slicer that a `.ui` file can name, over PySide6: each with what Python sees of it in Slicer."""
+"""Widgets of CTK and Slicer that a `.ui` file can name, over PySide6: each with what Python sees of it in Slicer."""
 
 from . import ctk_widgets, mrml_nodes, mrml_widgets, spinning
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -15,7 +15,7 @@ _Type = QtCore.QEvent.Type
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     """A titled button above its contents; checked means open."""
 
-    SIGNALS = {"contentsCollapsed(bool)": "contentsCollapsed"}
+    SIGNALS: ClassVar[dict[str, str]] = {"contentsCollapsed(bool)": "contentsCollapsed"}
     contentsCollapsed = QtCore.Signal(bool)
 
     def __init__(self, *arguments: Any) -> None:
@@ -133,8 +133,12 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
 class ctkPathLineEdit(QtWidgets.QWidget):
     """An editable combo box of recent paths, and a button to browse."""
 
-    SIGNALS = {"currentPathChanged(QString)": "currentPathChanged", "validInputChanged(bool)": "validInputChanged"}
-    ENUMERATORS = {"Dirs": 1, "Files": 2, "Drives": 4, "Readable": 0x10, "Writable": 0x20, "Executable": 0x40,
+    SIGNALS: ClassVar[dict[str, str]] = {
+        "currentPathChanged(QString)": "currentPathChanged",
+        "validInputChanged(bool)": "validInputChanged",
+    }
+    ENUMERATORS: ClassVar[dict[str, int]] = {
+                   "Dirs": 1, "Files": 2, "Drives": 4, "Readable": 0x10, "Writable": 0x20, "Executable": 0x40,
                    "Hidden": 0x100, "AllDirs": 0x400, "NoDotAndDotDot": 0x1000, "NoDot": 0x2000, "NoDotDot": 0x4000,
                    "AllEntries": 7, "AdjustToContents": 0, "AdjustToContentsOnFirstShow": 1,
                    "AdjustToMinimumContentsLength": 2}  # fmt: skip
@@ -320,7 +324,7 @@ class ctkComboBox(QtWidgets.QComboBox):
 class ctkCheckableComboBox(QtWidgets.QComboBox):
     """A combo box whose items carry check boxes."""
 
-    SIGNALS = {"checkedIndexesChanged()": "checkedIndexesChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {"checkedIndexesChanged()": "checkedIndexesChanged"}
     checkedIndexesChanged = QtCore.Signal()
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:

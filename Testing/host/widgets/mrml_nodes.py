@@ -6,7 +6,7 @@ others stay empty until somebody chooses.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -25,7 +25,7 @@ _ACTION = _ROLE + 1
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """Lists the scene's nodes of some types and follows the scene."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "nodeChosen",
         "currentNodeChanged(bool)": "validNodeChosen",
         "currentNodeIDChanged(QString)": "currentNodeIDChanged",
@@ -77,9 +77,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             if any(node.IsA(hidden) for hidden in self.property("hideChildNodeTypes")):
                 return False
             name, wanted = self._attributes.get(kind, ("", None))
-            if name and (node.GetAttribute(name) is None or wanted not in (None, "", node.GetAttribute(name))):
-                return False
-            return True
+            stated = node.GetAttribute(name) if name else None
+            return not name or (stated is not None and wanted in (None, "", stated))
         return False
 
     def _accepted(self) -> list[Any]:
@@ -353,7 +352,7 @@ class qMRMLColorTableComboBox(qMRMLNodeComboBox):
 class qMRMLSegmentSelectorWidget(qMRMLWidget):
     """A segmentation and one of its segments."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "currentNodeChanged(vtkMRMLNode*)": "nodeChosen",
         "currentNodeChanged(bool)": "validNodeChosen",
         "currentSegmentChanged(QString)": "currentSegmentChanged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import slicer
 import vtk
@@ -17,7 +17,7 @@ from .spinning import ctkDoubleSpinBox, ctkSliderWidget
 class qMRMLWidget(QtWidgets.QWidget):
     """A widget that holds the scene and tells those below it."""
 
-    SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
     mrmlSceneChanged = QtCore.Signal(object)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
@@ -67,7 +67,10 @@ class qMRMLSpinBox(ctkDoubleSpinBox, _WithScene):
 class qMRMLTableView(QtWidgets.QTableView):
     """Shows a table node and follows it; editing is not here."""
 
-    SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged", "selectionChanged()": "selected"}
+    SIGNALS: ClassVar[dict[str, str]] = {
+        "mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged",
+        "selectionChanged()": "selected",
+    }
     mrmlSceneChanged = QtCore.Signal(object)
     selected = QtCore.Signal()
     transposed = kept(bool, "transposed", False)
@@ -123,7 +126,7 @@ class qMRMLTableView(QtWidgets.QTableView):
 class qMRMLPlotView(QtWidgets.QWidget):
     """Draws the chart of a plot view node: its series as lines, nothing to zoom or pick."""
 
-    SIGNALS = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+    SIGNALS: ClassVar[dict[str, str]] = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
     mrmlSceneChanged = QtCore.Signal(object)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtWidgets
 
@@ -16,13 +16,14 @@ _STEPS = 10000  # positions of the integer slider below a floating-point one
 class ctkDoubleSpinBox(QtWidgets.QWidget):
     """A QDoubleSpinBox in a widget; its setters are properties, not methods, for Python."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueChanged(QString)": "textChanged",
         "editingFinished()": "editingFinished",
         "decimalsChanged(int)": "decimalsChanged",
     }
-    ENUMERATORS = {"SetAlways": 0, "SetIfDifferent": 1, "FixedDecimals": 0, "DecimalsByShortcuts": 1, "DecimalsByKey": 2,
+    ENUMERATORS: ClassVar[dict[str, int]] = {
+                   "SetAlways": 0, "SetIfDifferent": 1, "FixedDecimals": 0, "DecimalsByShortcuts": 1, "DecimalsByKey": 2,
                    "DecimalsByValue": 4}  # fmt: skip
     valueChanged = QtCore.Signal(float)
     textChanged = QtCore.Signal(str)
@@ -84,7 +85,7 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
 class ctkDoubleSlider(QtWidgets.QWidget):
     """A slider of floating-point values."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueIsChanging(double)": "valueIsChanging",
         "sliderMoved(double)": "sliderMoved",
@@ -153,7 +154,7 @@ class ctkDoubleSlider(QtWidgets.QWidget):
 class ctkSliderWidget(QtWidgets.QWidget):
     """A slider and a spin box that show one value. Minimum, maximum and steps are properties, not methods."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valueChanged(double)": "valueChanged",
         "valueIsChanging(double)": "valueIsChanging",
         "decimalsChanged(int)": "decimalsChanged",
@@ -240,7 +241,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
 class ctkRangeWidget(QtWidgets.QWidget):
     """Two spin boxes for a lower and an upper value (the double slider between them is not drawn)."""
 
-    SIGNALS = {
+    SIGNALS: ClassVar[dict[str, str]] = {
         "valuesChanged(double,double)": "valuesChanged",
         "minimumValueChanged(double)": "minimumValueChanged",
         "maximumValueChanged(double)": "maximumValueChanged",

@@ -420,6 +420,16 @@ def _parameter_count(signature: str) -> int:
     return inside.count(",") + 1 if inside else 0
 
 
+# PySide6 goes by the number of arguments a receiver names: with `*arguments` it would take clicked(), not clicked(bool)
+_DELIVERIES: dict[int, Callable[[_Connection], Callable[..., None]]] = {
+    0: lambda connection: lambda: connection(),
+    1: lambda connection: lambda a: connection(a),
+    2: lambda connection: lambda a, b: connection(a, b),
+    3: lambda connection: lambda a, b, c: connection(a, b, c),
+    4: lambda connection: lambda a, b, c, d: connection(a, b, c, d),
+}
+
+
 def _connect(target: Any, signature: str, receiver: Any) -> bool:
     if not callable(receiver) and not isinstance(receiver, SignalFunction):
         raise ValueError(f"A receiver of {signature} must be callable, and {receiver!r} is not.")
@@ -429,9 +439,7 @@ def _connect(target: Any, signature: str, receiver: Any) -> bool:
         target.destroyed.connect(lambda *_: _connections.pop(address, None))
     connection = _Connection(signature, receiver)
 
-    def deliver(*arguments: Any) -> None:
-        connection(*arguments)
-
+    deliver = _DELIVERIES[connection.count](connection)
     _signal(target, signature).connect(deliver)
     _connections[address].append((connection, deliver))
     return True

@@ -23,7 +23,8 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
         "decimalsChanged(int)": "decimalsChanged",
     }
     ENUMERATORS: ClassVar[dict[str, int]] = {
-                   "SetAlways": 0, "SetIfDifferent": 1, "FixedDecimals": 0, "DecimalsByShortcuts": 1, "DecimalsByKey": 2,
+                   "SetAlways": 0, "SetIfDifferent": 1, "FixedDecimals": 0, "DecimalsByShortcuts": 1,
+                   "DecimalsByKey": 2,
                    "DecimalsByValue": 4}  # fmt: skip
     valueChanged = QtCore.Signal(float)
     textChanged = QtCore.Signal(str)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 import slicer
+
 from host.host import Host
 
 

@@ -6,6 +6,7 @@ import gc
 from typing import Any
 
 import pytest
+
 from host import pythonqt
 from host.host import Host
 

@@ -30,15 +30,7 @@ def coarse(image: sitk.Image, interpolator: int) -> sitk.Image:
         [s / step for s, step in zip(shift, image.GetSpacing(), strict=True)]
     )
     return sitk.Resample(
-        image,
-        size,
-        sitk.Transform(),
-        interpolator,
-        origin,
-        [SPACING] * 3,
-        image.GetDirection(),
-        0.0,
-        image.GetPixelID(),
+        image, size, sitk.Transform(), interpolator, origin, [SPACING] * 3, image.GetDirection(), 0.0, image.GetPixelID()
     )
 
 

@@ -17,7 +17,7 @@ from .pythonqt import invokable
 
 # The module logics that slicer-core has, by the name of their module; order: those that register classes come first
 _LOGICS = {
-    "Colors": "vtkMRMLColorLogic",
+    "Colors": "vtkSlicerColorLogic",
     "Volumes": "vtkSlicerVolumesLogic",
     "Models": "vtkSlicerModelsLogic",
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
@@ -83,8 +83,10 @@ class qSlicerApplication(QtCore.QObject):
         self._logic.SetSliceLogics(vtk.vtkCollection())
         self._logic.SetViewLogics(vtk.vtkCollection())
         self._logic.SetTemporaryPath(self._folder.name)
+        self._logic.SetHomeDirectory(self._folder.name)
+        self._logic.SetShareDirectory(self._folder.name)
         self._serve_files()
-        self._logics = {name: self._start(kind) for name, kind in _LOGICS.items()}
+        self._logics = {name: self._start(name, kind) for name, kind in _LOGICS.items()}
         self._logic.SetColorLogic(self._logics["Colors"])
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
         self._add_singletons()
@@ -100,8 +102,9 @@ class qSlicerApplication(QtCore.QObject):
         self._remote_io.GetCacheManager().SetRemoteCacheDirectory(self._folder.name)
         self._logic.SetMRMLSceneDataIO(self._scene, self._remote_io, self._data_io)
 
-    def _start(self, kind: str) -> Any:
+    def _start(self, name: str, kind: str) -> Any:
         logic = getattr(slicer, kind)()
+        self._logic.SetModuleLogic(name, logic)
         logic.SetMRMLApplicationLogic(self._logic)
         logic.SetMRMLScene(self._scene)
         return logic

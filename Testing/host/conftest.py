@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("PySide6", reason="the host needs PySide6")
 
-from host import pythonqt  # noqa: E402
-from host.host import Host  # noqa: E402
+from host import pythonqt
+from host.host import Host
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import slicer
 from PySide6 import QtCore
 
 from .pythonqt import invokable
@@ -45,17 +44,18 @@ class qSlicerCoreIOManager(QtCore.QObject):
             return False
         if kind == "SceneFile":
             return self._load_scene(path, bool(properties.get("clear")))
-        node = self._load_volume(path, properties) if kind == "VolumeFile" else self._load_node(kind, path, messages)
+        name = self._scene.GetUniqueNameByString(properties.get("name") or path.name.split(".")[0])
+        if kind == "VolumeFile":
+            node = self._load_volume(path, name, properties)
+        else:
+            node = self._load_node(kind, path, name, messages)
         if node is None:
             return False
-        if properties.get("name"):
-            node.SetName(self._scene.GetUniqueNameByString(properties["name"]))
         if loaded is not None:
             loaded.AddItem(node)
         return True
 
-    def _load_volume(self, path: Path, properties: dict[str, Any]) -> Any:
-        name = properties.get("name") or path.name.split(".")[0]
+    def _load_volume(self, path: Path, name: str, properties: dict[str, Any]) -> Any:
         node = self._logics["Volumes"].AddArchetypeVolume(str(path), name, int(bool(properties.get("labelmap"))))
         if node is not None and properties.get("show", True) and not node.IsA("vtkMRMLLabelMapVolumeNode"):
             selection = self._application_logic.GetSelectionNode()
@@ -63,13 +63,13 @@ class qSlicerCoreIOManager(QtCore.QObject):
             self._application_logic.PropagateVolumeSelection(1)
         return node
 
-    def _load_node(self, kind: str, path: Path, messages: Any) -> Any:
+    def _load_node(self, kind: str, path: Path, name: str, messages: Any) -> Any:
         if kind == "MarkupsFile":
-            return self._scene.GetNodeByID(self._logics["Markups"].LoadMarkups(str(path), path.name.split(".")[0], messages))
+            return self._scene.GetNodeByID(self._logics["Markups"].LoadMarkups(str(path), name, messages))
         if kind not in _NODES:
             return None
         node, storage = (self._scene.AddNewNodeByClass(each) for each in _NODES[kind])
-        node.SetName(self._scene.GetUniqueNameByString(path.name.split(".")[0]))
+        node.SetName(name)
         storage.SetFileName(str(path))
         node.SetAndObserveStorageNodeID(storage.GetID())
         if not storage.ReadData(node):

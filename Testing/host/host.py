@@ -1,9 +1,9 @@
 """Start and stop what stands for the Slicer application in this process.
 
-    with Host() as host:
-        widget = host.open("LRPExplain")
-        host.click(widget.ui.explainButton)
-        host.wait(lambda: widget.ui.statusLabel.text)
+with Host() as host:
+    widget = host.open("LRPExplain")
+    host.click(widget.ui.explainButton)
+    host.wait(lambda: widget.ui.statusLabel.text)
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-import slicer  # noqa: E402
-from PySide6 import QtCore, QtTest, QtWidgets  # noqa: E402
+import slicer
+from PySide6 import QtCore, QtTest, QtWidgets
 
-from . import dialogs, pythonqt, qt_module, sample_data, ui_loader  # noqa: E402
-from .widgets import CTK, MRML  # noqa: E402
+from . import dialogs, pythonqt, qt_module, sample_data, ui_loader
+from .widgets import CTK, MRML
 
 MODULE = Path(__file__).resolve().parents[2] / "LRPExplain" / "LRPExplain.py"
 _qt = qt_module.qt_module({**dialogs.REPLACEMENTS, "QUiLoader": ui_loader.QUiLoader})
@@ -48,6 +48,7 @@ def qt_application() -> QtWidgets.QApplication:
     """The process's one QApplication; a lean style that looks the same everywhere."""
     existing = QtWidgets.QApplication.instance()
     if existing is None:
+        QtCore.QLoggingCategory.setFilterRules("qt.qpa.*=false")
         existing = QtWidgets.QApplication(["Slicer"])
         existing.setOrganizationName("NA-MIC")
         existing.setApplicationName("Slicer")
@@ -106,12 +107,21 @@ class Host:
             if name.startswith("slicer."):
                 self._set(slicer, name.split(".")[1], module)
         self._hook_before, sys.excepthook = sys.excepthook, self._raised
+        self._messages_before = QtCore.qInstallMessageHandler(self._qt_said)
 
     def _raised(self, kind: type[BaseException], value: BaseException, trace: Any) -> None:
         """An exception in a slot or an observer: Slicer prints it and goes on."""
         text = "".join(traceback.format_exception(kind, value, trace))
         self.errors.append(text)
         sys.stderr.write(text)
+
+    def _qt_said(self, _kind: Any, _context: Any, text: str) -> None:
+        """What Qt warns of; a connection that could not be made is an error."""
+        if "propagateSizeHints" in text:  # the off-screen platform has no windows to tell
+            return
+        print(text, file=sys.stderr)
+        if text.startswith(("QObject::connect", "QObject::disconnect", "QObject::startTimer", "Designer:")):
+            self.errors.append(text)
 
     def close(self) -> None:
         """Leave the process as it was: `slicer` without an application, no module of Slicer's Python."""
@@ -121,6 +131,7 @@ class Host:
         self._own._close()
         QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
         sys.excepthook = self._hook_before
+        QtCore.qInstallMessageHandler(self._messages_before)
         for name, before in self._modules_before.items():
             if before is None:
                 sys.modules.pop(name, None)

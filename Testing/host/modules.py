@@ -71,7 +71,7 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         self._python.setup()
 
     @invokable
-    def self(self) -> Any:  # noqa: PLR0206  (its name in C++)
+    def self(self) -> Any:
         return self._python
 
     @invokable

@@ -286,7 +286,9 @@ def _shell(kind: type) -> type:
         own: dict[str, Any] = {}
         for each in kind.__mro__[: kind.__mro__.index(_base(kind))]:
             own.update({name: None for name, member in vars(each).items() if inspect.isfunction(member)})
-        overrides = {name: _override(name) for name in own if callable(getattr(native, name, None)) and name[:2] != "__"}
+        overrides = {
+            name: _override(name) for name in own if callable(getattr(native, name, None)) and name[:2] != "__"
+        }
         _shells[kind] = type(kind.__name__, (native,), {**overrides, "_is_shell": True, "_proxy": None})
     return _shells[kind]
 
@@ -338,7 +340,9 @@ def _converted(kind: str, value: Any) -> tuple[bool, Any]:
     if kind == "QString":
         return True, value if isinstance(value, str) else str(value)
     if kind == "QStringList":
-        return isinstance(value, list | tuple), [str(each) for each in value] if isinstance(value, list | tuple) else None
+        return isinstance(value, list | tuple), [str(each) for each in value] if isinstance(
+            value, list | tuple
+        ) else None
     return True, value
 
 

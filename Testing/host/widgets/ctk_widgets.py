@@ -9,6 +9,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from ..pythonqt import invokable
 from .properties import derived, kept
 
+_Type = QtCore.QEvent.Type
+
 
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     """A titled button above its contents; checked means open."""
@@ -19,7 +21,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     def __init__(self, *arguments: Any) -> None:
         text = arguments[0] if arguments and isinstance(arguments[0], str) else ""
         super().__init__(next((each for each in arguments if isinstance(each, QtWidgets.QWidget)), None))
-        self._closed = False
+        self._closed = self._forcing = self._created = False
         self._open_height = self.maximumHeight()
         self.setCheckable(True)
         self.setChecked(True)
@@ -46,7 +48,7 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         self._closed = closed
         if closed:
             self._open_height = self.maximumHeight()
-            self.setMaximumHeight(self._title_height())
+            self.setMaximumHeight(self.sizeHint().height())
         else:
             self.setMaximumHeight(self._open_height)
         for child in self.children():
@@ -56,32 +58,58 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
         self.contentsCollapsed.emit(closed)
 
     def _show(self, child: QtWidgets.QWidget) -> None:
-        """Hide or show a child, but leave hidden what was hidden on purpose."""
-        if not self.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_Created):
+        """Show a child as the button is open or closed, except one that was hidden on purpose."""
+        created = QtCore.Qt.WidgetAttribute.WA_WState_Created
+        if not self.testAttribute(created):
             return
-        if self._closed:
-            if not child.property("_hiddenOnPurpose"):
-                child.setProperty("_hiddenOnPurpose", child.isHidden())
-            child.setVisible(False)
-        elif not child.property("_hiddenOnPurpose"):
-            child.setVisible(True)
+        wanted = child.property("visibilityToParent") is not False
+        self._forcing = True
+        visible = wanted and not self._closed
+        if child.testAttribute(created) or not visible:
+            child.setVisible(visible)
+        if wanted:  # as if nobody had asked, so that an explicit wish is noticed later
+            child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._forcing = False
 
-    def showEvent(self, event: QtGui.QShowEvent) -> None:
-        super().showEvent(event)
-        if self._closed:
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        child = event.child()
+        if event.added() and isinstance(child, QtWidgets.QWidget):
+            hidden = QtCore.Qt.WidgetAttribute.WA_WState_Hidden
+            explicit = QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide
+            if child.testAttribute(hidden) and child.testAttribute(explicit):
+                child.setProperty("visibilityToParent", False)
+            child.installEventFilter(self)
+            self._show(child)
+        super().childEvent(event)
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        """Someone else shows or hides a child: remembered, and undone while the button is closed."""
+        kind = event.type()
+        if not self.__dict__.get("_forcing") and kind in (_Type.ShowToParent, _Type.HideToParent):
+            child.setProperty("visibilityToParent", kind == _Type.ShowToParent)
+            if self._closed and kind == _Type.ShowToParent:
+                self._show(child)
+        return False
+
+    def setVisible(self, visible: bool) -> None:
+        self._forcing = True
+        super().setVisible(visible)
+        self._forcing = False
+        if not self._created and self.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_Created):
+            self._created = True
             for child in self.children():
-                if isinstance(child, QtWidgets.QWidget) and not child.isHidden():
+                if isinstance(child, QtWidgets.QWidget):
                     self._show(child)
 
+    def _title(self) -> QtCore.QSize:
+        below = self.property("collapsedHeight") if self._closed else 0
+        return QtCore.QSize(self.fontMetrics().horizontalAdvance(self.text()) + 40, self._title_height() + below)
+
     def sizeHint(self) -> QtCore.QSize:
-        return self.minimumSizeHint()
+        return self._title() if self._closed else super().sizeHint().expandedTo(self._title())
 
     def minimumSizeHint(self) -> QtCore.QSize:
-        width = self.fontMetrics().horizontalAdvance(self.text()) + 40
-        title = QtCore.QSize(width, self._title_height())
-        if self._closed or self.layout() is None:
-            return title
-        return self.layout().minimumSize().expandedTo(title)
+        return self._title() if self._closed else super().minimumSizeHint().expandedTo(self._title())
 
     def hitButton(self, position: QtCore.QPoint) -> bool:
         return self.rect().contains(position) and position.y() < self._title_height()

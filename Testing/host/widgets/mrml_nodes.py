@@ -106,7 +106,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return int(bool(self.property("noneEnabled")) and self._scene is not None)
 
     def _listed(self) -> list[str]:
-        return [self._combo.itemData(row, _ROLE) for row in range(self._combo.count()) if self._combo.itemData(row, _ROLE)]
+        return [
+            self._combo.itemData(row, _ROLE) for row in range(self._combo.count()) if self._combo.itemData(row, _ROLE)
+        ]
 
     def _rebuild(self) -> None:
         """Everything anew, for another scene or other properties; the chosen node stays where it can."""
@@ -227,7 +229,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     sizeAdjustPolicy = kept(int, "sizeAdjustPolicy", 0)
     baseName = derived(
         str,
-        lambda self: next((self._base_names[each] for each in self.property("nodeTypes") if each in self._base_names), ""),
+        lambda self: next(
+            (self._base_names[each] for each in self.property("nodeTypes") if each in self._base_names), ""
+        ),
         _set_base_name,
     )
     currentNodeID = derived(str, lambda self: self._chosen_id(), lambda self, value: self.setCurrentNodeID(value))

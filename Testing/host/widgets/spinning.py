@@ -208,9 +208,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
     prefix = derived(str, lambda self: self._box.prefix(), lambda self, v: self._box.setPrefix(v))
     suffix = derived(str, lambda self: self._box.suffix(), lambda self, v: self._box.setSuffix(v))
     tickInterval = kept(float, "tickInterval", 0.0)
-    spinBoxVisible = derived(
-        bool, lambda self: self._box.isVisibleTo(self), lambda self, v: self._box.setVisible(v)
-    )
+    spinBoxVisible = derived(bool, lambda self: self._box.isVisibleTo(self), lambda self, v: self._box.setVisible(v))
     tracking = derived(
         bool,
         lambda self: self._slider.property("tracking"),
@@ -272,8 +270,12 @@ class ctkRangeWidget(QtWidgets.QWidget):
             self.maximumValueChanged.emit(high)
         self.valuesChanged.emit(self._lower.value(), self._upper.value())
 
-    minimum = derived(float, lambda self: self._lower.minimum(), lambda self, v: self.setRange(v, self._upper.maximum()))
-    maximum = derived(float, lambda self: self._upper.maximum(), lambda self, v: self.setRange(self._lower.minimum(), v))
+    minimum = derived(
+        float, lambda self: self._lower.minimum(), lambda self, v: self.setRange(v, self._upper.maximum())
+    )
+    maximum = derived(
+        float, lambda self: self._upper.maximum(), lambda self, v: self.setRange(self._lower.minimum(), v)
+    )
     minimumValue = derived(float, lambda self: self._lower.value(), lambda self, v: self._lower.setValue(v))
     maximumValue = derived(float, lambda self: self._upper.value(), lambda self, v: self._upper.setValue(v))
     singleStep = derived(

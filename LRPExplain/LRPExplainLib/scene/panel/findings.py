@@ -31,6 +31,7 @@ class FindingsSection(Section):
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._step)
         self._follower: Any = None
+        self._plot_view: Any = None
         ui.hotSpotsTable.connect("cellClicked(int,int)", self.go_to)
         ui.plotComboBox.addItems([_("sagittal, left to right"), _("coronal, back to front"), _("axial, foot to head")])
         ui.plotComboBox.currentIndex = 2
@@ -58,7 +59,7 @@ class FindingsSection(Section):
         self._follow(None)
         self._timer.stop()
         self._steps = []
-        self.found = None
+        self.found = self._plot_view = None
         self._clear()
 
     def go_to(self, row: int, _column: int = 0) -> None:
@@ -153,7 +154,8 @@ class FindingsSection(Section):
         if chart is not None:
             view = _plot_view(nodes.scene)
             view.SetPlotChartNodeID(chart.GetID())
-            if self.ui.plotView.mrmlPlotViewNode() is not view:
+            if self._plot_view is not view:
+                self._plot_view = view
                 self.ui.plotView.setMRMLPlotViewNode(view)
 
     # --- under the mouse --------------------------------------------------------------------------------------------

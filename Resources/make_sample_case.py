@@ -29,17 +29,8 @@ def coarse(image: sitk.Image, interpolator: int) -> sitk.Image:
     origin = image.TransformContinuousIndexToPhysicalPoint(
         [s / step for s, step in zip(shift, image.GetSpacing(), strict=True)]
     )
-    return sitk.Resample(
-        image,
-        size,
-        sitk.Transform(),
-        interpolator,
-        origin,
-        [SPACING] * 3,
-        image.GetDirection(),
-        0.0,
-        image.GetPixelID(),
-    )
+    spacing, direction, kind = [SPACING] * 3, image.GetDirection(), image.GetPixelID()
+    return sitk.Resample(image, size, sitk.Transform(), interpolator, origin, spacing, direction, 0.0, kind)
 
 
 def main() -> None:

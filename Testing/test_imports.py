@@ -85,7 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
-    "scene": {"scene", "errors", "explanation", "imaging", "worker"},
+    "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}

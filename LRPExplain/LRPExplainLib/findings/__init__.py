@@ -1,7 +1,7 @@
 """What a relevance map says, in numbers: hot spots, profiles, shares, warnings. NumPy and SimpleITK only, no MRML.
 
-Everything is computed from the relevance voxels themselves; how they are displayed decides only what counts as a hot spot.
-Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK with it.
+Everything is computed from the relevance voxels themselves; how they are displayed decides only what counts as a hot
+spot. Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK with it.
 """
 
 from __future__ import annotations

@@ -47,9 +47,18 @@ def _body(values: NDArray[np.floating], spacing: list[float]) -> NDArray[np.bool
     clipped = sitk.Clamp(image, sitk.sitkFloat32, low, high)  # metal and vessels would draw the threshold up
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.Execute(clipped)
-    mask = clipped > low + _LEVEL * (otsu.GetThreshold() - low)
+    level = low + _LEVEL * (otsu.GetThreshold() - low)
+    mask = clipped > min(max(level, _noise(values)), max(otsu.GetThreshold(), level))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True)
     filled = sitk.BinaryFillhole(labels == 1)
     distance = sitk.SignedMaurerDistanceMap(filled, squaredDistance=False, useImageSpacing=True)
     body = sitk.GetArrayFromImage(distance) <= MARGIN_MM
     return None if body.all() else body
+
+
+def _noise(values: NDArray[np.floating]) -> float:
+    """How bright air can be: nearly the highest value in the four darkest of the eight corners."""
+    sides = [(slice(0, max(1, size // 8)), slice(size - max(1, size // 8), size)) for size in values.shape]
+    corners = [values[k, j, i].ravel() for k in sides[0] for j in sides[1] for i in sides[2]]
+    darkest = sorted(corners, key=lambda corner: float(np.median(corner)))[:4]
+    return float(np.percentile(np.concatenate(darkest), 99.5))

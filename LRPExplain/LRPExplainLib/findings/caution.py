@@ -58,8 +58,8 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[str]:
         found.append(f"The ledger is open: {gap:.2%} of the target value is unaccounted for; do not trust the map.")
     if whole and abs(absorbed / whole) > ABSORBED:
         found.append(
-            f"{_percent(abs(absorbed / whole))} of the target value was absorbed by biases and stabilisers: the map shows"
-            " little of the reason."
+            f"{_percent(abs(absorbed / whole))} of the target value was absorbed by biases and stabilisers: the map"
+            " shows little of the reason."
         )
     if whole and abs(outside / whole) > OUTSIDE_VIEW:
         found.append(f"{_percent(abs(outside / whole))} of the target value fell outside the field of view.")
@@ -115,17 +115,13 @@ def _unlike_training(relevance: Field, volume: Field, name: str, channel: int, c
                 " the range that the model was trained on."
             )
         break  # later steps see changed intensities
-    wanted = wishes.get("spacing")
-    if wanted:
-        ratios = [
-            ours / float(theirs) for ours, theirs in zip(relevance.spacing, sorted(wanted), strict=False) if theirs
-        ]
-        coarsest = max(relevance.spacing) / max(float(step) for step in wanted)
-        if ratios and coarsest > SPACING_RATIO:
-            found.append(
-                f"'{name}' has voxels of up to {max(relevance.spacing):.2g} mm, the model was trained on"
-                f" {max(float(step) for step in wanted):.2g} mm: fine detail that it relies on may be missing."
-            )
+    wanted = [float(step) for step in wishes.get("spacing") or ()]
+    coarsest = max(relevance.spacing)
+    if wanted and coarsest > SPACING_RATIO * max(wanted):
+        found.append(
+            f"'{name}' has voxels of up to {coarsest:.2g} mm, the model was trained on {max(wanted):.2g} mm: fine"
+            " detail that it relies on may be missing."
+        )
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -56,7 +57,7 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
     ``sign``: "positive", "negative" or "both"; voxels of opposite sign never share a region.
     """
     values = field.values
-    floor = max(level, np.finfo(np.float32).tiny)
+    floor = max(level, float(np.finfo(np.float32).tiny))
     positive, negative = values >= floor, values <= -floor
     selected = {"positive": positive, "negative": negative, "both": positive | negative}[sign]
     box = _bounding_box(selected)
@@ -70,8 +71,8 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
     where = np.flatnonzero(raw)
     label, value = raw.ravel()[where], inside.ravel()[where].astype(np.float64)
     count = int(label.max(initial=0)) + 1
-    voxels = np.bincount(label, minlength=count)
-    totals = np.bincount(label, weights=value, minlength=count)
+    voxels: NDArray[Any] = np.bincount(label, minlength=count)
+    totals: NDArray[Any] = np.bincount(label, weights=value, minlength=count)
     large = np.flatnonzero((voxels * field.voxel_ml >= minimum_ml * (1 - 1e-9)) & (voxels > 0))
     ranked = large[np.argsort(-np.abs(totals[large]), kind="stable")]
     strongest = np.zeros(count)

@@ -27,12 +27,13 @@ class HotSpot:
 
     Attributes:
         rank: 1 is the region with the most |relevance|.
-        share: its part of the map's |relevance| (0..1).
+        share: its part of the |relevance| of all maps together (0..1).
         relevance: its sum.
         ml: its volume.
         mean: relevance per voxel.
         peak, place: the strongest voxel's relevance and where it lies (RAS, mm).
-        segment: the segment of the reference that holds most of its relevance; "outside" if most of it lies in none; empty
+        segment: the segment of the reference that holds most of its relevance; "outside" if most of it lies in none;
+        empty
             without a reference.
         overlap: the part of its |relevance| that lies in that segment (0..1).
     """
@@ -184,7 +185,7 @@ class Findings:
             value = np.asarray(layer.labels[clusters.box]).ravel()[where].astype(np.int64)
             width = max([*layer.names, int(value.max(initial=0))], default=0) + 1
             table = np.bincount(label * width + value, weights=weight, minlength=width * len(found))
-            for (n, entry), row in zip(enumerate(found), table.reshape(len(found), width), strict=True):
+            for entry, row in zip(found, table.reshape(len(found), width), strict=True):
                 entry.update({name: float(row[v]) for v, name in layer.names.items() if row[v]})
             covered |= np.isin(value, list(layer.names))
         outside = np.bincount(label[~covered], weights=weight[~covered], minlength=len(found))

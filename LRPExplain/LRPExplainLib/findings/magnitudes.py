@@ -53,7 +53,8 @@ class Magnitudes:
         return max((float(self._members(sign, *self._last(sign)).max(initial=0.0)), 0.0))
 
     def level(self, share: float, sign: str = "both") -> float:
-        """The highest level that keeps ``share`` (0..1) of the relevance of a sign at voxels of at least that magnitude.
+        """The highest level that keeps ``share`` (0..1) of the relevance of a sign at voxels of at least that
+        magnitude.
 
         0 for a share of 1 (every voxel), and where there is no relevance.
         """

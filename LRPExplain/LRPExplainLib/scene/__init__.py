@@ -1,8 +1,9 @@
 """An Explanation in 3D Slicer's own scene: nodes, overlay, pictures, scene file. The only part that imports ``slicer``.
 
 Inside Slicer the nodes go to the application's scene; elsewhere PyPI's slicer-core provides the same scene and views.
-Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module here
-must not have the name of a function in ``_HOME``: the first import of the module would put it in the function's place.)
+Names are looked up on first use: what Slicer loads at start-up must not bring SimpleITK and SciPy with it. (A module
+here must not have the name of a function in ``_HOME``: the first import of the module would put it in the function's
+place.)
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .display import Display
     from .examination import findings_of
-    from .overlay import restore
     from .presenting import PresentedNodes, present, presented_in, presented_of, remove
     from .renderer import missing_renderer
     from .rendering import render
+    from .restoring import restore
     from .storage import load, save
 
 _HOME = {
@@ -30,7 +31,7 @@ _HOME = {
     "presented_of": "presenting",
     "remove": "presenting",
     "render": "rendering",
-    "restore": "overlay",
+    "restore": "restoring",
     "save": "storage",
 }
 

@@ -1,7 +1,9 @@
-"""Small regions are left out of sight: a second volume without them is shown. The relevance map itself is never changed.
+"""Small regions are left out of sight: a second volume without them is shown. The relevance map itself is never
+changed.
 
 No display setting of Slicer's can tell a region from its neighbours, so the displayed voxels have to differ. The second
-volume is saved with the scene (a scene must look right where LRPExplain is not installed) but hidden from node selectors.
+volume is saved with the scene (a scene must look right where LRPExplain is not installed) but hidden from node
+selectors.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def update(presented: PresentedNodes, relevance: Any, level: float, selection: S
     """Make the second volume what the selection asks for, and say on it whether it is the one to show."""
     first = presented.relevance[0]
     cleaned = record.linked_one(first, "cleaned")
-    if selection.minimum_cluster_ml == 0 or selection.threshold_kind == "mass" and selection.threshold >= 100:
+    if selection.minimum_cluster_ml == 0:
         if cleaned is not None:
             cleaned.RemoveAttribute(_USED)
         return

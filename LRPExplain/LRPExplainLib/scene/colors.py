@@ -1,13 +1,13 @@
 """Colour maps of relevance: zero-centred tables, transparent around zero, built as data.
 
-In the default map positive relevance runs from dark red to yellow, negative from dark blue to pale cyan, as in statistical
-maps of brain imaging. Both arms have the same CIELAB lightness at the same magnitude, rising with it, so that on grey
-anatomy a brighter voxel means more relevance whatever its sign, also to a reader who does not tell red from green. In the
-maps of magnitude (inferno, viridis) both signs have the same colours.
+In the default map positive relevance runs from dark red to yellow, negative from dark blue to pale cyan, as in
+statistical maps of brain imaging. Both arms have the same CIELAB lightness at the same magnitude, rising with it, so
+that on grey anatomy a brighter voxel means more relevance whatever its sign, also to a reader who does not tell red
+from green. In the maps of magnitude (inferno, viridis) both signs have the same colours.
 
-Slicer maps a value v of the window [-w, w] to the row floor((v + w) / 2w * 255) (vtkImageMapToWindowLevelColors): row 127 is
-centred on zero, and rows 127 + n and 127 - n are its mirror images. The transparent band is a whole number of rows, and
-`window_for` chooses the window such that its edge is exactly the threshold.
+Slicer maps a value v of the window [-w, w] to the row floor((v + w) / 2w * 255) (vtkImageMapToWindowLevelColors): row
+127 is centred on zero, and rows 127 + n and 127 - n are its mirror images. The transparent band is a whole number of
+rows, and `window_for` chooses the window such that its edge is exactly the threshold.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ COLOR_MAPS: dict[str, ColorMap] = {
 def window_for(limit: float, peak: float, level: float) -> tuple[float, int]:
     """The half-width w of the window and the band b that show exactly |relevance| >= ``level``.
 
-    ``limit`` is the half-width where nothing speaks against it; a high level widens the window towards ``peak``, so that
-    there is room for colours above it. Rows 127 - b < n < 127 + b are transparent: |v| < w (2b - 1) / 255.
+    ``limit`` is the half-width where nothing speaks against it; a high level widens the window towards ``peak``, so
+    that there is room for colours above it. Rows 127 - b < n < 127 + b are transparent: |v| < w (2b - 1) / 255.
     """
     level *= 1 - 1e-5  # below zero the edge itself belongs to the band, and scene files keep six digits of the window
     wished = max(limit, min(peak, 2 * level))

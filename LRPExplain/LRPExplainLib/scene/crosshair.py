@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float]) -> Readout | None:
-    """What is at a point of the world (RAS, mm); None outside the volume. Parent transforms of any kind are followed."""
+    """What is at a point of the world (RAS, mm); None outside the volume. Parent transforms of any kind are
+    followed."""
     relevance = next(
         (node for node, field in zip(presented.relevance, findings.maps, strict=True) if field is findings.field),
         presented.relevance[0],

@@ -41,8 +41,8 @@ def findings_of(
         reference: a segmentation node whose segments are named; it is not changed.
         segment: the ID of the only segment of it that counts; None or empty: all of them.
 
-    Each finding is computed when it is first asked for, so that a panel can spread them over several moments. Of an input
-    that was removed from the scene only what needs the volume itself is missing.
+    Each finding is computed when it is first asked for, so that a panel can spread them over several moments. Of an
+    input that was removed from the scene only what needs the volume itself is missing.
     """
     chosen = display or displays.read(presented)
     relevance = presented.relevance[chosen.input]

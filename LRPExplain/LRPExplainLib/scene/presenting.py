@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..imaging.grid import Grid
-from . import display, hierarchy, nodes, overlay, record
+from . import display, following, hierarchy, nodes, overlay, record
 from .colors import TABLE_NAME
 from .geometry import to_world
 from .host import Application, in_slicer, slicer
@@ -30,10 +30,10 @@ class PresentedNodes:
     """The MRML nodes of one explanation.
 
     ``volumes`` and ``relevance`` have one scalar volume node for each input (None for a volume that was removed since);
-    ``segmentation`` is None for a classification. ``focus`` is the place of the strongest relevance (RAS, mm), ``limit``
-    the half-width of the window, ``target`` the name of the explained class, ``caption`` the lines that say what is shown.
-    ``region`` outlines where was asked, if that was a segment, a box or points. ``facts`` are the explanation's, without
-    its images.
+    ``segmentation`` is None for a classification. ``focus`` is the place of the strongest relevance (RAS, mm),
+    ``limit`` the half-width of the window, ``target`` the name of the explained class, ``caption`` the lines that say
+    what is shown. ``region`` outlines where was asked, if that was a segment, a box or points. ``facts`` are the
+    explanation's, without its images.
     """
 
     scene: Any
@@ -106,6 +106,7 @@ def present(
     display.apply(shown, settings if settings.input < len(shown.relevance) else display.Display())
     if earlier is None or first.GetAttribute(record.SHOWN) == "1":
         overlay.show(shown)
+    following.watch(scene)
     return shown
 
 

@@ -1,6 +1,7 @@
 """How the nodes of one explanation know each other, also after a scene was saved, loaded, merged or partly deleted.
 
-The first relevance map is the record: the other nodes are MRML node references of it, facts and settings its attributes.
+The first relevance map is the record: the other nodes are MRML node references of it, facts and settings its
+attributes.
 """
 
 from __future__ import annotations

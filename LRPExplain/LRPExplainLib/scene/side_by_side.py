@@ -1,13 +1,14 @@
 """Side by side: the image with the manual segmentation on the left, the same views with relevance on the right.
 
-The left views are the user's own (Red, Yellow, Green) without the overlay; the right ones are three more slice views that
-follow them, and are followed, in slice, zoom and layers. Everything that is changed for it is noted on nodes of the scene, so
-that `leave` brings back what was there before, also after the scene was saved and loaded in between.
+The left views are the user's own (Red, Yellow, Green) without the overlay; the right ones are three more slice views
+that follow them, and are followed, in slice, zoom and layers. Everything that is changed for it is noted on nodes of
+the scene, so that `leave` brings back what was there before, also after the scene was saved and loaded in between.
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import overlay, record
@@ -220,9 +221,9 @@ class _Link:
         for left, right in pairs:
             _follow(left.node, right.node)
             _copy_layers(left.composite, right.composite)
-            self._observe(left.node, lambda l=left, r=right: _follow(l.node, r.node))
-            self._observe(right.node, lambda l=left, r=right: _follow(r.node, l.node))
-            self._observe(left.composite, lambda l=left, r=right: _copy_layers(l.composite, r.composite))
+            self._observe(left.node, partial(_follow, left.node, right.node))
+            self._observe(right.node, partial(_follow, right.node, left.node))
+            self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
 
     def _observe(self, node: Any, act: Any) -> None:

@@ -129,7 +129,7 @@ class DisplaySection(Section):
         try:
             if on:
                 reference = self.panel.volumes.reference
-                side_by_side.enter(self.nodes, reference.node)
+                side_by_side.enter(self.nodes, reference.node, reference.segment or None)
             else:
                 side_by_side.leave(self.nodes.scene)
         except UserError as error:

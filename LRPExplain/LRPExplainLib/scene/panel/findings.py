@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from .section import Section
@@ -14,6 +15,8 @@ from .tables import fill
 if TYPE_CHECKING:
     from .panel import Panel
 
+_ORIENTATIONS = ("sagittal", "coronal", "axial")  # as in the combo box
+_PLOT_VIEW = "LRPExplain"
 _PAUSE = 200  # ms without a change before the numbers follow a slider
 
 
@@ -28,6 +31,7 @@ class FindingsSection(Section):
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._step)
         self._follower: Any = None
+        self._plot_view: Any = None
         ui.hotSpotsTable.connect("cellClicked(int,int)", self.go_to)
         ui.plotComboBox.addItems([_("sagittal, left to right"), _("coronal, back to front"), _("axial, foot to head")])
         ui.plotComboBox.currentIndex = 2
@@ -55,7 +59,7 @@ class FindingsSection(Section):
         self._follow(None)
         self._timer.stop()
         self._steps = []
-        self.found = None
+        self.found = self._plot_view = None
         self._clear()
 
     def go_to(self, row: int, _column: int = 0) -> None:
@@ -87,7 +91,8 @@ class FindingsSection(Section):
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
-            self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._show_plot,
+            self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._write_nodes,
+            self._show_plot,
         ]  # fmt: skip
 
     # --- showing ----------------------------------------------------------------------------------------------------
@@ -135,14 +140,23 @@ class FindingsSection(Section):
         self.ui.warningsLabel.text = "\n".join(f"⚠ {sentence}" for sentence in warnings)
         self.ui.warningsLabel.setVisible(bool(warnings))
 
-    def _show_plot(self, *_index: Any) -> None:
-        if self.found is None:
-            return
-        from ..plots import show_profile
+    def _write_nodes(self) -> None:
+        """The same findings as tables and charts of the scene."""
+        from ..tables import write
 
+        write(self.panel.display.nodes, self.found)
+
+    def _show_plot(self, *_index: Any) -> None:
+        nodes = self.panel.display.nodes
+        chart = nodes.charts.get(_ORIENTATIONS[self.ui.plotComboBox.currentIndex]) if nodes else None
         for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotView):
-            widget.setVisible(True)
-        show_profile(self.panel.display.nodes, self.found, self.ui.plotComboBox.currentIndex, self.ui.plotView)
+            widget.setVisible(chart is not None)
+        if chart is not None:
+            view = _plot_view(nodes.scene)
+            view.SetPlotChartNodeID(chart.GetID())
+            if self._plot_view is not view:
+                self._plot_view = view
+                self.ui.plotView.setMRMLPlotViewNode(view)
 
     # --- under the mouse --------------------------------------------------------------------------------------------
 
@@ -165,6 +179,19 @@ class FindingsSection(Section):
         from ..crosshair import readout as read
 
         self.ui.readoutLabel.text = readout(read(nodes, self.found, place) if place else None)
+
+
+def _plot_view(scene: Any) -> Any:
+    """The panel's own plot view, which no layout shows."""
+    node = scene.GetSingletonNode(_PLOT_VIEW, "vtkMRMLPlotViewNode")
+    if node is None:
+        node = slicer.vtkMRMLPlotViewNode()
+        node.SetSingletonTag(_PLOT_VIEW)
+        node.SetLayoutName(_PLOT_VIEW)
+        node.SetName(_PLOT_VIEW)
+        node.SetSaveWithScene(False)
+        node = scene.AddNode(node)
+    return node
 
 
 def readout(under: Any) -> str:

@@ -28,9 +28,9 @@ def ensure(file: Path) -> None:
     missing = missing_requirements(file)
     if missing:
         raise UserError(
-            _(
-                "These Python packages are not installed: {names}. Press Explain again and agree to install them."
-            ).format(names=", ".join(missing))
+            _("Python packages are not installed: {names}. Press Explain again and agree to install them.").format(
+                names=", ".join(missing)
+            )
         )
 
 

@@ -52,7 +52,6 @@ def _add(presented: PresentedNodes, relevance: Any) -> Any:
     node.SetHideFromEditors(True)
     display = presented.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetAutoWindowLevel(False)
-    display.SetAndObserveColorNodeID(relevance.GetDisplayNode().GetColorNodeID())
     node.SetAndObserveDisplayNodeID(display.GetID())
     record.link(presented.relevance[0], "cleaned", [node])
     return node

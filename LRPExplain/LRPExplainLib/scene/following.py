@@ -14,7 +14,7 @@ _observed: dict[Any, tuple[Any, int]] = {}
 def watch(scene: Any) -> None:
     """From now on, what is made for the explanations in ``scene`` follows their volumes."""
     for first in record.records(scene):
-        for volume in record.linked(first, "volume"):
+        for volume in record.sources(first):
             if volume is not None and volume not in _observed:
                 event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
                 _observed[volume] = (scene, volume.AddObserver(event, _on_moved))
@@ -28,7 +28,7 @@ def _on_moved(volume: Any, *_event: Any) -> None:
     if scene is None or scene.IsClosing():
         return
     for first in record.records(scene):
-        if volume in record.linked(first, "volume"):
+        if volume in record.sources(first):
             follow(first)
 
 
@@ -47,7 +47,7 @@ def _on_closed(scene: Any, *_event: Any) -> None:
 
 def follow(first: Any) -> None:
     """Put what was made for an explanation where its volumes are now."""
-    volumes, maps = record.linked(first, "volume"), record.linked(first, "relevance")
+    volumes, maps = record.sources(first), record.linked(first, "relevance")
     if not volumes:
         return
     pairs = [*zip(volumes, maps, strict=False)]

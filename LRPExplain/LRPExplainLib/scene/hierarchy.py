@@ -47,7 +47,7 @@ def rename_folder(first: Any, old: str, new: str) -> None:
 
 
 def _make(hierarchy: Any, first: Any) -> int:
-    volume = record.linked_one(first, "volume")
+    volume = record.linked_one(first, "source")
     item = hierarchy.GetItemByDataNode(volume) if volume is not None else 0
     parent = hierarchy.GetItemParent(item) if item else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), first.GetName())

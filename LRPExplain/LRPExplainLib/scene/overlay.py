@@ -85,7 +85,7 @@ def show(presented: PresentedNodes) -> None:
 def lay(scene: Any, first: Any) -> None:
     """Put the map that is to be displayed into the overlay layers of all views that take one."""
     shown, ours = displayed_map(first), _ours(scene)
-    background = record.linked_one(first, "volume")
+    background = record.linked_one(first, "source")
     for composite in composites(scene):
         if composite.GetAttribute(PLAIN):
             continue
@@ -142,8 +142,8 @@ def set_visible(first: Any, display: Any, visible: bool) -> None:
     """Make a display node of the explanation visible or not; while the overlay is off, when it comes back."""
     if first.GetAttribute(record.SHOWN) == "0":
         display.SetAttribute(_BEFORE, str(int(visible)))
-    else:
-        display.SetVisibility(visible)
+        visible = False
+    display.SetVisibility(visible)
 
 
 def opacity_of(first: Any) -> float:

@@ -120,12 +120,11 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
     maps = record.linked(first, "relevance")
     if not facts or not maps:
         raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
-    if None in maps:
+    if len(maps) != len(facts["volumes"]):
         raise UserError(f"A map of the explanation '{first.GetName()}' was deleted: explain the volumes again.")
-    volumes = tuple(record.linked(first, "volume"))
     return PresentedNodes(
         scene=first.GetScene(),
-        volumes=volumes + (None,) * (len(maps) - len(volumes)),
+        volumes=tuple(record.sources(first)),
         relevance=tuple(maps),
         segmentation=record.linked_one(first, "prediction"),
         legend=record.linked_one(first, "legend"),
@@ -156,7 +155,7 @@ def remove(presented: PresentedNodes) -> None:
     overlay.hide(presented)
     folder = hierarchy.folder_of(first)
     for node in reversed(record.every_node(first)):
-        presented.scene.RemoveNode(node)
+        nodes.remove_node(presented.scene, node)
     hierarchy.remove_empty(presented.scene, folder)
 
 
@@ -167,7 +166,7 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
         return None
     first = record.record_of(node)
     maps = record.linked(first, "relevance")
-    return first if len(maps) == inputs and None not in maps else None
+    return first if len(maps) == inputs else None
 
 
 def _fill(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
@@ -182,13 +181,14 @@ def _fill(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
             for image, title in zip(explanation.relevance, titles, strict=True)
         ]
         first = maps[0]
-        record.link(first, "colors", [colors, nodes.add_colors(scene, f"{TABLE_NAME} legend", hidden=True)])
+        record.link(first, "colors", [colors])
     else:
         first, maps = earlier, record.linked(earlier, "relevance")
         for node, image in zip(maps, explanation.relevance, strict=True):
             nodes.set_voxels(node, image)
     record.link(first, "relevance", maps)
-    record.link(first, "volume", volume_nodes)
+    for node, volume in zip(maps, volume_nodes, strict=True):
+        record.link(node, "source", [volume])
     for node, title in zip(maps, titles, strict=True):
         _rename(scene, node, title, first)
     limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in explanation.relevance])
@@ -222,7 +222,7 @@ def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, t
     region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
     if legend is None:
-        legend = nodes.add_legend(scene, record.linked(first, "colors")[1], title)
+        legend = nodes.add_legend(scene, title)
         record.link(first, "legend", [legend])
     legend.GetNthDisplayNode(1).SetTitleText(title)
     return [node for node in (segmentation, region) if node is not None]

@@ -100,8 +100,6 @@ def _box(node: Any, volume: Any) -> dict[str, Any]:
     axes = [[matrix.GetElement(row, column) for row in range(3)] for column in range(3)]
     lengths = [sum(part * part for part in axis) ** 0.5 for axis in axes]
     size = [side * length for side, length in zip(node.GetSizeWorld(), lengths, strict=True)]
-    if parent is not None:  # GetSizeWorld has the ROI's own transform in it, and the matrix has it too
-        size = [side * length for side, length in zip(node.GetSize(), lengths, strict=True)]
     units = [axes[column][row] / lengths[column] for row in range(3) for column in range(3)]
     return {
         "kind": "box",

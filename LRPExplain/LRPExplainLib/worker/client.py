@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 Message = dict[str, Any]
+CROSSHAIR = "crosshair"
 PATIENCE = 0.7  # seconds that a cancelled request has to end by itself
 CRASHED = (
     "The computation ended without saying why: it may have run out of memory. Try again, or with a smaller volume."
@@ -68,14 +69,15 @@ class Client:
         """Ask; ``callbacks``: on_progress(stage, share, seconds_left), on_prediction(said), on_done(event),
         on_failed(event).
 
-        In a lane only the newest of the waiting requests counts; what runs is finished, so that a lane fed by the mouse
-        shows something all the time. Whatever waits or runs in another lane than "main" gives way to "main".
+        In a lane only the newest of the waiting requests counts; what runs is finished, so that the crosshair's lane, fed
+        by the mouse, shows something all the time. It gives way to the lane "main".
         """
         new = Request(self, verb, arguments, lane, callbacks)
-        self._waiting = [old for old in self._waiting if old.lane != lane and (lane != "main" or old.lane == "main")]
+        gone = {lane, CROSSHAIR} if lane == "main" else {lane}
+        self._waiting = [old for old in self._waiting if old.lane not in gone]
         self._waiting.append(new)
         running = self._running
-        if running is not None and lane == "main" and running.lane != "main":
+        if running is not None and lane == "main" and running.lane in gone:
             running.cancel()
         self._next()
         return new

@@ -154,7 +154,9 @@ def remove(presented: PresentedNodes) -> None:
     first = presented.relevance[0]
     overlay.hide(presented)
     folder = hierarchy.folder_of(first)
-    for node in reversed(record.every_node(first)):
+    ours = record.every_node(first)
+    hierarchy.remove_items(presented.scene, ours)
+    for node in reversed(ours):
         nodes.remove_node(presented.scene, node)
     hierarchy.remove_empty(presented.scene, folder)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-aten = torch.ops.aten
+from .kernels import convolve, convolve_adjoint
 
 Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
 RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
@@ -75,14 +75,11 @@ class Convolution(LinearMap):
         self._geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
-        return aten.convolution(inputs[0], self._weights(weight), None, *self._geometry)
+        return convolve(inputs[0], self._weights(weight), None, *self._geometry)
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         (x,) = self.inputs
-        gradient, _, _ = aten.convolution_backward(
-            r, x, self._weights(weight), None, *self._geometry, [True, False, False]
-        )
-        return (gradient,)
+        return (convolve_adjoint(r, x, self._weights(weight), *self._geometry),)
 
 
 class Matmul(LinearMap):

@@ -27,7 +27,7 @@ Geometry = Sequence[Any]  # stride, padding, dilation, transposed, output_paddin
 def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
-    if not _direct(x, w) or (transposed and w.shape[1] * groups < _FEW_CHANNELS):
+    if not direct(x, w.shape[1] * groups if transposed else None):
         return aten.convolution(x, w, bias, *geometry)
     x, w = laid_out(x), laid_out(w)
     if transposed:
@@ -38,8 +38,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
 def convolve_adjoint(r: Tensor, x: Tensor, w: Tensor, *geometry: Any) -> Tensor:
     """The adjoint of `convolve` without bias, applied to r: of the shape of x, whose values are not read."""
     stride, padding, dilation, transposed, _, groups = geometry
-    channels = x.shape[1]
-    if not _direct(r, w) or channels < _FEW_CHANNELS:
+    if not direct(r, None if transposed else x.shape[1]):
         return aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
     r, w = laid_out(r), laid_out(w)
     if transposed:
@@ -69,13 +68,18 @@ def laid_out(x: Tensor) -> Tensor:
     return x if list(x.stride()) == strides else x.as_strided(x.shape, strides)
 
 
-def _direct(x: Tensor, w: Tensor) -> bool:
-    """Whether oneDNN may be called by name."""
+def direct(x: Tensor, spread_to: int | None = None) -> bool:
+    """Whether oneDNN is called by its name for an input like this.
+
+    Args:
+        spread_to: the channels that come out, for a transposed convolution (or the adjoint of an ordinary one).
+    """
     return (
         x.device.type == "cpu"
-        and x.dtype == w.dtype == torch.float32
+        and x.dtype == torch.float32
         and x.dim() in _CHANNELS_LAST
         and x.numel() > 0
+        and (spread_to is None or spread_to >= _FEW_CHANNELS)
         and on("onednn")
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled

@@ -206,8 +206,9 @@ class LinearRule(Rule):
                 self._through(part.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
                 share = share.masked_fill(empty, 0.0)
         extra = self.stabilizer(z)
-        s = share / (z + extra)
-        flow.stabiliser.append(total(extra * s))
+        divisor = z + extra
+        s = torch.div(share, divisor, out=divisor) if divisor.shape == share.shape else share / divisor
+        flow.stabiliser.append(total(extra.mul_(s) if extra.shape == s.shape else extra * s))
         if bias is not None and part.heirs:
             self._inherit(part, layer, bias * s, flow)
         elif bias is not None:
@@ -250,8 +251,8 @@ def _hand_on(
     layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor, flow: Flow
 ) -> None:
     for term, xs in zip(terms, inputs, strict=True):
-        gradients = layer.adjoint(s, term.weight)
-        contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
+        gradients = layer.adjoint(s if term.sign > 0 else -s, term.weight)
+        contributions = [g.mul_(x) if layer.fresh else g * x for x, g in zip(xs, gradients, strict=True)]
         _add(flow.relevance, contributions)
 
 
@@ -275,12 +276,17 @@ def _denominator(
     z: Tensor | None = None
     for term, xs in zip(terms, inputs, strict=True):
         piece = layer.apply(xs, term.weight)
-        z = (piece if term.sign > 0 else -piece) if z is None else torch.add(z, piece, alpha=term.sign)
+        if z is None:
+            z = piece if term.sign > 0 else -piece
+        else:
+            z = z.add_(piece, alpha=term.sign) if layer.fresh else torch.add(z, piece, alpha=term.sign)
     if z is None:
         z = torch.zeros_like(like)
     if layer.scale is not None:
-        z = z * layer.scale
-    return z if bias is None else z + bias
+        z = z.mul_(layer.scale) if layer.fresh else z * layer.scale
+    if bias is not None:
+        z = z.add_(bias) if layer.fresh else z + bias
+    return z
 
 
 def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
@@ -298,7 +304,8 @@ def _add(sums: list[Tensor], more: list[Tensor]) -> None:
     if not sums:
         sums.extend(more)
     else:
-        sums[:] = [a + b for a, b in zip(sums, more, strict=True)]
+        for a, b in zip(sums, more, strict=True):
+            a.add_(b)  # what was summed before is this flow's own
 
 
 def total(x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
         and (spread_to is None or spread_to >= _FEW_CHANNELS)
         and on("onednn")
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
     )
 
 

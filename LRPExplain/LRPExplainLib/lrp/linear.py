@@ -75,28 +75,34 @@ class Convolution(LinearMap):
     def __init__(self, x: Tensor, weights: Modified, geometry: tuple[Any, ...], output: Tensor) -> None:
         self.inputs = (x,)
         self.output = output
-        self._weights = weights
-        self._geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
+        self.weights = weights
+        self.geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
-        (x,) = inputs
-        w = self._weights(weight)
-        if self._alike(weight):
-            y = convolve(x.sum(1, keepdim=True), w[:1, :1], None, *self._geometry)
-            return y.repeat(1, w.shape[1 if self._geometry[3] else 0], *(1,) * (y.dim() - 2))
-        return convolve(x, w, None, *self._geometry)
+        return self.forward(inputs[0], weight)
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
-        (x,) = self.inputs
-        w = self._weights(weight)
+        return (self.backward(r, self.inputs[0], weight),)
+
+    def forward(self, x: Tensor, weight: str) -> Tensor:
+        """The convolution of x with the modified weight."""
+        w = self.weights(weight)
         if self._alike(weight):
-            one = convolve_adjoint(r.sum(1, keepdim=True), x[:, :1], w[:1, :1], *self._geometry)
-            return (one.repeat(1, x.shape[1], *(1,) * (x.dim() - 2)),)
-        return (convolve_adjoint(r, x, w, *self._geometry),)
+            y = convolve(x.sum(1, keepdim=True), w[:1, :1], None, *self.geometry)
+            return y.repeat(1, w.shape[1 if self.geometry[3] else 0], *(1,) * (y.dim() - 2))
+        return convolve(x, w, None, *self.geometry)
+
+    def backward(self, r: Tensor, x: Tensor, weight: str) -> Tensor:
+        """Its adjoint, of the shape of x."""
+        w = self.weights(weight)
+        if self._alike(weight):
+            one = convolve_adjoint(r.sum(1, keepdim=True), x[:, :1], w[:1, :1], *self.geometry)
+            return one.repeat(1, x.shape[1], *(1,) * (x.dim() - 2))
+        return convolve_adjoint(r, x, w, *self.geometry)
 
     def _alike(self, weight: str) -> bool:
         """Whether all channels have the same weights, so that one does for all."""
-        return weight == "one" and self._geometry[5] == 1 and on("collapsed")
+        return weight == "one" and self.geometry[5] == 1 and on("collapsed")
 
 
 class Matmul(LinearMap):

@@ -28,7 +28,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
     if not direct(x, w.shape[1] * groups if transposed else None):
-        return aten.convolution(x, w, bias, *geometry)
+        return aten.convolution(x, w.contiguous(), bias, *geometry)
     x, w = laid_out(x), laid_out(w)
     if transposed:
         return _transposed(x, w, bias, stride, padding, dilation, output_padding, groups)
@@ -39,7 +39,7 @@ def convolve_adjoint(r: Tensor, x: Tensor, w: Tensor, *geometry: Any) -> Tensor:
     """The adjoint of `convolve` without bias, applied to r: of the shape of x, whose values are not read."""
     stride, padding, dilation, transposed, _, groups = geometry
     if not direct(r, None if transposed else x.shape[1]):
-        return aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
+        return aten.convolution_backward(r, x, w.contiguous(), None, *geometry, [True, False, False])[0]
     r, w = laid_out(r), laid_out(w)
     if transposed:
         return torch.mkldnn_convolution(r, w, None, padding, stride, dilation, groups)

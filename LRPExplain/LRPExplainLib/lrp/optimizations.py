@@ -20,7 +20,6 @@ OPTIMIZATIONS = {
     "onednn": "on the CPU, convolutions go straight to oneDNN where ATen would choose a slower kernel of its own",
     "channels-last": "on the CPU, images and volumes lie channels last, which oneDNN need not reorder",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
-    "block-sums": "sums of the ledger: blocks in float32, then float64",
     "box": "layers are walked only in the box of voxels that relevance has reached",
 }
 

@@ -28,11 +28,10 @@ from torch import Tensor
 from .boxes import Box, cut
 from .errors import LRPError
 from .linear import RAW, LinearMap, modify
-from .optimizations import on
 
 # Modifications of inputs and weights whose values all have one sign
 SIGNS = {"+": 1, "-": -1, "|.|": 1, "one": 1, "squared": 1}
-_BLOCK = 512  # floats whose float32 sum is as good as exact
+_PIECE = 1 << 20  # floats that are summed at once
 _NEGLIGIBLE = 1e-5  # as a share of a denominator
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
 
@@ -347,14 +346,13 @@ def _add(sums: list[Tensor], more: list[Tensor]) -> None:
 def total(x: Tensor) -> Tensor:
     """Sum in float64, as a tensor, so that a GPU is not stopped for it.
 
-    PyTorch makes a float64 copy first, which on the CPU can take as long as a convolution: there blocks are summed in
-    float32.
+    PyTorch makes a float64 copy first; on the CPU one that is larger than what the allocator keeps at hand costs as
+    much as a convolution, so it goes in pieces.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not on("block-sums"):
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _PIECE:
         return x.sum(dtype=torch.float64)
     flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
-    whole = flat.numel() // _BLOCK * _BLOCK
-    return flat[:whole].view(-1, _BLOCK).sum(1).sum(dtype=torch.float64) + flat[whole:].sum(dtype=torch.float64)
+    return torch.stack([piece.sum(dtype=torch.float64) for piece in flat.split(_PIECE)]).sum()
 
 
 def dot(bias: Tensor, s: Tensor) -> Tensor:

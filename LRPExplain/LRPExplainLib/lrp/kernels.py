@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimizations import on
+from .optimizations import on, without
 
 aten = torch.ops.aten
 # oneDNN needs some channels to fill its vectors with; below, ATen's product of matrices is faster (16 channels to one,
@@ -28,7 +28,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
     if not direct(x, w.shape[1] * groups if transposed else None):
-        return aten.convolution(x, w.contiguous(), bias, *geometry)
+        return aten.convolution(x, plain(w), bias, *geometry)
     x, w = laid_out(x), laid_out(w)
     if transposed:
         return _transposed(x, w, bias, stride, padding, dilation, output_padding, groups)
@@ -39,7 +39,7 @@ def convolve_adjoint(r: Tensor, x: Tensor, w: Tensor, *geometry: Any) -> Tensor:
     """The adjoint of `convolve` without bias, applied to r: of the shape of x, whose values are not read."""
     stride, padding, dilation, transposed, _, groups = geometry
     if not direct(r, None if transposed else x.shape[1]):
-        return aten.convolution_backward(r, x, w.contiguous(), None, *geometry, [True, False, False])[0]
+        return aten.convolution_backward(r, x, plain(w), None, *geometry, [True, False, False])[0]
     r, w = laid_out(r), laid_out(w)
     if transposed:
         return torch.mkldnn_convolution(r, w, None, padding, stride, dilation, groups)
@@ -58,14 +58,21 @@ def laid_out(x: Tensor) -> Tensor:
     """The tensor as kernels like it best: channels last for images and volumes on the CPU, else as it is."""
     if x.device.type != "cpu" or x.dim() not in _CHANNELS_LAST or x.dtype != torch.float32:
         return x
-    if not on("channels-last"):
-        return x.contiguous()
-    x = x.contiguous(memory_format=_CHANNELS_LAST[x.dim()])
+    axes = list(range(x.dim() - 1, 0, -1))  # from the innermost on
+    if on("channels-last"):
+        axes = [1, *axes[:-1]]
+    x = x.contiguous(memory_format=_CHANNELS_LAST[x.dim()] if on("channels-last") else torch.contiguous_format)
     # Of a single sample or channel any stride will do; the usual ones tell whoever reads it which way is meant.
-    strides, step = [1] * x.dim(), x.shape[1]
-    for axis in (*range(x.dim() - 1, 1, -1), 0):
+    strides, step = [1] * x.dim(), 1
+    for axis in (*axes, 0):
         strides[axis], step = step, step * x.shape[axis]
     return x if list(x.stride()) == strides else x.as_strided(x.shape, strides)
+
+
+def plain(w: Tensor) -> Tensor:
+    """A weight as ATen expects it, contiguous by its strides as well."""
+    with without("channels-last"):
+        return laid_out(w).contiguous()
 
 
 def direct(x: Tensor, spread_to: int | None = None) -> bool:

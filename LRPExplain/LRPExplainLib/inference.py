@@ -108,7 +108,7 @@ class Inference:
             if self.windows.whole:
                 self._evaluation = self._evaluate(views, inner)
                 return
-            answers = require_tensor(self.graph(self._inputs(views))).cpu()
+            answers = require_tensor(self.graph.forward(self._inputs(views))).cpu()
             for view, answer in zip(views, answers.split(1), strict=False):  # what fills a batch up is left out
                 if not blended:
                     blended.append(self.windows.blank(answer))
@@ -180,7 +180,7 @@ class Inference:
         """About how long it takes to predict, and to explain so many views: from one forward pass, timed."""
         views = self.windows.views[: self.setting.batch]
         begin = time.perf_counter()
-        self.graph(self._inputs(views))
+        self.graph.forward(self._inputs(views))
         if self.setting.device.type == "cuda":
             torch.cuda.synchronize()
         one = time.perf_counter() - begin

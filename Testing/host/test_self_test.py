@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import slicer
+
 from host.host import Host
 
 SCENARIOS = (

@@ -56,9 +56,7 @@ class Client:
         later: calls a function after so many seconds.
     """
 
-    def __init__(
-        self, spawn: Callable[[Client], Process], later: Callable[[float, Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, spawn: Callable[[Client], Process], later: Callable[[float, Callable[[], None]], None]) -> None:
         self._spawn, self._later = spawn, later
         self._process: Process | None = None
         self._running: Request | None = None

@@ -1,4 +1,4 @@
-"""Draw the tutorial's pictures from a real run: the panel by the tests' host, the views by Slicer's displayable managers.
+"""Draw the tutorial's pictures from a real run: the panel by the tests' host, views by Slicer's displayable managers.
 
     python Resources/tutorial_pictures.py
 """

@@ -36,5 +36,5 @@ def magnitudes_of(maps: Sequence[Any]) -> Magnitudes:
 
 
 def forget() -> None:
-    """Let go of everything, as when a scene is closed."""
+    """Let go of everything, when a scene is closed."""
     _kept.clear()

@@ -145,12 +145,13 @@ class _View:
 
 
 def _pairs(scene: Any, application: Application | None) -> list[tuple[_View, _View]]:
-    return [
+    both = [
         (_view(scene, left, left, application), _view(scene, right, left, application)) for left, right in PAIRS.items()
     ]
+    return [(left, right) for left, right in both if left is not None and right is not None]
 
 
-def _view(scene: Any, name: str, left: str, application: Application | None) -> _View:
+def _view(scene: Any, name: str, left: str, application: Application | None) -> _View | None:
     """In Slicer the layout has made the view; outside it is made here."""
     node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
     composite = next((c for c in overlay.composites(scene) if c.GetLayoutName() == name), None)
@@ -160,7 +161,7 @@ def _view(scene: Any, name: str, left: str, application: Application | None) -> 
         node.SetOrientation(_ORIENTATIONS[left])
         composite = logic.GetSliceCompositeNode()
         logic.DeleteSliceModel()
-    return _View(name, node, composite)
+    return None if node is None or composite is None else _View(name, node, composite)
 
 
 def _clear_plain(scene: Any) -> None:

@@ -2,7 +2,8 @@
 
     python Resources/make_sample_case.py
 
-MNI152 T1 (2009a, as nilearn carries it) with the lesion of demo seed 6, at 2 mm and 8 bits, and the lesion as a segmentation.
+MNI152 T1 (2009a, as nilearn carries it) with the lesion of demo seed 6, at 2 mm and 8 bits, and the lesion as a
+segmentation.
 Of the demo's first lesions it is the one that the bundled model outlines best at 2 mm (Dice 0.92): data to learn the
 module with, not to judge the model by. Run again, it writes the same voxels.
 """
@@ -28,9 +29,8 @@ def coarse(image: sitk.Image, interpolator: int) -> sitk.Image:
     origin = image.TransformContinuousIndexToPhysicalPoint(
         [s / step for s, step in zip(shift, image.GetSpacing(), strict=True)]
     )
-    return sitk.Resample(
-        image, size, sitk.Transform(), interpolator, origin, [SPACING] * 3, image.GetDirection(), 0.0, image.GetPixelID()
-    )
+    spacing, direction, kind = [SPACING] * 3, image.GetDirection(), image.GetPixelID()
+    return sitk.Resample(image, size, sitk.Transform(), interpolator, origin, spacing, direction, 0.0, kind)
 
 
 def main() -> None:

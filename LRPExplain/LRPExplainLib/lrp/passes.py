@@ -213,7 +213,9 @@ def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, 
                 for view in list(user.users):
                     if packet(view) is aten.reshape and shape_of(view) == shape_of(source):
                         replace(graph, view, result)
-                if user.users:
+                if shape_of(x) == shape_of(source):
+                    replace(graph, user, result)
+                elif user.users:
                     with graph.inserting_before(user):
                         again = graph.call_function(aten.reshape.default, (result, list(shape_of(x))))
                         again.meta = dict(user.meta)

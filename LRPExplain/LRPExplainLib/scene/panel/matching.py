@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 # Names that differ between scanners, archives and model cards for the same sequence
 _SYNONYMS = (
@@ -38,7 +39,7 @@ def match(channels: Sequence[str], volumes: Sequence[str]) -> list[int | None]:
 def _names(text: str) -> set[str]:
     """The words of a name, also joined with the next one ("T1 ce"), each with those that mean the same."""
     words = [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
-    words += [first + second for first, second in zip(words, words[1:], strict=False)]
+    words += [first + second for first, second in pairwise(list(words))]
     names = set(words)
     for group in _SYNONYMS:
         if names & group:

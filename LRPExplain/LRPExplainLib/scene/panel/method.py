@@ -22,7 +22,8 @@ def descriptions() -> dict[Composite, str]:
             "Epsilon-plus with an even spread in the first layer: robust against the input's own contrast."
         ),
         Composite.EPSILON_PLUS: _(
-            "Positive contributions in convolutions, epsilon in dense layers: smooth maps of what speaks for the target."
+            "Positive contributions in convolutions, epsilon in dense layers: smooth maps of what speaks for the"
+            " target."
         ),
         Composite.EPSILON_GAMMA_BOX: _(
             "Gamma in convolutions and the input's own bounds in the first layer (Montavon 2019)."
@@ -41,7 +42,8 @@ def descriptions() -> dict[Composite, str]:
             "For transformers: relevance also flows through attention weights and gates (Achtibat 2024)."
         ),
         Composite.EPSILON: _(
-            "The plain rule everywhere: every contribution in proportion; closest to gradient times input, and as noisy."
+            "The plain rule everywhere: every contribution in proportion; closest to gradient times input, and as"
+            " noisy."
         ),
     }
 

@@ -28,7 +28,7 @@ def ensure(file: Path) -> None:
     missing = missing_requirements(file)
     if missing:
         raise UserError(
-            _("These Python packages are not installed: {names}. Press Explain again and agree to install them.").format(
+            _("Python packages are not installed: {names}. Press Explain again and agree to install them.").format(
                 names=", ".join(missing)
             )
         )

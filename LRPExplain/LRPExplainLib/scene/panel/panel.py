@@ -14,14 +14,16 @@ from .model import ModelSection
 from .question import QuestionSection
 from .run import RunSection
 from .section import Section
+from .trust import consent
 from .volumes import VolumesSection
 
 
 class Panel(VTKObservationMixin):
     """Made once for each widget of the module.
 
-    ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered`` whether
-    the user looks at the module. A section tells the panel what happened, and the panel tells the sections that it concerns.
+    ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered``
+    whether the user looks at the module. A section tells the panel what happened, and the panel tells those that it
+    concerns.
     """
 
     def __init__(self, ui: Any, logic: Any) -> None:
@@ -30,6 +32,7 @@ class Panel(VTKObservationMixin):
         self.logic = logic
         self.parameters: Any = None
         self.entered = False
+        logic.session.consent = consent
         self.model = ModelSection(ui, self)
         self.volumes = VolumesSection(ui, self)
         self.question = QuestionSection(ui, self)
@@ -86,7 +89,6 @@ class Panel(VTKObservationMixin):
         """An explanation has been presented; ``first`` unless it only moved with the crosshair."""
         if self.parameters is None:
             return
-        self.parameters.relevance = nodes.relevance[0]
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         if first:

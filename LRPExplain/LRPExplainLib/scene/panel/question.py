@@ -56,7 +56,7 @@ class QuestionSection(Section):
             ui.roiSelector: where is Where.ROI,
             ui.pointsSelector: where is Where.POINTS,
         }
-        show_rows(ui.questionFormLayout, fields)
+        show_rows(ui.questionCollapsibleButton.layout(), fields)
         self.segment.refresh()
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ class RunSection(Section):
         super().__init__(ui, panel)
         self._request: Any = None
         self._live: Any = None
+        self._live_map: Any = None  # the crosshair's own map: each place updates it, and the other maps stay
         ui.progressBar.setVisible(False)
         ui.predictionTable.setVisible(False)
         ui.explainButton.connect("clicked(bool)", self.explain)
@@ -48,6 +49,7 @@ class RunSection(Section):
         super().close()
         self.cancel()
         self.forget_live()
+        self._live_map = None
         self.say("")
         self.ui.predictionTable.setVisible(False)
 
@@ -61,19 +63,21 @@ class RunSection(Section):
         except UserError as error:
             self.say(str(error))
             return
-        if self.panel.model.facts is None:
-            self.panel.model.describe()
         self.ui.predictionTable.setVisible(False)
-        self._show_running(True)
         self._on_progress("starting", 0.0, None)
-        self._request = self.panel.logic.start(
-            **arguments,
-            onProgress=self._on_progress,
-            onPrediction=self._on_prediction,
-            onDone=self._on_done,
-            onFailed=self._on_failed,
-        )
-        self.refresh()
+        try:
+            self._request = self.panel.logic.start(
+                **arguments,
+                onProgress=self._on_progress,
+                onPrediction=self._on_prediction,
+                onDone=self._on_done,
+                onFailed=self._on_failed,
+            )
+        except UserError as error:
+            self.say(str(error))
+        self._show_running(self.running)
+        if self.panel.model.facts is None:  # what it is could not be told before it was installed or trusted
+            self.panel.model.describe()
 
     def cancel(self, *_clicked: Any) -> None:
         request, self._request = self._request, None
@@ -89,19 +93,23 @@ class RunSection(Section):
         if self.running or self._missing():
             return
         try:
-            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": True}
+            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": self._kept_map()}
         except UserError as error:
             self.say(str(error))
             return
         if self.panel.logic.missingPackages():
             self.say(_("Press Explain once first: it asks before it installs what is needed."))
             return
-        self._live = self.panel.logic.start(
-            **arguments,
-            lane="crosshair",
-            onDone=self._on_live_done,
-            onFailed=self.say,
-        )
+        try:
+            self._live = self.panel.logic.start(
+                **arguments, lane="crosshair", onDone=self._on_live_done, onFailed=self.say
+            )
+        except UserError as error:
+            self.say(str(error))
+
+    def _kept_map(self) -> Any:
+        node = self._live_map
+        return node if node is not None and node.GetScene() is not None else None
 
     def forget_live(self) -> None:
         request, self._live = self._live, None
@@ -110,7 +118,9 @@ class RunSection(Section):
 
     def _on_live_done(self, nodes: Any) -> None:
         self.say("")
-        self.panel.on_result(nodes, first=False)
+        first = self._kept_map() is None
+        self._live_map = nodes.relevance[0]
+        self.panel.on_result(nodes, first)
 
     # --- what comes back --------------------------------------------------------------------------------------------
 
@@ -162,7 +172,7 @@ class RunSection(Section):
         return self.panel.method.chosen() | {
             "volumeNodes": self.panel.volumes.nodes,
             "modelPath": self.panel.model.path,
-            "update": self.parameters.result is Result.UPDATE,
+            "update": self.parameters.relevance if self.parameters.result is Result.UPDATE else None,
         }
 
 

@@ -11,7 +11,7 @@ _MOST_ROWS = 8  # a longer table scrolls
 
 
 def fill(table: Any, rows: Sequence[Sequence[str]], stretched: int = 0) -> None:
-    """Put ``rows`` into the table; the column ``stretched`` takes the width that is left, numbers stand on the right."""
+    """Put ``rows`` into the table; the column ``stretched`` takes the width that is left, others stand on the right."""
     table.setRowCount(0)
     table.setRowCount(len(rows))
     for r, row in enumerate(rows):
@@ -19,7 +19,7 @@ def fill(table: Any, rows: Sequence[Sequence[str]], stretched: int = 0) -> None:
             item = qt.QTableWidgetItem(text)
             item.setToolTip(text)
             if c != stretched:
-                item.setTextAlignment(int(qt.Qt.AlignRight) | int(qt.Qt.AlignVCenter))
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(r, c, item)
     header = table.horizontalHeader()
     for c in range(table.columnCount):

@@ -30,14 +30,9 @@ class VolumesSection(Section):
 
     def show_channels(self, names: list[str]) -> None:
         """One row for each channel; what was chosen stays where it was."""
-        layout = self.ui.inputsFormLayout
+        layout = self.ui.volumesCollapsibleButton.layout()
         while self._selectors:
-            selector = self._selectors.pop()
-            label = layout.labelForField(selector)
-            for widget in (label, selector):
-                layout.removeWidget(widget)
-                widget.hide()
-                widget.deleteLater()
+            layout.removeRow(self._selectors.pop())
         for number, name in enumerate(names):
             selector = slicer.qMRMLNodeComboBox()
             selector.name = f"inputSelector{number + 1}"
@@ -49,9 +44,10 @@ class VolumesSection(Section):
             selector.toolTip = _("The volume to explain. Its window, layers and transform stay as they are.")
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
-            layout.addRow(_("{channel}:").format(channel=name), selector)
+            layout.insertRow(number, _("{channel}:").format(channel=name), selector)
             qt.QWidget.setTabOrder((self._selectors or [self.ui.modelDetailsBrowser])[-1], selector)
             self._selectors.append(selector)
+        qt.QWidget.setTabOrder(self._selectors[-1], self.ui.referenceSelector)
         self._show()
 
     @property

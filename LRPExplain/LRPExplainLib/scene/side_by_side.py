@@ -231,6 +231,8 @@ class _Link:
             self._observe(left.node, partial(_follow, left.node, right.node))
             self._observe(right.node, partial(_follow, right.node, left.node))
             self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
+        layout = layout_node(scene)
+        self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
 
     def _observe(self, node: Any, act: Any) -> None:
@@ -253,6 +255,12 @@ class _Link:
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
+
+
+def _on_layout(scene: Any, *_event: Any) -> None:
+    """The user has chosen another layout: what was set for this one must not outlive it."""
+    if not active(scene):
+        leave(scene)
 
 
 def _follow(source: Any, target: Any) -> None:

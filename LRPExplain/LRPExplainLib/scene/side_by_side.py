@@ -121,7 +121,7 @@ def leave(scene: Any) -> None:
             if before.get("shown", True):
                 overlay.lay(scene, first)
             else:
-                overlay._hide(scene, first)
+                overlay.take_out(scene, first)
 
 
 def resume(scene: Any) -> None:

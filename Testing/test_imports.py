@@ -70,11 +70,12 @@ def others(path: Path) -> set[str]:
 # part -> the parts of ours that it may import; every part is in this table
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "findings": {"findings", "errors"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "errors"},
+    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},
@@ -84,7 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
-    "scene": {"scene", "errors", "explanation", "imaging"},
+    "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}

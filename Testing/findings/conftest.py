@@ -1,0 +1,1 @@
+"""NumPy and SimpleITK are all that these tests need."""

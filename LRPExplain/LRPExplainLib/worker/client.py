@@ -56,9 +56,7 @@ class Client:
         later: calls a function after so many seconds.
     """
 
-    def __init__(
-        self, spawn: Callable[[Client], Process], later: Callable[[float, Callable[[], None]], None]
-    ) -> None:
+    def __init__(self, spawn: Callable[[Client], Process], later: Callable[[float, Callable[[], None]], None]) -> None:
         self._spawn, self._later = spawn, later
         self._process: Process | None = None
         self._running: Request | None = None
@@ -81,6 +79,11 @@ class Client:
             running.cancel()
         self._next()
         return new
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._running is None and not self._waiting
 
     def drop(self, request: Request) -> None:
         """A request is not wanted any more."""

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import LRPError
 
-LEAVING = {Tensor.numpy, Tensor.__array__}
+LEAVING: set[Any] = {Tensor.numpy, Tensor.__array__}
 
 
 class RefuseLeaving(TorchFunctionMode):

@@ -1,7 +1,7 @@
 """How much relevance lies above a level, without sorting millions of voxels each time a slider moves.
 
 The bit pattern of a non-negative float32 orders as the number does, so its leading bits are a histogram with bins of
-constant relative width (2**-9) over the whole range. It is made once; a level is then looked up in it and made exact
+constant relative width (2**-7) over the whole range. It is made once; a level is then looked up in it and made exact
 by sorting the voxels of one bin.
 """
 
@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-_SHIFT = 14  # of the 32 bits; 8 bits of exponent and 9 of mantissa remain, and the sign
+_SHIFT = 16  # of the 32 bits; 8 bits of exponent and 7 of mantissa remain, and the sign: a table that fits the cache
 _MAGNITUDE = np.uint32(0x7FFFFFFF)  # without the sign
 _NOTHING = np.float32(1e-35).view(np.uint32)  # denormal numbers add nothing, but cost twenty times as much
 _ARM = 1 << (31 - _SHIFT)  # bins of one sign

@@ -52,8 +52,8 @@ def place(where: Any, volume: Any, file: Path) -> dict[str, Any] | None:
     """The place of a question in the volume's own space (without its parent transform).
 
     Args:
-        where: None, "everywhere", a tuple (segmentation node, ID or name of a segment), a markups ROI node, a point list
-            node, or R, A, S in mm of the world.
+        where: None, "everywhere", a tuple (segmentation node, ID or name of a segment), a markups ROI node, a point
+            list node, or R, A, S in mm of the world.
         file: where a segment is written to.
 
     Raises UserError if the place is empty or is none of these.

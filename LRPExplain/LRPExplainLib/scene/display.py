@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
-from . import cleaning, glow, hot_spots, overlay, record
+from . import cleaning, glow, hot_spots, overlay, record, side_by_side
 from .cache import magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, TABLE_NAME, ZERO_ROW, relevance_colors, window_for
 from .nodes import add_colors, set_colors
@@ -107,6 +107,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     hot_spots.update(presented, display)
     if overlay.shown(presented):
         overlay.lay(scene, first)
+    side_by_side.arrange(scene)
 
 
 def _keep(scene: Any, first: Any, display: Display) -> None:

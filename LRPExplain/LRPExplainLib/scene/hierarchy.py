@@ -55,6 +55,15 @@ def _make(hierarchy: Any, first: Any) -> int:
     return int(folder)
 
 
+def remove_items(scene: Any, nodes: Sequence[Any]) -> None:
+    """Remove the items of nodes that are about to be removed; in Slicer its plugins would do so."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in nodes if hierarchy is not None else ():
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, False)
+
+
 def remove_empty(scene: Any, folder: int) -> None:
     """Remove a folder of ours in which nothing is left."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -1,4 +1,4 @@
-"""The worker as a QProcess of Slicer: no thread, since Python threads starve while Slicer's event loop holds the lock."""
+"""The worker as a QProcess of Slicer. No thread: Python threads starve while Slicer's event loop holds the lock."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class SlicerProcess:
             self.kill()
 
     def _read(self) -> None:
-        *lines, self._rest = (self._rest + _bytes(self._process.readAllStandardOutput())).split(b"\n")
+        *lines, self._rest = (self._rest + self._process.readAllStandardOutput().data()).split(b"\n")
         for line in lines:
             if not self._over:
                 self._client.received(self, line.decode())
 
     def _log(self) -> None:
-        text = _bytes(self._process.readAllStandardError()).decode(errors="replace").rstrip()
+        text = self._process.readAllStandardError().data().decode(errors="replace").rstrip()
         if text:
             print(text)  # Slicer's Python console and log
 
@@ -72,8 +72,3 @@ class SlicerProcess:
 def later(seconds: float, function: Callable[[], None]) -> None:
     """Call a function after a while, from the event loop."""
     qt.QTimer.singleShot(round(1000 * seconds), function)
-
-
-def _bytes(content: object) -> bytes:
-    data = content.data() if hasattr(content, "data") else content
-    return data if isinstance(data, bytes) else bytes(data)  # type: ignore[call-overload]

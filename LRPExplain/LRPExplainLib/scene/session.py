@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import UserError
-from ..worker.client import Client, Request
+from ..worker.client import Client
 from . import asking
 from .export import export_volume
 from .process import SlicerProcess, later
 
+Callback = Callable[..., None] | None
 _shared: Session | None = None
 
 
@@ -30,14 +32,32 @@ def shared_session() -> Session:
     return _shared
 
 
+class Run:
+    """A request on its way, from the worker to the nodes. After `cancel` none of its callbacks is called."""
+
+    def __init__(self) -> None:
+        self.request: Any = None
+        self.presenting: Generator[None, None, Any] | None = None
+        self.wanted = True
+
+    def cancel(self) -> None:
+        """Not wanted any more: the worker stops, and nodes that were being made go."""
+        self.wanted = False
+        if self.request is not None:
+            self.request.cancel()
+        if self.presenting is not None:
+            self.presenting.close()
+
+
 class Session:
     """Requests about nodes of the scene. One worker process does the work; its files are in one temporary folder.
 
-    ``consent(what)`` is asked where a model would run code of its own: ``what`` has "sentences" and "sha256".
+    ``consent(what, may_ask)`` decides where a model would run code of its own: ``what`` has "sentences" and "sha256",
+    and only where ``may_ask`` is true may a person be asked. None: it is refused.
     """
 
-    def __init__(self, consent: Callable[[dict[str, Any]], bool] | None = None) -> None:
-        self.consent = consent
+    def __init__(self) -> None:
+        self.consent: Callable[[dict[str, Any], bool], bool] | None = None
         self._client = Client(lambda client: SlicerProcess(client, self._folder), later)
         self._temporary: Path | None = None
         self._written: dict[str, tuple[object, Path]] = {}
@@ -50,15 +70,12 @@ class Session:
             self._written = {}
         return self._temporary
 
-    def describe(self, model: Path, on_done: Callable[[Any], None], on_failed: Callable[[str], None]) -> Request:
-        """Ask what a model is."""
-        return self._client.request(
-            "describe",
-            {"model": str(model)},
-            lane="describe",
-            on_done=lambda event: on_done(event["facts"]),
-            on_failed=lambda event: on_failed(event["sentence"]),
-        )
+    def describe(self, model: Path, on_done: Callable[[Any], None], on_failed: Callable[[str], None]) -> Run:
+        """Ask what a model is; nobody is asked to trust it for that."""
+        run = Run()
+        done = _when_wanted(run, lambda event: on_done(event["facts"]))
+        self._send(run, "describe", {"model": str(model)}, "describe", False, on_done=done, on_failed=on_failed)
+        return run
 
     def explain(
         self,
@@ -77,41 +94,44 @@ class Session:
         memory: float | None = None,
         update: Any = None,
         lane: str = "main",
-        on_progress: Callable[[str, float, float | None], None] | None = None,
-        on_prediction: Callable[[Any], None] | None = None,
-        on_done: Callable[[Any], None] | None = None,
-        on_failed: Callable[[str], None] | None = None,
-    ) -> Request:
-        """Ask why. What is wrong is raised as UserError where it can be seen at once, and else told by ``on_failed``."""
+        on_progress: Callback = None,
+        on_prediction: Callback = None,
+        on_done: Callback = None,
+        on_failed: Callback = None,
+    ) -> Run:
+        """Ask why; see `LRPExplainLogic.explain`.
+
+        What can be seen to be wrong at once is raised as UserError, all else is told by ``on_failed(sentence)``.
+        """
         nodes = list(volume_nodes)
         for node in nodes:
             asking.check(node)
-        files = [self._export(node) for node in nodes]
         self._count += 1
-        out = self._folder / f"explanation-{self._count}"
+        try:
+            files = [self._export(node) for node in nodes]
+            place = asking.place(where, nodes[0], self._folder / f"asked-{self._count}.nrrd")
+        except OSError as error:
+            raise UserError(
+                _("The volume cannot be handed over ({reason}): make room in the folder for temporary files.").format(
+                    reason=error.strerror or error
+                )
+            ) from error
         message = {
             "model": str(model), "volumes": [str(file) for file in files], "target": target, "rather_than": rather_than,
-            "where": asking.place(where, nodes[0], self._folder / f"asked-{self._count}.nrrd"), "value": value,
-            "start": start, "composite": composite, "rules": rules or None, "biases": biases, "device": device,
-            "memory": memory, "out": str(out),
+            "where": place, "value": value, "start": start, "composite": composite, "rules": rules or None,
+            "biases": biases, "device": device, "memory": memory, "out": str(self._folder / f"answer-{self._count}"),
         }  # fmt: skip
+        run = Run()
 
         def done(event: dict[str, Any]) -> None:
-            try:
-                shown = self._present(Path(event["folder"]), nodes, update)
-            except UserError as error:
-                _tell(on_failed, str(error))
-            else:
-                _tell(on_done, shown)
+            run.presenting = _presenting(Path(event["folder"]), nodes, update)
+            self._step(run, on_done, on_failed)
 
-        def failed(event: dict[str, Any]) -> None:
-            if event["kind"] == "trust" and self.consent is not None and self.consent(event["what"]):
-                self._client.request("explain", message | {"trust": True}, lane=lane, **callbacks)
-            else:
-                _tell(on_failed, event["sentence"])
-
-        callbacks = {"on_progress": on_progress, "on_prediction": on_prediction, "on_done": done, "on_failed": failed}
-        return self._client.request("explain", message, lane=lane, **callbacks)
+        self._send(
+            run, "explain", message, lane, True,
+            on_progress=on_progress, on_prediction=on_prediction, on_done=done, on_failed=on_failed,
+        )  # fmt: skip
+        return run
 
     def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
         """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
@@ -137,12 +157,55 @@ class Session:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def _send(
+        self,
+        run: Run,
+        verb: str,
+        message: dict[str, Any],
+        lane: str,
+        may_ask: bool,
+        on_failed: Callback,
+        **callbacks: Any,
+    ) -> None:
+        """Ask the worker; where trust is needed and given, ask again with it."""
+
+        def failed(event: dict[str, Any]) -> None:
+            trusted = (
+                event["kind"] == "trust" and self.consent is not None and self.consent(event["what"], may_ask)
+            )  # fmt: skip
+            if trusted and run.wanted:
+                self._send(run, verb, message | {"trust": True}, lane, may_ask, on_failed, **callbacks)
+            elif on_failed is not None and run.wanted:
+                on_failed(event["sentence"])
+
+        run.request = self._client.request(verb, message, lane=lane, on_failed=failed, **callbacks)
+
+    def _step(self, run: Run, on_done: Callback, on_failed: Callback) -> None:
+        """Present a part, and the rest when the application has served its user."""
+        if not run.wanted:
+            return
+        assert run.presenting is not None
+        try:
+            next(run.presenting)
+        except StopIteration as end:
+            run.presenting = None
+            if on_done is not None:
+                on_done(end.value)
+        except Exception as error:  # whatever it is, the panel must say it and become usable again
+            run.presenting = None
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            if on_failed is not None:
+                on_failed(str(error))
+        else:
+            later(0, lambda: self._step(run, on_done, on_failed))
+
     def _export(self, node: Any) -> Path:
         """The volume as a file, written once for each content of the node."""
         key = asking.content(node)
         known = self._written.get(node.GetID())
         if known is None or known[0] != key or not known[1].is_file():
-            path = self._folder / f"{node.GetID()}-{len(self._written)}-{time.monotonic_ns()}.nrrd"
+            path = self._folder / f"{node.GetID()}-{time.monotonic_ns()}.nrrd"
             try:
                 export_volume(node, path)
             except UserError:
@@ -153,18 +216,23 @@ class Session:
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
 
-    def _present(self, folder: Path, nodes: list[Any], update: Any) -> Any:
-        from ..explanation import Explanation
-        from .presenting import present
 
+def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda content: function(content) if run.wanted else None
+
+
+def _presenting(folder: Path, nodes: list[Any], update: Any) -> Generator[None, None, Any]:
+    """Read the answer's folder and show it, in steps; the folder goes in any case."""
+    from ..explanation import Explanation
+    from .presenting import present_in_steps
+
+    try:
         if any(node.GetScene() is None for node in nodes):
             raise UserError(_("The volume was removed while it was being explained: choose another one."))
-        try:
-            return present(Explanation.load(folder), nodes, update=update)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tell(callback: Callable[[Any], None] | None, content: Any) -> None:
-    if callback is not None:
-        callback(content)
+        explanation = Explanation.load(folder)
+        yield
+        if any(node.GetScene() is None for node in nodes):
+            raise UserError(_("The volume was removed while it was being explained: choose another one."))
+        return (yield from present_in_steps(explanation, nodes, update=update))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -90,7 +90,7 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     node.SetAttribute(_BEFORE, json.dumps(before))
     _clear_plain(scene)
     _link(scene, pairs)
-    _restrict(scene, pairs, True)
+    _restrict(scene, True)
     overlay.show(presented)
 
 
@@ -112,7 +112,7 @@ def leave(scene: Any) -> None:
         if name in composites:
             composites[name].SetLinkedControl(linked)
             composites[name].SetHotLinkedControl(hot)
-    _restrict(scene, [], False)
+    _restrict(scene, False)
     _restore_reference(scene, before.get("reference"))
     if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
         node.SetViewArrangement(before.get("layout") or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -129,6 +129,12 @@ def resume(scene: Any) -> None:
     if active(scene):
         register(scene)
         _link(scene, _pairs(scene, None))
+
+
+def arrange(scene: Any) -> None:
+    """Keep outlines and legends that were made meanwhile off the left side."""
+    if active(scene):
+        _restrict(scene, True)
 
 
 class _View:
@@ -168,17 +174,17 @@ def _clear_plain(scene: Any) -> None:
                     composite.SetNthLayerVolumeID(layer, None)
 
 
-def _restrict(scene: Any, pairs: list[tuple[_View, _View]], on: bool) -> None:
+def _restrict(scene: Any, on: bool) -> None:
     """Outlines and legends of explanations only on the right (and in 3D); or everywhere again."""
-    views = [right.node.GetID() for _, right in pairs]
+    rights = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
+    views = [node.GetID() for node in rights if node is not None]
     three_d = scene.GetNodesByClass("vtkMRMLViewNode")
     three_d.UnRegister(None)
     views += [three_d.GetItemAsObject(n).GetID() for n in range(three_d.GetNumberOfItems())]
     for first in record.records(scene):
         for display in overlay.companion_displays(first):
-            display.RemoveAllViewNodeIDs()
-            for view in views if on else ():
-                display.AddViewNodeID(view)
+            if list(display.GetViewNodeIDs() or ()) != (views if on else []):
+                display.SetViewNodeIDs(views if on else [])
 
 
 def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:

@@ -79,6 +79,16 @@ def refuse_shapes_from_data(graph: fx.Graph) -> None:
             )
 
 
+def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """LRPError when a signal is read as a Python number (`x.mean().item()`): relevance cannot cross that."""
+    for node in graph.nodes:
+        if packet(node) in (aten._local_scalar_dense, aten.item) and node not in constants:
+            raise LRPError(
+                f"The model reads a value of its data as a Python number ({node.name}), so its graph cannot be "
+                "captured; keep it a tensor (leave out .item() or float())."
+            )
+
+
 def writes_in_place(graph: fx.Graph) -> bool:
     """Whether a call changes one of its arguments."""
     return any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes)

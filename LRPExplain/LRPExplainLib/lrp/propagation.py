@@ -69,7 +69,7 @@ class Plan:
 def attribute(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
-    target: Tensor | Target,
+    target: Tensor | Target | int,
     composite: str | Composite = DEFAULT_COMPOSITE,
     *,
     output: int = 0,
@@ -81,7 +81,7 @@ def attribute(
     Args:
         graph: from :func:`~.capture.capture`.
         inputs: the input tensor, or one per input.
-        target: the start relevance (of the output's shape) or a :class:`~.target.Target`.
+        target: the start relevance (of the output's shape), a :class:`~.target.Target` or just a class index.
         composite: a preset's name or a :class:`~.composites.Composite`.
         output: which output tensor to explain, by position in the flattened output.
         at: names of inner layers whose output relevance is wanted as well.
@@ -147,7 +147,7 @@ class Evaluation:
 
     def attribute(
         self,
-        target: Tensor | Target,
+        target: Tensor | Target | int,
         *,
         at: Iterable[str] = (),
         channels: Mapping[str, Sequence[int]] | None = None,

@@ -80,6 +80,11 @@ class Client:
         self._next()
         return new
 
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._running is None and not self._waiting
+
     def drop(self, request: Request) -> None:
         """A request is not wanted any more."""
         if request in self._waiting:

@@ -67,7 +67,11 @@ class Server:
 
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:
+                print(f"not a request: {line!r}", file=sys.stderr)
+                continue
             if message["verb"] == "cancel":
                 self._cancelled.add(message["id"])
             else:

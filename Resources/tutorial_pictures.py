@@ -1,6 +1,6 @@
 """Draw the tutorial's pictures from a real run: the panel by the tests' host, views by Slicer's displayable managers.
 
-    python Resources/tutorial_pictures.py
+python Resources/tutorial_pictures.py
 """
 
 import shutil

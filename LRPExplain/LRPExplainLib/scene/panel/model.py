@@ -98,11 +98,19 @@ class ModelSection(Section):
     def _on_done(self, facts: Facts) -> None:
         self._request = None
         self.facts = facts
-        self.ui.modelPathLineEdit.addCurrentPathToHistory()
+        self._remember()
         self._say(summary(facts))
         self.ui.modelDetailsBrowser.setHtml(details(facts))
         self.ui.modelDetailsButton.setVisible(True)
         self.panel.on_model()
+
+    def _remember(self) -> None:
+        """Put the path among the recent ones. The line edit reorders its entries, which must not choose another one."""
+        line = self.ui.modelPathLineEdit
+        blocked = line.blockSignals(True)
+        line.currentPath = str(self._asked)
+        line.addCurrentPathToHistory()
+        line.blockSignals(blocked)
 
     def _on_failed(self, sentence: str) -> None:
         self._request = None

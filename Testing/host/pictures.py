@@ -79,3 +79,9 @@ def _inside_scrolling(widget: QtWidgets.QWidget, panel: QtWidgets.QWidget) -> bo
 def _settle() -> None:
     for _ in range(3):
         QtWidgets.QApplication.processEvents()
+
+
+def brightness(path: Path) -> float:
+    """The mean grey value of a picture, 0 to 255."""
+    image = QtGui.QImage(str(path)).convertToFormat(QtGui.QImage.Format.Format_Grayscale8).scaled(40, 40)
+    return sum(image.pixelColor(x, y).red() for x in range(40) for y in range(40)) / 1600

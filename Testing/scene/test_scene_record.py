@@ -10,7 +10,17 @@ import slicer
 from hand_built import LANDMARK, build, head, like
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Prediction
-from LRPExplainLib.scene import findings_of, load, present, presented_in, presented_of, remove, restore, save
+from LRPExplainLib.scene import (
+    findings_of,
+    load,
+    present,
+    present_in_steps,
+    presented_in,
+    presented_of,
+    remove,
+    restore,
+    save,
+)
 from LRPExplainLib.scene.display import Display, apply, read
 from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_volume
@@ -264,6 +274,39 @@ def test_undo_takes_the_explanation_back_and_redo_brings_it(tmp_path: Path) -> N
     assert findings_of(again).hot_spots[0].rank == 1
 
 
+def test_presenting_in_steps_can_be_given_up_between_any_two(tmp_path: Path) -> None:
+    application = Application()
+    volume = add_volume(application.scene, head(), "mine")
+    hierarchy_of(application.scene)
+    explanation = build(tmp_path)
+
+    def ids() -> list[str]:
+        return sorted(application.scene.GetNthNode(n).GetID() for n in range(application.scene.GetNumberOfNodes()))
+
+    before, count = ids(), sum(1 for _ in present_in_steps(explanation, [volume], None, None))
+    remove(presented_in(application.scene)[0])
+    for given_up_after in range(1, count + 1):
+        steps = present_in_steps(explanation, [volume], None, None)
+        for _ in range(given_up_after):
+            next(steps)
+        steps.close()
+        assert ids() == before
+    assert count >= 4
+
+
+def test_nothing_that_follows_or_remembers_keeps_a_scene_alive(tmp_path: Path) -> None:
+    import gc
+
+    gone: list[str] = []
+    nodes = present(build(tmp_path))
+    apply(nodes, Display(hot_spots=True, minimum_cluster_ml=0.01))
+    nodes.scene.AddObserver("DeleteEvent", lambda *_event: gone.append("scene"))
+    nodes.volumes[0].AddObserver("DeleteEvent", lambda *_event: gone.append("volume"))
+    del nodes
+    gc.collect()
+    assert set(gone) == {"scene", "volume"}
+
+
 # --- moved -----------------------------------------------------------------------------------------------------------
 
 
@@ -277,10 +320,15 @@ def test_relevance_follows_a_volume_that_is_moved_later(tmp_path: Path) -> None:
     transform.SetMatrixTransformToParent(shifted(30))
     assert findings_of(nodes).hot_spots[0].place[0] == pytest.approx(LANDMARK[0] + 30, abs=8)
     assert presented_of(nodes.relevance[0]).focus[0] == pytest.approx(LANDMARK[0] + 30, abs=2)
+    lesion = findings_of(nodes, reference=nodes.segmentation).shares[0]
+    assert lesion.positive > 100
     nodes.volumes[0].HardenTransform()
     assert nodes.relevance[0].GetTransformNodeID() is None
     assert findings_of(nodes).hot_spots[0].place[0] == pytest.approx(LANDMARK[0] + 30, abs=8)
     assert findings_of(nodes).volumes[0] is not None
+    assert findings_of(nodes, reference=nodes.segmentation).shares[0] == lesion
+    assert findings_of(nodes, reference=nodes.hot_spots).shares[0].name == "1: 66.7 %"
+    assert findings_of(nodes, reference=nodes.hot_spots).shares[0].share == pytest.approx(2 / 3)
 
 
 # --- saved and loaded ------------------------------------------------------------------------------------------------

@@ -133,10 +133,13 @@ def test_an_overlay_that_was_off_is_off_again_after_leaving(case: Any) -> None:
     assert not any(relevance_in(nodes.scene, name) for name in PAIRS)
 
 
-def test_a_layout_that_the_user_chose_meanwhile_stays(case: Any) -> None:
-    nodes, _ = case
-    enter(nodes)
+def test_choosing_another_layout_leaves_and_stays(case: Any) -> None:
+    nodes, reference = case
+    reference.GetDisplayNode().SetVisibility(False)
+    enter(nodes, reference)
     layout_node(nodes.scene).SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    assert relevance_in(nodes.scene, "Red")
+    assert not reference.GetDisplayNode().GetVisibility()
     leave(nodes.scene)
     expected = slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
     assert layout_node(nodes.scene).GetViewArrangement() == expected

@@ -42,7 +42,7 @@ class Display:
 
     color_map: str = FIRE_AND_ICE
     threshold_kind: str = MASS
-    threshold: float = 95.0
+    threshold: float = 80.0
     minimum_cluster_ml: float = 0.0
     opacity: float = overlay.OPACITY
     sign: str = "both"

@@ -55,7 +55,7 @@ def _add(presented: PresentedNodes) -> Any:
     display = node.GetDisplayNode()
     display.SetVisibility2DFill(False)
     display.SetVisibility2DOutline(True)
-    display.SetSliceIntersectionThickness(2)
+    display.SetSliceIntersectionThickness(1)
     record.link(first, "hotSpots", [node])
     put_in_folder(first, [node])
     return node

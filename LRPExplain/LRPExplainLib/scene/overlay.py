@@ -72,7 +72,7 @@ def show(presented: PresentedNodes) -> None:
     scene, first = presented.scene, presented.relevance[0]
     for other in record.records(scene):
         if other is not first and other.GetAttribute(record.SHOWN) == "1":
-            _hide(scene, other)
+            take_out(scene, other)
     first.SetAttribute(record.SHOWN, "1")
     lay(scene, first)
     for display in companion_displays(first):
@@ -100,7 +100,7 @@ def lay(scene: Any, first: Any) -> None:
 
 def hide(presented: PresentedNodes) -> None:
     """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
-    _hide(presented.scene, presented.relevance[0])
+    take_out(presented.scene, presented.relevance[0])
 
 
 def shown(presented: PresentedNodes) -> bool:
@@ -108,7 +108,8 @@ def shown(presented: PresentedNodes) -> bool:
     return bool(presented.relevance[0].GetAttribute(record.SHOWN) == "1")
 
 
-def _hide(scene: Any, first: Any) -> None:
+def take_out(scene: Any, first: Any) -> None:
+    """`hide`, by the first relevance map."""
     if first.GetAttribute(record.SHOWN) != "1":
         return
     first.SetAttribute(record.SHOWN, "0")

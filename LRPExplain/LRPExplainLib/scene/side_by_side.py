@@ -121,7 +121,7 @@ def leave(scene: Any) -> None:
             if before.get("shown", True):
                 overlay.lay(scene, first)
             else:
-                overlay._hide(scene, first)
+                overlay.take_out(scene, first)
 
 
 def resume(scene: Any) -> None:
@@ -145,12 +145,13 @@ class _View:
 
 
 def _pairs(scene: Any, application: Application | None) -> list[tuple[_View, _View]]:
-    return [
+    both = [
         (_view(scene, left, left, application), _view(scene, right, left, application)) for left, right in PAIRS.items()
     ]
+    return [(left, right) for left, right in both if left is not None and right is not None]
 
 
-def _view(scene: Any, name: str, left: str, application: Application | None) -> _View:
+def _view(scene: Any, name: str, left: str, application: Application | None) -> _View | None:
     """In Slicer the layout has made the view; outside it is made here."""
     node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
     composite = next((c for c in overlay.composites(scene) if c.GetLayoutName() == name), None)
@@ -160,7 +161,7 @@ def _view(scene: Any, name: str, left: str, application: Application | None) -> 
         node.SetOrientation(_ORIENTATIONS[left])
         composite = logic.GetSliceCompositeNode()
         logic.DeleteSliceModel()
-    return _View(name, node, composite)
+    return None if node is None or composite is None else _View(name, node, composite)
 
 
 def _clear_plain(scene: Any) -> None:
@@ -230,6 +231,8 @@ class _Link:
             self._observe(left.node, partial(_follow, left.node, right.node))
             self._observe(right.node, partial(_follow, right.node, left.node))
             self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
+        layout = layout_node(scene)
+        self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
 
     def _observe(self, node: Any, act: Any) -> None:
@@ -252,6 +255,12 @@ class _Link:
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
+
+
+def _on_layout(scene: Any, *_event: Any) -> None:
+    """The user has chosen another layout: what was set for this one must not outlive it."""
+    if not active(scene):
+        leave(scene)
 
 
 def _follow(source: Any, target: Any) -> None:

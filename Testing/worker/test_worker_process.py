@@ -69,7 +69,7 @@ def test_an_explanation_of_the_worker_is_that_of_the_library(
     _, told = loop.ask("explain", asked(model, volume, out, target=1))
     loop.until(lambda: told["done"] or told["failed"])
     assert told["failed"] == []
-    assert [stage for stage, _, _ in told["progress"]][0] == "starting"
+    assert told["progress"][0][0] == "starting"
     shares = [share for _, share, _ in told["progress"]]
     assert shares == sorted(shares)
     assert list(told["prediction"][0]) == ["volumes_ml"]
@@ -84,7 +84,7 @@ def test_a_further_question_runs_no_forward_pass_and_equals_a_fresh_explanation(
     loop: Loop, model: Path, volume: Path
 ) -> None:
     stages, found = [], []
-    for n, point in enumerate(((10.0, 12.0, 14.0), (20.0, 24.0, 28.0))):
+    for n, point in enumerate(((-10.0, -12.0, 14.0), (-20.0, -24.0, 28.0))):
         place = {"kind": "points", "points": [point]}
         out = loop._folder / f"out{n}"
         _, told = loop.ask("explain", asked(model, volume, out, target=1, where=place), lane="crosshair")
@@ -94,7 +94,7 @@ def test_a_further_question_runs_no_forward_pass_and_equals_a_fresh_explanation(
         found.append(Explanation.load(out))
     assert "capturing" in stages[0]
     assert not stages[1] & {"loading", "reading", "capturing", "predicting"}
-    expected = explain(model, [volume], target=1, region=Points(((20.0, 24.0, 28.0),)))
+    expected = explain(model, [volume], target=1, region=Points(((-20.0, -24.0, 28.0),)))
     mine, theirs = (sitk.GetArrayFromImage(e.relevance[0]) for e in (found[1], expected))
     np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6 * np.abs(theirs).max())
     assert loop.started == 1
@@ -155,7 +155,7 @@ def test_of_several_waiting_questions_of_the_crosshair_only_the_newest_is_asked(
 ) -> None:
     all_told = []
     for n in range(6):
-        place = {"kind": "points", "points": [(10.0 + n, 12.0, 14.0)]}
+        place = {"kind": "points", "points": [(-10.0 - n, -12.0, 14.0)]}
         arguments = asked(model, volume, loop._folder / f"out{n}", target=1, where=place)
         all_told.append(loop.ask("explain", arguments, lane="crosshair")[1])
     loop.until(lambda: all_told[-1]["done"] or all_told[-1]["failed"])
@@ -222,14 +222,12 @@ def test_what_a_model_is_can_be_asked(loop: Loop, root: Path) -> None:
 
 
 def test_a_bundle_that_wants_to_run_code_asks_for_trust(loop: Loop, tmp_path: Path, volume: Path) -> None:
-    (tmp_path / "bundle" / "configs").mkdir(parents=True)
-    (tmp_path / "bundle" / "configs" / "metadata.json").write_text("{}")
-    (tmp_path / "bundle" / "configs" / "inference.json").write_text(
-        "{\"network_def\": \"$__import__('os').system('touch pwned')\"}"
-    )
-    _, told = loop.ask("explain", asked(tmp_path / "bundle", volume, loop._folder / "out"))
+    bundles = pytest.importorskip("helpers.bundles", reason="needs MONAI")
+    content = bundles.config([], {**bundles.UNET, "_target_": "no_such_scripts.make"})
+    bundle = bundles.write_bundle(tmp_path, content, network=bundles.make_network(bundles.config([])))
+    _, told = loop.ask("explain", asked(bundle, volume, loop._folder / "out"))
     loop.until(lambda: told["done"] or told["failed"])
     (event,) = told["failed"]
     assert event["kind"] == "trust"
-    assert any("__import__" in sentence for sentence in event["what"]["sentences"])
+    assert any("no_such_scripts.make" in sentence for sentence in event["what"]["sentences"])
     assert len(event["what"]["sha256"]) == 64

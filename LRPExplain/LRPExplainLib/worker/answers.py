@@ -68,7 +68,7 @@ class Answers:
 
     def _load(self, message: Message, progress: Progress) -> ExplainableModel:
         path, trust = Path(message["model"]), bool(message.get("trust"))
-        key = (path, trust, path.stat().st_mtime_ns if path.exists() else 0)
+        key = (trust, *_stamp(path))
         if self._model is None or self._model[0] != key:
             progress("loading", 0.01)
             self._model = self._answered = None
@@ -80,16 +80,21 @@ class Answers:
         return self._model[1]
 
     def _answer(self, model: ExplainableModel, message: Message, question: Question, progress: Progress) -> Answered:
-        how = {name: message.get(name) for name in _HOW}
+        how: dict[str, Any] = {name: message.get(name) for name in _HOW}
         how["device"] = how["device"] or "auto"
-        files = [(path, Path(path).stat().st_mtime_ns) for path in message["volumes"]]
-        key = (id(model), tuple(files), repr(how))
+        files = [_stamp(Path(path)) for path in message["volumes"]]
+        key = (id(model), *files, repr(how))
         if self._answered is None or self._answered[0] != key:
             self._answered = None  # its memory is wanted now
             self._answered = key, answer(
                 model, message["volumes"], progress=progress, question=question, keep=True, **how
             )  # fmt: skip
         return self._answered[1]
+
+
+def _stamp(path: Path) -> tuple[Path, int]:
+    """What changes when a file does; one that is missing is refused when it is read."""
+    return path, path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _ask_for_trust(path: Path, trust: bool, error: UserError) -> None:

@@ -67,8 +67,8 @@ class Client:
         """Ask; ``callbacks``: on_progress(stage, share, seconds_left), on_prediction(said), on_done(event),
         on_failed(event).
 
-        In a lane only the newest of the waiting requests counts; what runs is finished, so that the crosshair's lane, fed
-        by the mouse, shows something all the time. It gives way to the lane "main".
+        In a lane only the newest of the waiting requests counts; what runs is finished, so that the crosshair's lane,
+        fed by the mouse, shows something all the time. It gives way to the lane "main".
         """
         new = Request(self, verb, arguments, lane, callbacks)
         gone = {lane, CROSSHAIR} if lane == "main" else {lane}

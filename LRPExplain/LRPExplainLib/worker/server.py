@@ -1,8 +1,8 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
-Requests: {"id", "verb": "describe" | "explain" | "cancel", ...}. Events: {"id", "event": "progress" | "prediction" | "done" |
-"failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"). When standard input
-closes, because Slicer was left or has crashed, the process ends and takes its folder along.
+Requests: {"id", "verb": "describe" | "explain" | "cancel", ...}. Events: {"id", "event": "progress" | "prediction" |
+"done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"). When
+standard input closes, because Slicer was left or has crashed, the process ends and takes its folder along.
 """
 
 from __future__ import annotations
@@ -100,17 +100,18 @@ class Server:
 
     def _progress(self, number: int) -> Callable[[str, float], None]:
         """Tells how far it is, not more often than somebody can read, and ends what is not wanted any more."""
-        begin, last = time.monotonic(), [0.0, ""]
+        begin = time.monotonic()
+        told, told_at, furthest = "", 0.0, 0.0
 
         def progress(stage: str, share: float) -> None:
             if number in self._cancelled:
                 raise Cancelled
-            now = time.monotonic()
-            name = stage.split(" ")[0]
-            if name == last[1] and now - float(last[0]) < _SPEAK:
+            nonlocal told, told_at, furthest
+            now, name = time.monotonic(), stage.split(" ")[0]
+            share = furthest = max(share, furthest)  # a model that was loaded first does not set the bar back
+            if name == told and now - told_at < _SPEAK:
                 return
-            last[:] = [now, name]
-            gone = now - begin
+            told, told_at, gone = name, now, now - begin
             left = gone * (1 - share) / share if share > 0.1 and gone > 1 else None
             self._tell(number, "progress", stage=name, share=share, seconds_left=left)
 

@@ -25,7 +25,9 @@ def composites() -> list[Any]:
 
 
 def overlay_ids() -> set[str]:
-    return {node.GetNthLayerVolumeID(LAYER) for node in composites() if node.GetLayoutName() in ("Red", "Green", "Yellow")}
+    return {
+        node.GetNthLayerVolumeID(LAYER) for node in composites() if node.GetLayoutName() in ("Red", "Green", "Yellow")
+    }
 
 
 def slice_places() -> list[float]:

@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "errors"},
+    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from LRPExplainLib import lrp
+from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import nn
 from tqdm import tqdm
 
@@ -102,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="*", default=[""], help="parts of names; default: all")
     parser.add_argument("--repeat", type=int, help="timed runs; default: 3 on the CPU, 7 on CUDA")
     parser.add_argument("--large", action="store_true", help="the real sizes on the CPU, too")
+    parser.add_argument("--without", nargs="*", default=[], choices=OPTIMIZATIONS, help="optimizations to switch off")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     torch.backends.cudnn.benchmark = True
@@ -112,8 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
         keep = {name: prepare for name, prepare in chosen.items() if any(part in name for part in options.methods)}
         subjects = [s for s in SUBJECTS if any(part.lower() in s.name.lower() for part in options.networks)]
         print(f"\n{machine(device)}; medians of {repeat}\n")
-        for line in table(subjects, keep, device, large, repeat):
-            print(line, flush=True)
+        with without(*options.without):
+            for line in table(subjects, keep, device, large, repeat):
+                print(line, flush=True)
 
 
 def table(subjects: list[Subject], chosen: dict[str, Prepare], device: str, large: bool, repeat: int) -> Iterator[str]:

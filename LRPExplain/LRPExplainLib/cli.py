@@ -104,7 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_MODEL = "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle, or the card"
+_MODEL = (
+    "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
+    " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"
+)
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:

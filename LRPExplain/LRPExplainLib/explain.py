@@ -78,32 +78,83 @@ def explain(
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
     question = as_question(target, rather_than, region, value, start)
+    answered = answer(
+        model, volumes, composite, device, progress, rules,
+        biases=biases, window=window, memory=memory, question=question,
+    )  # fmt: skip
+    return answered.ask(question, progress)
+
+
+def answer(
+    model: ExplainableModel | PathLike,
+    volumes: Sequence[sitk.Image | PathLike],
+    composite: str | lrp.Composite | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    *,
+    biases: lrp.Biases | None = None,
+    window: Mapping[str, Any] | None = None,
+    memory: float | None = None,
+    question: Question | None = None,
+    keep: bool = False,
+) -> "Answered":
+    """The first half of `explain`: what the model says. Arguments and errors as there.
+
+    Args:
+        question: refused here already where that does not need the answer.
+        keep: several questions will follow: activations stay in memory for all of them.
+    """
     stage = _Stages(progress or (lambda name, share: None))
     with _memory_said_plainly(), _full_precision():
-        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question)
-        loaded, prepared, inference = ready.model, ready.prepared, ready.inference
+        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question, keep)
         with stage("predicting"):
-            output = require_tensor(inference.predict(stage.part("predicting")))
-            card = loaded.card.completed(output.shape)
-            outcome = read_outcome(output, card, prepared)
-            prediction = outcome.prediction(prepared)
-            asked = question.ask(output, outcome, prepared, card)
-        with stage("propagating"):
-            attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
-            attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
-        with stage("returning"):
-            relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
-    stage.finish()
-    return Explanation(
-        relevance=relevance,
-        prediction=prediction,
-        target=asked.facts,
-        composite=_composite_facts(ready.composite),
-        ledger=ledger,
-        model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
-        volumes=ready.sources,
-        provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
-    )
+            output = require_tensor(ready.inference.predict(stage.part("predicting")))
+            card = ready.model.card.completed(output.shape)
+            outcome = read_outcome(output, card, ready.prepared)
+            prediction = outcome.prediction(ready.prepared)
+    return Answered(ready, output, card, outcome, prediction, stage.timings)
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What a model said about one examination, ready for questions.
+
+    Attributes:
+        prediction: what it said.
+    """
+
+    _ready: "_Ready"
+    _output: Tensor
+    _card: ModelCard
+    _outcome: Any
+    prediction: Any
+    _timings: dict[str, float]
+
+    def ask(self, question: Question, progress: Progress | None = None) -> Explanation:
+        """The second half of `explain`: why. Errors as there."""
+        ready, inference, prepared = self._ready, self._ready.inference, self._ready.prepared
+        stage = _Stages(progress or (lambda name, share: None))
+        stage.timings.update(self._timings)
+        with _memory_said_plainly(), _full_precision():
+            asked = question.ask(self._output, self._outcome, prepared, self._card)
+            with stage("propagating"):
+                attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
+                attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
+            with stage("returning"):
+                relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
+        stage.finish()
+        loaded, card = ready.model, self._card
+        return Explanation(
+            relevance=relevance,
+            prediction=self.prediction,
+            target=asked.facts,
+            composite=_composite_facts(ready.composite),
+            ledger=ledger,
+            model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
+            volumes=ready.sources,
+            provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
+        )
 
 
 def plan(
@@ -161,6 +212,7 @@ def _made_ready(
     window: Mapping[str, Any] | None,
     memory: float | None,
     question: Question | None = None,
+    keep: bool = False,
 ) -> _Ready:
     with stage("reading"):
         place = _device(device)
@@ -180,7 +232,7 @@ def _made_ready(
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
-        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
+        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
     return _Ready(loaded, chosen, place, sources, prepared, inference)
 
 

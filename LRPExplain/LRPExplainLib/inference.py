@@ -69,6 +69,7 @@ class Inference:
         composite: lrp.Composite,
         device: torch.device,
         memory: float | None = None,
+        keep: bool = False,
     ) -> None:
         """Capture the network for a view of this volume and choose the fastest way to run that fits the memory.
 
@@ -76,6 +77,7 @@ class Inference:
             module: in eval mode; it is moved to the device.
             volume: the prepared tensor [1, C, D, H, W], on the CPU.
             memory: GiB that the run may use on its device; None: most of what is free there.
+            keep: several questions will follow: of a volume that is run at once, the activations stay in memory.
 
         Raises:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
@@ -85,6 +87,7 @@ class Inference:
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
+        self._keep = keep
         ways, tried = self._settings(device), []
         for setting in ways:
             tried.append(setting)
@@ -105,7 +108,7 @@ class Inference:
             if self.windows.whole:
                 self._evaluation = self._evaluate(views, inner)
                 return
-            answers = require_tensor(self.graph(self._inputs(views))).cpu()
+            answers = require_tensor(self.graph.forward(self._inputs(views))).cpu()
             for view, answer in zip(views, answers.split(1), strict=False):  # what fills a batch up is left out
                 if not blended:
                     blended.append(self.windows.blank(answer))
@@ -134,13 +137,13 @@ class Inference:
         self.setting = replace(self.setting, batch=_even(len(views), self.setting.batch))  # none to fill up with
 
         def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
-            evaluation, self._evaluation = self._evaluation, None
+            evaluation, self._evaluation = self._evaluation, self._evaluation if self._keep else None
             ran = evaluation is None
             evaluation = evaluation or self._evaluate(views, lambda share: inner(share / 4))
             y = require_tensor(evaluation.output)
             start = self._asked(coefficients, views, y) * y
             found = evaluation.attribute(
-                start, last=True, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
+                start, last=ran or not self._keep, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
             )
             if not isinstance(found.relevance, Tensor):
                 raise UserError(
@@ -177,7 +180,7 @@ class Inference:
         """About how long it takes to predict, and to explain so many views: from one forward pass, timed."""
         views = self.windows.views[: self.setting.batch]
         begin = time.perf_counter()
-        self.graph(self._inputs(views))
+        self.graph.forward(self._inputs(views))
         if self.setting.device.type == "cuda":
             torch.cuda.synchronize()
         one = time.perf_counter() - begin

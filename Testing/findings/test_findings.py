@@ -252,7 +252,7 @@ def test_the_ledger_is_one_line() -> None:
 
 
 def head(shape: tuple[int, int, int] = (48, 48, 48)) -> tuple[np.ndarray, np.ndarray]:
-    """A ball of tissue in noisy air with a dark hole in it, and how far each voxel (of 2 mm) is from the middle, in mm."""
+    """A ball of tissue in noisy air with a dark hole in it; how far each voxel (of 2 mm) is from the middle, in mm."""
     k, j, i = np.indices(shape)
     radius = 2 * np.sqrt(sum((axis - 23.5) ** 2 for axis in (i, j, k)))
     values = np.where(radius < 34, 100.0, 0.0) + np.random.default_rng(0).random(shape) * 5

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,6 +192,9 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "scripted branch": (torch.jit.script(Branching().eval()), SQUARE, ["data", "branch or loop"]),
     "loop": (Looping().eval(), SQUARE, ["data", "branch or loop"]),
     "shape from data": (of(lambda x: x[x > 0])().eval(), SQUARE, ["data", "captured"]),
+    "number from data": (of(lambda x: x * x.mean().item())().eval(), SQUARE, ["number", "captured"]),
+    "through NumPy": (of(lambda x: torch.from_numpy(x.detach().numpy() * 2))().eval(), SQUARE, ["NumPy", "relevance"]),
+    "partly through NumPy": (of(lambda x: x + torch.as_tensor(np.sqrt(np.asarray(x))))().eval(), SQUARE, ["NumPy"]),
     "wrong channels": (nn.Conv2d(2, 3, 1).eval(), SQUARE, [r"\[1, 3, 4, 4\]", "channels"]),
     "wrong size": (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval(), SQUARE, [r"\[1, 3, 4, 4\]"]),
     "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["no tensor"]),

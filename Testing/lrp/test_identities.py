@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import difference, explain, noise, one_rule, seeded
+from lrp_helpers import difference, explain, noise, of, one_rule, seeded
 from LRPExplainLib.lrp import COMPOSITES, DEFAULT_COMPOSITE, LRPError, Target, attribute, capture, evaluate, rules
 from torch import Tensor, nn
 
@@ -115,6 +115,22 @@ def test_a_contrast_is_the_difference_of_its_classes(small: nn.Module, composite
         attribute(graph, X, target, composite).relevance for target in (Target(0), Target(2), Target(0, rather_than=2))
     )
     assert difference(contrast, a - b) <= EXACT
+
+
+def test_classes_are_asked_for_in_any_usual_way(small: nn.Module) -> None:
+    x = X[:2]
+    graph = capture(small, x)
+    wanted = attribute(graph, x, Target((1, 1)), "epsilon").relevance
+    for target in (1, Target(1), Target([1, 1]), Target(torch.tensor([1, 1]))):
+        assert torch.equal(attribute(graph, x, target, "epsilon").relevance, wanted)
+
+
+def test_an_output_without_classes_wants_a_tensor() -> None:
+    x = noise(2, 3)
+    graph = capture(of(lambda x: x.sum(1))(), x)
+    with pytest.raises(LRPError, match="no classes to choose from"):
+        attribute(graph, x, Target(0))
+    assert attribute(graph, x, torch.ones(2, dtype=x.dtype), "epsilon").ledger.target_value == pytest.approx(2)
 
 
 def test_a_masked_target_starts_within_the_mask() -> None:

@@ -207,7 +207,7 @@ def test_a_broken_adjoint_opens_the_ledger_at_one_convolution(monkeypatch: pytes
     whole = linear.Convolution.adjoint
 
     def leaky(self: linear.Convolution, r: Tensor, weight: str) -> list[Tensor]:
-        share = 0.9 if self._geometry[3] else 1.0
+        share = 0.9 if self.geometry[3] else 1.0
         return [share * part for part in whole(self, r, weight)]
 
     monkeypatch.setattr(linear.Convolution, "adjoint", leaky)

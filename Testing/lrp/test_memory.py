@@ -114,7 +114,7 @@ def test_the_estimate_is_not_below_what_a_run_takes_nor_far_above(unet, composit
     graph, x = unet
     ways = list(lrp.estimates(graph, composite))
     weights = ways[0].weights
-    forward = height(lambda: graph(x))
+    forward = height(lambda: graph.forward(x))
     assert 0.85 * forward < ways[0].forward - weights < 1.5 * forward
     for estimate in (ways[0], min(ways, key=lambda way: way.peak)):
         run = lambda way=estimate: lrp.evaluate(graph, x, composite, schedule=way.schedule).attribute(  # noqa: E731

@@ -78,6 +78,7 @@ def test_the_network_sees_the_voxels_that_nnunet_would_show_it(nnunet_results, t
 EDITS = {
     "no anisotropy": {"spacing": [1.7, 1.2, 1.3]},
     "fine": {"spacing": [0.9, 0.8, 0.6]},
+    "3d_lowres": {"spacing": [5.1, 2.1, 2.3]},
     "no mask": {"use_mask_for_norm": [False, False]},
     "other schemes": {"normalization_schemes": ["RescaleTo01Normalization", "NoNormalization"]},
     "no resampling": {"resampling_fn_data": "no_resampling_hack", "resampling_fn_data_kwargs": {}},

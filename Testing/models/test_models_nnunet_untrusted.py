@@ -113,6 +113,35 @@ def test_a_hand_made_model_is_sound(tmp_path):
             torch.testing.assert_close(model.module(x), expected)
 
 
+def test_a_low_resolution_configuration_is_read_by_its_name(tmp_path):
+    plans = {"configurations": {"3d_fullres": CONFIGURATION, "3d_lowres": {**CONFIGURATION, "spacing": [4, 3, 2]}}}
+    folder = write(tmp_path / "T__P__3d_lowres", plans, checkpoint={"init_args": {"configuration": "3d_lowres"}})
+    card = load_model(folder).card
+    assert card.preprocessing.spacing == (2, 3, 4)
+    assert card.texts["training"]["configuration"] == "3d_lowres"
+
+
+@pytest.mark.parametrize("place", ["", "fold_0", "fold_0/checkpoint_latest.pth", "zip"])
+def test_a_training_that_was_stopped_leaves_its_latest_checkpoint(tmp_path, place):
+    folder = write(tmp_path / "T__P__3d_fullres")
+    expected = load_model(folder).module
+    final = folder / "fold_0" / "checkpoint_final.pth"
+    final.rename(final.with_name("checkpoint_latest.pth"))
+    path = zipped(folder, tmp_path / "export.zip") if place == "zip" else folder / place
+    x = torch.rand(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_model(path).module(x), expected(x))
+
+
+def test_a_better_checkpoint_comes_before_the_latest(tmp_path):
+    folder = write(tmp_path / "T__P__3d_fullres", checkpoint={"network_weights": NAN})
+    final = folder / "fold_0" / "checkpoint_final.pth"
+    final.rename(final.with_name("checkpoint_latest.pth"))
+    write(folder)
+    final.rename(final.with_name("checkpoint_best.pth"))
+    assert load_model(folder).card.task == "segmentation"  # the other's weights would be refused
+
+
 @pytest.mark.parametrize("name", ["ResidualEncoderUNet", "ResidualUNet"])
 def test_residual_networks_are_read(tmp_path, name):
     """As nnU-Net's ResEnc presets plan them; older plans name another module for the same class."""

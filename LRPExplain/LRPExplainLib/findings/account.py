@@ -25,5 +25,5 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
 def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[str, float, float]]:
     """For each input volume: name, relevance in it, and that as a share of the target value."""
     whole = float(ledger["target_value"])
-    parts = ledger.get("in_volume_by_input") or [ledger["in_volume"]]
+    parts = ledger.get("in_volume_by_input") or [ledger.get("in_volume", 0.0)]
     return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]

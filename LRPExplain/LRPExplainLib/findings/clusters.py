@@ -63,11 +63,11 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
     box = _bounding_box(selected)
     start: Index = (box[2].start, box[1].start, box[0].start)
     inside, chosen = values[box], selected[box]
-    raw = np.zeros(chosen.shape, np.int64)
+    raw = np.zeros(chosen.shape, np.int32)
     for arm in (positive[box] & chosen, negative[box] & chosen):
         if arm.any():
-            found = sitk.ConnectedComponent(sitk.GetImageFromArray(arm.astype(np.uint8)), _FULLY_CONNECTED)
-            raw += np.where(arm, sitk.GetArrayViewFromImage(found) + raw.max(), 0)
+            found = sitk.ConnectedComponent(sitk.GetImageFromArray(arm.view(np.uint8)), _FULLY_CONNECTED)
+            np.add(sitk.GetArrayViewFromImage(found), raw.max(), out=raw, where=arm, casting="unsafe")
     where = np.flatnonzero(raw)
     label, value = raw.ravel()[where], inside.ravel()[where].astype(np.float64)
     count = int(label.max(initial=0)) + 1

@@ -29,7 +29,7 @@ class Selection:
     """
 
     threshold_kind: str = MASS
-    threshold: float = 95.0
+    threshold: float = 80.0
     minimum_cluster_ml: float = 0.0
     sign: str = "both"
 

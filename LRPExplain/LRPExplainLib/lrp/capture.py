@@ -25,6 +25,8 @@ from .concrete import ConcreteIntegers
 from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output
+from .leaving import RefuseLeaving
+from .spelled import STEPS
 
 
 def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph:
@@ -49,6 +51,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         passes.refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
         constants = passes.normalize(traced)
+        passes.refuse_numbers_from_data(traced.graph, constants)
     return Graph(traced, constants, rebuild)
 
 
@@ -56,14 +59,19 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     structure: list[Rebuild] = []
 
     def flat(*args: Tensor) -> list[Tensor]:
-        with ConcreteIntegers():
+        with ConcreteIntegers(), RefuseLeaving():
             tensors, rebuild = flatten_output(model(*args))
         structure.append(rebuild)
         return tensors
 
     try:
-        # The fused attention kernels are opaque; the MATH backend spells attention out as matmul and softmax.
-        with torch.no_grad(), warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+        # The fused attention and recurrence kernels are opaque; without them both are spelled out in layers and gates.
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.mkldnn.flags(enabled=False),
+        ):
             warnings.simplefilter("ignore")
             traced = _functional(flat, inputs)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -71,6 +79,8 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
             f"The model lets its data decide what it computes ({error.func}), so its graph cannot be captured; "
             "replace that branch or loop by tensor operations."
         ) from error
+    except LRPError:
+        raise
     except Exception as error:
         raise _explained(error, inputs) from error
     if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
@@ -90,7 +100,7 @@ def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> 
 
 
 def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
-    tracer = make_fx(function, SPELLED_OUT, tracing_mode="fake", _allow_non_fake_inputs=True)
+    tracer = make_fx(function, {**SPELLED_OUT, **STEPS}, tracing_mode="fake", _allow_non_fake_inputs=True)
     # TorchScript's optimiser compares constants, which tracing forbids
     with torch.jit.optimized_execution(False), _without_log("torch._subclasses.fake_tensor"):
         return tracer(*inputs)

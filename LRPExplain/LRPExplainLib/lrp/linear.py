@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-aten = torch.ops.aten
+from .kernels import convolve, convolve_adjoint
+from .optimizations import on
 
 Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
 RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
@@ -36,6 +37,7 @@ class LinearMap(ABC):
         mean_factor: the norm's own factor per channel, which the mean is multiplied by after it was subtracted.
         non_negative: no input is negative anywhere.
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
+        fresh: `apply` and `adjoint` return tensors that nobody else holds, and that may be written to.
         frame: makes 1 where the input is a signal and 0 in a frame of zeros that was put around it, broadcastable to
             the input; None without such a frame. Rules that do not look at the input's values would see one.
     """
@@ -49,6 +51,7 @@ class LinearMap(ABC):
     mean_factor: Tensor | float = 1.0
     non_negative: bool = False
     weighted: bool = False
+    fresh: bool = False
     frame: Callable[[], Tensor] | None = None
 
     @abstractmethod
@@ -63,26 +66,43 @@ class LinearMap(ABC):
 class Convolution(LinearMap):
     """`aten.convolution` of any dimension, stride, padding, dilation, grouping, transposed or not.
 
-    Only the data gradient is computed; PyTorch's own kernel serves both directions.
+    Only the data gradient is computed.
     """
 
     weighted = True
+    fresh = True
 
     def __init__(self, x: Tensor, weights: Modified, geometry: tuple[Any, ...], output: Tensor) -> None:
         self.inputs = (x,)
         self.output = output
-        self._weights = weights
-        self._geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
+        self.weights = weights
+        self.geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
-        return aten.convolution(inputs[0], self._weights(weight), None, *self._geometry)
+        return self.forward(inputs[0], weight)
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
-        (x,) = self.inputs
-        gradient, _, _ = aten.convolution_backward(
-            r, x, self._weights(weight), None, *self._geometry, [True, False, False]
-        )
-        return (gradient,)
+        return (self.backward(r, self.inputs[0], weight),)
+
+    def forward(self, x: Tensor, weight: str) -> Tensor:
+        """The convolution of x with the modified weight."""
+        w = self.weights(weight)
+        if self._alike(weight):
+            y = convolve(x.sum(1, keepdim=True), w[:1, :1], None, *self.geometry)
+            return y.repeat(1, w.shape[1 if self.geometry[3] else 0], *(1,) * (y.dim() - 2))
+        return convolve(x, w, None, *self.geometry)
+
+    def backward(self, r: Tensor, x: Tensor, weight: str) -> Tensor:
+        """Its adjoint, of the shape of x."""
+        w = self.weights(weight)
+        if self._alike(weight):
+            one = convolve_adjoint(r.sum(1, keepdim=True), x[:, :1], w[:1, :1], *self.geometry)
+            return one.repeat(1, x.shape[1], *(1,) * (x.dim() - 2))
+        return convolve_adjoint(r, x, w, *self.geometry)
+
+    def _alike(self, weight: str) -> bool:
+        """Whether all channels have the same weights, so that one does for all."""
+        return weight == "one" and self.geometry[5] == 1 and on("collapsed")
 
 
 class Matmul(LinearMap):

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from .composites import Composite, composite_named
 from .edit import packet
 from .graph import Graph, arguments, last_uses, shape_of
+from .kernels import direct
 from .linear import RAW
 from .operators import CONVOLUTION, DENSE
 from .propagation import Plan, make_plan
@@ -168,7 +169,7 @@ def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep
     mine = {*given, *steps}
     for node in steps:
         meter.hold(node)
-        meter.working(_workspace(node))
+        meter.working(_workspace(node, adjoint=False))
         for dead in last.get(node, ()):
             if dead in mine and dead not in keep:
                 meter.drop(dead)
@@ -233,18 +234,22 @@ def _needs(node: fx.Node, plan: Plan) -> int:
     several = len(rule.parts) > 1
     modified = 0 if plain else terms * entering
     # relevance, gradient and contribution of the inputs; share, denominator, stabiliser and quotient of the output
-    return modified + (2 + several) * entering + 5 * leaving + _workspace(node)
+    return modified + (2 + several) * entering + 5 * leaving + _workspace(node, adjoint=True)
 
 
-def _workspace(node: fx.Node) -> int:
-    """What PyTorch's convolutions lay out beside their input and output.
+def _workspace(node: fx.Node, adjoint: bool) -> int:
+    """What convolutions lay out beside their input and output.
 
-    Fast kernels reorder both. On the CPU small or single-channel inputs go through a matrix with a column per output
-    voxel instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp).
+    Nothing where :mod:`.kernels` calls oneDNN on what lies channels last. ATen's fast kernels reorder both; on the CPU
+    its small or single-channel inputs go through a matrix with a column per output voxel instead (the conditions are
+    those of `use_mkldnn` in ATen's Convolution.cpp).
     """
     if packet(node) is not aten.convolution:
         return 0
     source, weight = arguments(node)[:2]
+    spreads = arguments(node)[6] != adjoint
+    if direct(_leaves(source)[0], shape_of(source if adjoint else node)[1] if spreads else None):
+        return 0
     x, kernel = _leaves(source)[0], _leaves(weight)[0].shape[2:]
     grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
     slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)

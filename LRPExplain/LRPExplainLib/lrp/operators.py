@@ -152,7 +152,12 @@ OPERATORS: dict[Any, Answer | Pick] = {
     aten.slice: View(_slice),
     aten.select: View(lambda call, r, shape: aten.select_backward(r, shape, *call.args[1:])),
     aten.cat: Concatenation(),
-    **dict.fromkeys((aten.split, aten.split_with_sizes, aten.unbind, aten.chunk), Split()),
+    **dict.fromkeys((
+            aten.split, aten.split_with_sizes, aten.unsafe_split, aten.unsafe_split_with_sizes, aten.unbind, aten.chunk,
+            aten.unsafe_chunk,
+        ),
+        Split(),
+    ),
     aten.constant_pad_nd: Padding(),
     **dict.fromkeys(
         (
@@ -185,7 +190,7 @@ TRANSPARENT = {
     aten.select, aten.slice, aten.repeat, aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
     aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d, aten._upsample_nearest_exact3d,
     aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, operator.getitem, aten.split,
-    aten.split_with_sizes, aten.unbind,
+    aten.split_with_sizes, aten.unsafe_split, aten.unbind,
 }  # fmt: skip
 NON_NEGATIVE = {
     aten.relu, aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus,

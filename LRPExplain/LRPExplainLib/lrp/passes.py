@@ -79,6 +79,16 @@ def refuse_shapes_from_data(graph: fx.Graph) -> None:
             )
 
 
+def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """LRPError when a signal is read as a Python number (`x.mean().item()`): relevance cannot cross that."""
+    for node in graph.nodes:
+        if packet(node) in (aten._local_scalar_dense, aten.item) and node not in constants:
+            raise LRPError(
+                f"The model reads a value of its data as a Python number ({node.name}), so its graph cannot be "
+                "captured; keep it a tensor (leave out .item() or float())."
+            )
+
+
 def writes_in_place(graph: fx.Graph) -> bool:
     """Whether a call changes one of its arguments."""
     return any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in graph.nodes)
@@ -213,7 +223,9 @@ def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, 
                 for view in list(user.users):
                     if packet(view) is aten.reshape and shape_of(view) == shape_of(source):
                         replace(graph, view, result)
-                if user.users:
+                if shape_of(x) == shape_of(source):
+                    replace(graph, user, result)
+                elif user.users:
                     with graph.inserting_before(user):
                         again = graph.call_function(aten.reshape.default, (result, list(shape_of(x))))
                         again.meta = dict(user.meta)

@@ -17,6 +17,7 @@ from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
 from .edit import packet
 from .errors import LRPError
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
+from .kernels import laid_out
 from .ledger import Bookkeeper, Ledger
 from .linear import at_least_float32
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
@@ -68,7 +69,7 @@ class Plan:
 def attribute(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
-    target: Tensor | Target,
+    target: Tensor | Target | int,
     composite: str | Composite = DEFAULT_COMPOSITE,
     *,
     output: int = 0,
@@ -80,7 +81,7 @@ def attribute(
     Args:
         graph: from :func:`~.capture.capture`.
         inputs: the input tensor, or one per input.
-        target: the start relevance (of the output's shape) or a :class:`~.target.Target`.
+        target: the start relevance (of the output's shape), a :class:`~.target.Target` or just a class index.
         composite: a preset's name or a :class:`~.composites.Composite`.
         output: which output tensor to explain, by position in the flattened output.
         at: names of inner layers whose output relevance is wanted as well.
@@ -142,11 +143,11 @@ class Evaluation:
         self._graph, self._plan, self._composite, self._segments = graph, plan, composite, segments
         self._values, self._inputs = values, inputs
         self._explained = graph.outputs[output]
-        self.output = graph.rebuild([at_hand(values[node]) for node in graph.outputs])
+        self.output = graph.rebuild([at_hand(values[node]).contiguous() for node in graph.outputs])
 
     def attribute(
         self,
-        target: Tensor | Target,
+        target: Tensor | Target | int,
         *,
         at: Iterable[str] = (),
         channels: Mapping[str, Sequence[int]] | None = None,
@@ -160,14 +161,14 @@ class Evaluation:
         at, channels = list(at), channels or {}
         named = _layers(self._plan, {*at, *channels})
         explained = at_hand(self._values[self._explained])
-        start = start_relevance(target, at_least_float32(explained))
+        start = laid_out(start_relevance(target, at_least_float32(explained)))
         values = self._values if last else dict(self._values)
         walk = _Walk(self._graph, self._plan, self._segments, self._composite.normalization, values, start)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
             found = walk.run(self._explained, conditions, {named[name] for name in at}, progress)
         relevance = tuple(
-            walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype))
+            walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype)).contiguous()
             for node, x in zip(self._graph.inputs, self._inputs, strict=True)
         )
         ledger = walk.books.close(list(relevance))

@@ -25,11 +25,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from .boxes import Box, cut
 from .errors import LRPError
 from .linear import RAW, LinearMap, modify
 
 # Modifications of inputs and weights whose values all have one sign
 SIGNS = {"+": 1, "-": -1, "|.|": 1, "one": 1, "squared": 1}
+_PIECE = 1 << 20  # floats that are summed at once
+_NEGLIGIBLE = 1e-5  # as a share of a denominator
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
 
 
@@ -89,15 +92,23 @@ class Stabilizer:
     epsilon: float = 1e-6
     relative: bool = True
 
-    def __call__(self, z: Tensor) -> Tensor:
-        """The signed amount to add to z. `rms(z)` is taken over everything but the first axis, the batch."""
+    def __call__(self, z: Tensor, scale: Tensor | None = None) -> Tensor:
+        """The signed amount to add to z; `scale` is that of z, or of what z is a part of."""
         if not self.relative:
             return torch.copysign(torch.full_like(z, self.epsilon + FLOOR), z)
         if z.dim() < 2:  # one value per sample is its own scale
             return z * self.epsilon + torch.copysign(torch.full_like(z, FLOOR), z)
+        return torch.copysign((self.scale(z) if scale is None else scale) * self.epsilon + FLOOR, z)
+
+    @staticmethod
+    def scale(z: Tensor) -> Tensor:
+        """The root mean square over everything but the first axis, the batch."""
         axes = list(range(1, z.dim()))
-        rms = torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
-        return torch.copysign(rms * self.epsilon + FLOOR, z)
+        return torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
+
+    def local(self) -> bool:
+        """Whether it makes no difference beyond rounding of which part of a layer the scale is."""
+        return not self.relative or self.epsilon <= _NEGLIGIBLE
 
 
 @dataclass
@@ -189,6 +200,22 @@ class LinearRule(Rule):
         share = _where(relevance, layer.output, part)
         if part.where != "all" and not share.any():
             return  # behind a ReLU nothing reaches negative outputs: half of gamma's work
+        cut_down = cut(layer, share) if self._local(part) else None
+        if cut_down is None:
+            self._terms_of(part, layer, share, flow)
+            return
+        small, box, source = cut_down
+        inner = Flow([])
+        scale = self.stabilizer.scale(layer.output) if part.terms == PLAIN else None
+        self._terms_of(part, small, share[box], inner, scale)
+        _paste(flow, inner, layer, source)
+
+    def _local(self, part: Part) -> bool:
+        """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
+        blind = all(term.input not in ("low", "high") for term in part.terms)
+        return blind and (part.terms == PLAIN or self.stabilizer.local())
+
+    def _terms_of(self, part: Part, layer: LinearMap, share: Tensor, flow: Flow, scale: Tensor | None = None) -> None:
         terms = [term for term in part.terms if self._counts(term, layer)]
         inputs = [[self._input(x, term, layer) for x in layer.inputs] for term in terms]
         bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
@@ -203,9 +230,10 @@ class LinearRule(Rule):
             if empty.any():
                 self._through(part.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
                 share = share.masked_fill(empty, 0.0)
-        extra = self.stabilizer(z)
-        s = share / (z + extra)
-        flow.stabiliser.append(total(extra * s))
+        extra = self.stabilizer(z, scale)
+        divisor = z + extra
+        s = torch.div(share, divisor, out=divisor) if divisor.shape == share.shape else share / divisor
+        flow.stabiliser.append(total(extra.mul_(s) if extra.shape == s.shape else extra * s))
         if bias is not None and part.heirs:
             self._inherit(part, layer, bias * s, flow)
         elif bias is not None:
@@ -248,9 +276,19 @@ def _hand_on(
     layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor, flow: Flow
 ) -> None:
     for term, xs in zip(terms, inputs, strict=True):
-        gradients = layer.adjoint(s, term.weight)
-        contributions = [x * g if term.sign > 0 else x * -g for x, g in zip(xs, gradients, strict=True)]
+        gradients = layer.adjoint(s if term.sign > 0 else -s, term.weight)
+        contributions = [g.mul_(x) if layer.fresh else g * x for x, g in zip(xs, gradients, strict=True)]
         _add(flow.relevance, contributions)
+
+
+def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:
+    """Add what became of the relevance in a box of the layer's one input."""
+    if not flow.relevance:
+        flow.relevance.append(torch.zeros_like(layer.inputs[0]))
+    if inner.relevance:
+        flow.relevance[0][source].add_(inner.relevance[0])
+    flow.bias += inner.bias
+    flow.stabiliser += inner.stabiliser
 
 
 def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
@@ -273,12 +311,17 @@ def _denominator(
     z: Tensor | None = None
     for term, xs in zip(terms, inputs, strict=True):
         piece = layer.apply(xs, term.weight)
-        z = (piece if term.sign > 0 else -piece) if z is None else torch.add(z, piece, alpha=term.sign)
+        if z is None:
+            z = piece if term.sign > 0 else -piece
+        else:
+            z = z.add_(piece, alpha=term.sign) if layer.fresh else torch.add(z, piece, alpha=term.sign)
     if z is None:
         z = torch.zeros_like(like)
     if layer.scale is not None:
-        z = z * layer.scale
-    return z if bias is None else z + bias
+        z = z.mul_(layer.scale) if layer.fresh else z * layer.scale
+    if bias is not None:
+        z = z.add_(bias) if layer.fresh else z + bias
+    return z
 
 
 def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
@@ -296,12 +339,20 @@ def _add(sums: list[Tensor], more: list[Tensor]) -> None:
     if not sums:
         sums.extend(more)
     else:
-        sums[:] = [a + b for a, b in zip(sums, more, strict=True)]
+        for a, b in zip(sums, more, strict=True):
+            a.add_(b)  # what was summed before is this flow's own
 
 
 def total(x: Tensor) -> Tensor:
-    """Sum in float64, as a tensor, so that a GPU is not stopped for it."""
-    return x.sum(dtype=torch.float64)
+    """Sum in float64, as a tensor, so that a GPU is not stopped for it.
+
+    PyTorch makes a float64 copy first; on the CPU one that is larger than what the allocator keeps at hand costs as
+    much as a convolution, so it goes in pieces.
+    """
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _PIECE:
+        return x.sum(dtype=torch.float64)
+    flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
+    return torch.stack([piece.sum(dtype=torch.float64) for piece in flat.split(_PIECE)]).sum()
 
 
 def dot(bias: Tensor, s: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,13 @@ class Target:
     """Explain a class's output, optionally against another class, optionally only where a mask says.
 
     Attributes:
-        index: channel of the output [N, C, ...]; one for all samples or one per sample.
+        index: channel of the output [N, C, ...]; one for all samples or one per sample
+            (a sequence or an integer tensor [N]).
         mask: where to ask, bool or weights, broadcastable to [N, ...] without the channel axis; None: everywhere.
         rather_than: a second channel whose output is subtracted ("class A rather than class B").
     """
 
-    index: int | tuple[int, ...]
+    index: int | Sequence[int] | Tensor
     mask: Tensor | None = None
     rather_than: int | None = None
 
@@ -51,8 +53,14 @@ class Target:
         return relevance * mask.unsqueeze(1)
 
     def _indices(self, output: Tensor) -> tuple[int, ...]:
-        indices = self.index if isinstance(self.index, tuple) else (self.index,) * output.shape[0]
-        channels = output.shape[1] if output.dim() > 1 else 0
+        if output.dim() < 2:
+            raise LRPError(
+                f"The model's output has shape {list(output.shape)} and so no classes to choose from; give the start "
+                "relevance as a tensor of that shape."
+            )
+        chosen = self.index
+        indices = (chosen,) * output.shape[0] if isinstance(chosen, int) else tuple(int(i) for i in chosen)
+        channels = output.shape[1]
         asked = [*indices, *(() if self.rather_than is None else (self.rather_than,))]
         for index in asked:
             if not 0 <= index < channels:
@@ -64,8 +72,10 @@ class Target:
         return indices
 
 
-def start_relevance(target: Tensor | Target, output: Tensor) -> Tensor:
-    """Relevance at the output for a target object or a tensor that is the start relevance itself."""
+def start_relevance(target: Tensor | Target | int, output: Tensor) -> Tensor:
+    """Relevance at the output for a target object, a class index or a tensor that is the start relevance itself."""
+    if isinstance(target, int):
+        target = Target(target)
     if isinstance(target, Target):
         return target.start(output)
     if target.shape != output.shape:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .display import Display
     from .examination import findings_of
-    from .presenting import PresentedNodes, present, presented_in, presented_of, remove
+    from .presenting import PresentedNodes, present, present_in_steps, presented_in, presented_of, remove
     from .renderer import missing_renderer
     from .rendering import render
     from .restoring import restore
@@ -27,6 +27,7 @@ _HOME = {
     "load": "storage",
     "missing_renderer": "renderer",
     "present": "presenting",
+    "present_in_steps": "presenting",
     "presented_in": "presenting",
     "presented_of": "presenting",
     "remove": "presenting",
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "missing_renderer",
     "present",
+    "present_in_steps",
     "presented_in",
     "presented_of",
     "remove",

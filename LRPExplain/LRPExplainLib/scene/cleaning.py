@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..findings.clusters import find_clusters
-from ..findings.field import Field
 from ..findings.selection import Selection
 from . import record
-from .cache import voxels_key
-from .geometry import matrix_of
-from .host import slicer, vtk
+from .cache import clusters_of, voxels_key
+from .host import vtk
 from .nodes import array_of
 
 if TYPE_CHECKING:
@@ -52,16 +49,13 @@ def _add(presented: PresentedNodes, relevance: Any) -> Any:
     node.SetHideFromEditors(True)
     display = presented.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetAutoWindowLevel(False)
-    display.SetAndObserveColorNodeID(relevance.GetDisplayNode().GetColorNodeID())
     node.SetAndObserveDisplayNodeID(display.GetID())
     record.link(presented.relevance[0], "cleaned", [node])
     return node
 
 
 def _fill(cleaned: Any, relevance: Any, level: float, selection: Selection) -> None:
-    clusters = find_clusters(
-        Field(array_of(relevance), matrix_of(relevance)), level, selection.sign, selection.minimum_cluster_ml
-    )
+    clusters = clusters_of(relevance, level, selection)
     data = vtk.vtkImageData()
     data.DeepCopy(relevance.GetImageData())
     matrix = vtk.vtkMatrix4x4()
@@ -72,4 +66,3 @@ def _fill(cleaned: Any, relevance: Any, level: float, selection: Selection) -> N
     array_of(cleaned)[clusters.box][clusters.dropped] = np.float32(0)
     data.GetPointData().GetScalars().Modified()
     cleaned.EndModify(modifying)
-    assert isinstance(cleaned, slicer.vtkMRMLScalarVolumeNode)

@@ -6,6 +6,7 @@ regions are left out by showing a second volume, in which their voxels are zero 
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ import numpy as np
 
 from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
-from . import cleaning, glow, hot_spots, overlay, record
+from . import cleaning, glow, hot_spots, overlay, record, side_by_side
 from .cache import magnitudes_of
-from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
-from .nodes import set_colors
+from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, TABLE_NAME, ZERO_ROW, relevance_colors, window_for
+from .nodes import add_colors, set_colors
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
@@ -41,7 +42,7 @@ class Display:
 
     color_map: str = FIRE_AND_ICE
     threshold_kind: str = MASS
-    threshold: float = 95.0
+    threshold: float = 80.0
     minimum_cluster_ml: float = 0.0
     opacity: float = overlay.OPACITY
     sign: str = "both"
@@ -93,33 +94,42 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     threshold = display.selection.level(magnitudes)
     window, band = window_for(presented.limit, magnitudes.peak(), threshold)
     table = relevance_colors(band, display.color_map, display.sign)
-    _set_opacity_first(scene, first, display)
-    for colors in record.linked(first, "colors")[:1]:
-        if colors is not None:
-            set_colors(colors, table)
+    _keep(scene, first, display)
+    colors = _colors(scene, first, "colors", TABLE_NAME)
+    set_colors(colors, table)
     chosen = presented.relevance[display.input]
     cleaning.update(presented, chosen, threshold, display.selection)
     for node in (*presented.relevance, *record.linked(first, "cleaned")):
         if node is not None:
-            _set_window(node.GetDisplayNode(), window)
+            _set_window(node.GetDisplayNode(), window, colors)
     _set_legend(presented, table, window, display)
     glow.update(presented, overlay.displayed_map(first), display, threshold, window)
     hot_spots.update(presented, display)
     if overlay.shown(presented):
         overlay.lay(scene, first)
+    side_by_side.arrange(scene)
 
 
-def _set_opacity_first(scene: Any, first: Any, display: Display) -> None:
-    import json
-
+def _keep(scene: Any, first: Any, display: Display) -> None:
     first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
     overlay.set_opacity(scene, first, display.opacity)
 
 
-def _set_window(node: Any, window: float) -> None:
+def _colors(scene: Any, first: Any, role: str, name: str) -> Any:
+    """The explanation's colour table; made again where it was deleted."""
+    node = record.linked_one(first, role)
+    if node is None:
+        node = add_colors(scene, name, hidden=role != "colors")
+        record.link(first, role, [node])
+    return node
+
+
+def _set_window(node: Any, window: float, colors: Any) -> None:
     if node is None:
         return
     modifying = node.StartModify()
+    if node.GetColorNodeID() != colors.GetID():
+        node.SetAndObserveColorNodeID(colors.GetID())
     node.SetAutoWindowLevel(False)
     node.SetWindowLevelMinMax(-window, window)
     node.EndModify(modifying)
@@ -130,11 +140,11 @@ def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, dis
     carrier = presented.legend
     if carrier is None:
         return
-    tables = record.linked(presented.relevance[0], "colors")[1:]
+    colors = _colors(presented.scene, presented.relevance[0], "legendColors", f"{TABLE_NAME} legend")
     rows = {"both": table[: ENTRIES - 1], "positive": table[ZERO_ROW:], "negative": table[: ZERO_ROW + 1]}[display.sign]
-    if tables and tables[0] is not None:
-        set_colors(tables[0], rows)
+    set_colors(colors, rows)
     low, high = {"both": (-window, window), "positive": (0.0, window), "negative": (-window, 0.0)}[display.sign]
+    carrier.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
     carrier.GetDisplayNode().SetScalarRange(low, high)
     for n in range(carrier.GetNumberOfDisplayNodes()):
         node = carrier.GetNthDisplayNode(n)

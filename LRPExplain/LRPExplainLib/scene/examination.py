@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..findings.clusters import Clusters
 from ..findings.examination import Findings
 from ..findings.field import Field
 from ..findings.reference import Layer, Reference
 from . import display as displays
-from .cache import magnitudes_of, voxels_key
+from .cache import clusters_of, magnitudes_of, voxels_key
 from .geometry import matrix_of
 from .host import slicer, vtk
 from .nodes import array_of, has_grid_like
@@ -24,9 +26,15 @@ _references: OrderedDict[tuple[Any, ...], Reference] = OrderedDict()
 
 
 class SceneFindings(Findings):
-    """Findings that know which voxels they are of: ``key`` differs when these do."""
+    """Findings that know the node they are of: ``key`` differs when its voxels do."""
 
     key: tuple[Any, ...] = ()
+    node: Any = None
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """All regions above the threshold; found once for all who ask."""
+        return clusters_of(self.node, self.level, self.selection)
 
 
 def findings_of(
@@ -69,7 +77,7 @@ def findings_of(
         chosen.input,
         magnitudes_of(presented.relevance),
     )
-    found.key = voxels_key(relevance)
+    found.key, found.node = voxels_key(relevance), relevance
     return found
 
 

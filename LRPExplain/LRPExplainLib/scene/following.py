@@ -1,76 +1,76 @@
-"""Relevance stays on its volume: under the same transform, also when the volume is moved or a transform is hardened
-later."""
+"""Relevance stays on its volume: under the same transform, also when that is changed or hardened later."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import record
+from . import cache, record
 from .host import slicer, vtk
+from .nodes import has_grid_like
 
-_observed: dict[Any, tuple[Any, int]] = {}
+# Addresses of what is observed already. Nothing here keeps a node or a scene alive.
+_observed: set[str] = set()
 
 
 def watch(scene: Any) -> None:
     """From now on, what is made for the explanations in ``scene`` follows their volumes."""
+    _observe(scene, scene.EndCloseEvent, _on_closed)
     for first in record.records(scene):
-        for volume in record.linked(first, "volume"):
-            if volume is not None and volume not in _observed:
-                event = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-                _observed[volume] = (scene, volume.AddObserver(event, _on_moved))
-    if scene not in _observed:
-        _observed[scene] = (scene, scene.AddObserver(scene.NodeRemovedEvent, _on_removed))
-        scene.AddObserver(scene.EndCloseEvent, _on_closed)
+        for volume in record.sources(first):
+            if volume is not None:
+                _observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
+
+
+def _observe(thing: Any, event: int, act: Any) -> None:
+    address = thing.GetAddressAsString("")
+    if address not in _observed:
+        _observed.add(address)
+        thing.AddObserver(event, act)
+        thing.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_event: _observed.discard(address))
+
+
+def _on_closed(*_event: Any) -> None:
+    cache.forget()
 
 
 def _on_moved(volume: Any, *_event: Any) -> None:
     scene = volume.GetScene()
-    if scene is None or scene.IsClosing():
+    if scene is None or scene.IsClosing() or scene.IsImporting():
         return
     for first in record.records(scene):
-        if volume in record.linked(first, "volume"):
+        if volume in record.sources(first):
             follow(first)
-
-
-@vtk.calldata_type(vtk.VTK_OBJECT)
-def _on_removed(_scene: Any, _event: Any, node: Any) -> None:
-    if node in _observed:
-        node.RemoveObserver(_observed.pop(node)[1])
-
-
-def _on_closed(scene: Any, *_event: Any) -> None:
-    for node, (its_scene, tag) in list(_observed.items()):
-        if its_scene is scene and node is not scene:
-            node.RemoveObserver(tag)
-            del _observed[node]
 
 
 def follow(first: Any) -> None:
     """Put what was made for an explanation where its volumes are now."""
-    volumes, maps = record.linked(first, "volume"), record.linked(first, "relevance")
+    volumes, maps = record.sources(first), record.linked(first, "relevance")
     if not volumes:
         return
-    pairs = [*zip(volumes, maps, strict=False)]
+    pairs = [*zip(volumes, maps, strict=True)]
     for role in ("prediction", "region", "hotSpots", "cleaned"):
         pairs += [(volumes[0], node) for node in record.linked(first, role)]
+    changes = {volume: _change(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None}
     for volume, node in pairs:
         if volume is None or node is None:
             continue
-        if node.IsA("vtkMRMLScalarVolumeNode") and _moved(volume, node):
-            matrix = vtk.vtkMatrix4x4()  # a linear transform was hardened: the voxels are the same, elsewhere
-            volume.GetIJKToRASMatrix(matrix)
-            node.SetIJKToRASMatrix(matrix)
+        if changes[volume] is not None:
+            node.ApplyTransformMatrix(changes[volume])
         if node.GetTransformNodeID() != volume.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
 
 
-def _moved(volume: Any, node: Any) -> bool:
-    """Whether the volume's own geometry differs from its map's although the voxels are still those that were
-    explained."""
-    one, two = volume.GetImageData(), node.GetImageData()
-    if one is None or two is None or one.GetDimensions() != two.GetDimensions():
-        return False
+def _change(volume: Any, node: Any) -> Any | None:
+    """The 4x4 matrix that takes a map's own geometry to its volume's, in whose voxels a linear transform was hardened.
+
+    None where they agree, or where the voxels are no longer those that were explained.
+    """
+    if volume.GetImageData() is None or volume.GetImageData().GetDimensions() != node.GetImageData().GetDimensions():
+        return None
+    if has_grid_like(volume, node):
+        return None
     here, there = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(here)
-    node.GetIJKToRASMatrix(there)
-    return any(abs(here.GetElement(r, c) - there.GetElement(r, c)) > 1e-4 for r in range(4) for c in range(4))
+    node.GetRASToIJKMatrix(there)
+    vtk.vtkMatrix4x4.Multiply4x4(here, there, here)
+    return here

@@ -47,12 +47,21 @@ def rename_folder(first: Any, old: str, new: str) -> None:
 
 
 def _make(hierarchy: Any, first: Any) -> int:
-    volume = record.linked_one(first, "volume")
+    volume = record.linked_one(first, "source")
     item = hierarchy.GetItemByDataNode(volume) if volume is not None else 0
     parent = hierarchy.GetItemParent(item) if item else hierarchy.GetSceneItemID()
     folder = hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), first.GetName())
     hierarchy.SetItemAttribute(folder, _FOLDER, "1")
     return int(folder)
+
+
+def remove_items(scene: Any, nodes: Sequence[Any]) -> None:
+    """Remove the items of nodes that are about to be removed; in Slicer its plugins would do so."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    for node in nodes if hierarchy is not None else ():
+        item = hierarchy.GetItemByDataNode(node)
+        if item:
+            hierarchy.RemoveItem(item, False, False)
 
 
 def remove_empty(scene: Any, folder: int) -> None:

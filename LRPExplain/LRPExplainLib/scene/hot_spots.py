@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST = 20  # segments; a list of more is of no use beside an image
 _MADE_FOR = record.PREFIX + "MadeFor"
 # Outline colours that stand out from every colour map on grey: by rank, in turn
-_POSITIVE = ((255, 255, 255), (0, 255, 128), (255, 128, 255), (128, 255, 255), (255, 220, 120))
+_POSITIVE = ((0, 255, 128), (255, 255, 255), (255, 128, 255), (128, 255, 255), (255, 220, 120))
 _NEGATIVE = ((150, 200, 255), (120, 230, 200), (200, 170, 255), (140, 210, 140), (190, 190, 190))
 
 
@@ -55,7 +55,7 @@ def _add(presented: PresentedNodes) -> Any:
     display = node.GetDisplayNode()
     display.SetVisibility2DFill(False)
     display.SetVisibility2DOutline(True)
-    display.SetSliceIntersectionThickness(2)
+    display.SetSliceIntersectionThickness(1)
     record.link(first, "hotSpots", [node])
     put_in_folder(first, [node])
     return node

@@ -127,7 +127,7 @@ def set_voxels(node: Any, image: sitk.Image) -> None:
     node.EndModify(modifying)
 
 
-def add_legend(scene: Any, colors: Any, title: str) -> Any:
+def add_legend(scene: Any, title: str) -> Any:
     """A colour legend for the relevance overlay, shown in every view.
 
     Slicer draws a volume's own legend only where that volume is background, foreground or label (seen in 5.13), which
@@ -140,7 +140,6 @@ def add_legend(scene: Any, colors: Any, title: str) -> Any:
     carrier.SetAttribute(ROLE_ATTRIBUTE, "legend")
     carrier.CreateDefaultDisplayNodes()
     display = carrier.GetDisplayNode()
-    display.SetAndObserveColorNodeID(colors.GetID())
     display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
     display.SetScalarVisibility(True)
     display.SetVisibility2D(True)
@@ -192,6 +191,22 @@ def replace_segments(node: Any, image: Any, classes: Sequence[dict[str, Any]]) -
         segment.AddRepresentation(representation, image)  # one image shared by all segments, as Slicer itself keeps it
         segmentation.AddSegment(segment, f"class_{index}")
     node.EndModify(modifying)
+
+
+def remove_node(scene: Any, node: Any) -> None:
+    """Remove a node and what serves it alone: display nodes, their volume properties, storage node."""
+    serving = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        serving = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    for each in (node, *serving):
+        if each is not None and each.IsA("vtkMRMLVolumeRenderingDisplayNode"):
+            serving += [each.GetVolumePropertyNode(), each.GetROINode()]
+    if node.IsA("vtkMRMLStorableNode"):
+        serving.append(node.GetStorageNode())
+    scene.RemoveNode(node)
+    for each in serving:
+        if each is not None and each.GetScene() is scene:
+            scene.RemoveNode(each)
 
 
 def array_of(node: Any) -> NDArray[Any]:

@@ -72,7 +72,7 @@ def show(presented: PresentedNodes) -> None:
     scene, first = presented.scene, presented.relevance[0]
     for other in record.records(scene):
         if other is not first and other.GetAttribute(record.SHOWN) == "1":
-            _hide(scene, other)
+            take_out(scene, other)
     first.SetAttribute(record.SHOWN, "1")
     lay(scene, first)
     for display in companion_displays(first):
@@ -85,7 +85,7 @@ def show(presented: PresentedNodes) -> None:
 def lay(scene: Any, first: Any) -> None:
     """Put the map that is to be displayed into the overlay layers of all views that take one."""
     shown, ours = displayed_map(first), _ours(scene)
-    background = record.linked_one(first, "volume")
+    background = record.linked_one(first, "source")
     for composite in composites(scene):
         if composite.GetAttribute(PLAIN):
             continue
@@ -100,7 +100,7 @@ def lay(scene: Any, first: Any) -> None:
 
 def hide(presented: PresentedNodes) -> None:
     """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
-    _hide(presented.scene, presented.relevance[0])
+    take_out(presented.scene, presented.relevance[0])
 
 
 def shown(presented: PresentedNodes) -> bool:
@@ -108,7 +108,8 @@ def shown(presented: PresentedNodes) -> bool:
     return bool(presented.relevance[0].GetAttribute(record.SHOWN) == "1")
 
 
-def _hide(scene: Any, first: Any) -> None:
+def take_out(scene: Any, first: Any) -> None:
+    """`hide`, by the first relevance map."""
     if first.GetAttribute(record.SHOWN) != "1":
         return
     first.SetAttribute(record.SHOWN, "0")
@@ -142,8 +143,8 @@ def set_visible(first: Any, display: Any, visible: bool) -> None:
     """Make a display node of the explanation visible or not; while the overlay is off, when it comes back."""
     if first.GetAttribute(record.SHOWN) == "0":
         display.SetAttribute(_BEFORE, str(int(visible)))
-    else:
-        display.SetVisibility(visible)
+        visible = False
+    display.SetVisibility(visible)
 
 
 def opacity_of(first: Any) -> float:

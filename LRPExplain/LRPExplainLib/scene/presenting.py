@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import SimpleITK as sitk
 from ..errors import UserError
 from ..imaging.grid import Grid
 from . import display, following, hierarchy, nodes, overlay, record
+from .cache import magnitudes_of
 from .colors import TABLE_NAME
 from .geometry import to_world
 from .host import Application, in_slicer, slicer
-from .window import strongest_point, symmetric_limit
+from .window import limit_of, strongest_point
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -87,6 +88,25 @@ def present(
 
     Raises UserError if a source volume cannot be read, or a node does not have the grid of its relevance.
     """
+    steps = present_in_steps(explanation, volume_nodes, scene, update)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            shown: PresentedNodes = finished.value
+            return shown
+
+
+def present_in_steps(
+    explanation: Explanation,
+    volume_nodes: Sequence[Any] | None = None,
+    scene: Any | None = None,
+    update: Any | None = None,
+) -> Generator[None, None, PresentedNodes]:
+    """`present` in steps of a few hundredths of a second each, between which an application can serve its user.
+
+    The generator returns the nodes. Whoever gives up between two steps closes it; what was made is removed then.
+    """
     images = []
     if volume_nodes is None:
         images = _read_sources(explanation)
@@ -100,13 +120,29 @@ def present(
         names = [_plain_name(entry["name"]) for entry in explanation.volumes]
         volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
     earlier = _earlier(update, scene, len(explanation.relevance))
-    first = _fill(scene, explanation, volume_nodes, earlier)
-    shown = presented_of(first, application)
-    settings = display.read(shown)
-    display.apply(shown, settings if settings.input < len(shown.relevance) else display.Display())
-    if earlier is None or first.GetAttribute(record.SHOWN) == "1":
-        overlay.show(shown)
-    following.watch(scene)
+    first = _maps(scene, explanation, volume_nodes, earlier)
+    try:
+        yield
+        magnitudes = magnitudes_of(record.linked(first, "relevance"))
+        magnitudes.total()
+        yield
+        first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
+        x, y, z = strongest_point(explanation.relevance[0])
+        first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
+        yield
+        _companions(scene, explanation, volume_nodes[0], first, f"Relevance for {explanation.target['class']}")
+        following.follow(first)
+        yield
+        shown = presented_of(first, application)
+        display.apply(shown, display.read(shown))
+        yield
+        if earlier is None or first.GetAttribute(record.SHOWN) == "1":
+            overlay.show(shown)
+        following.watch(scene)
+    except GeneratorExit:
+        if earlier is None and first.GetScene() is scene:
+            _remove(scene, first)
+        raise
     return shown
 
 
@@ -120,12 +156,11 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
     maps = record.linked(first, "relevance")
     if not facts or not maps:
         raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
-    if None in maps:
+    if len(maps) != len(facts["volumes"]):
         raise UserError(f"A map of the explanation '{first.GetName()}' was deleted: explain the volumes again.")
-    volumes = tuple(record.linked(first, "volume"))
     return PresentedNodes(
         scene=first.GetScene(),
-        volumes=volumes + (None,) * (len(maps) - len(volumes)),
+        volumes=tuple(record.sources(first)),
         relevance=tuple(maps),
         segmentation=record.linked_one(first, "prediction"),
         legend=record.linked_one(first, "legend"),
@@ -152,12 +187,17 @@ def presented_in(scene: Any) -> list[PresentedNodes]:
 
 def remove(presented: PresentedNodes) -> None:
     """Take an explanation out of its scene, with all that was made for it; its input volumes stay."""
-    first = presented.relevance[0]
     overlay.hide(presented)
+    _remove(presented.scene, presented.relevance[0])
+
+
+def _remove(scene: Any, first: Any) -> None:
     folder = hierarchy.folder_of(first)
-    for node in reversed(record.every_node(first)):
-        presented.scene.RemoveNode(node)
-    hierarchy.remove_empty(presented.scene, folder)
+    ours = record.every_node(first)
+    hierarchy.remove_items(scene, ours)
+    for node in reversed(ours):
+        nodes.remove_node(scene, node)
+    hierarchy.remove_empty(scene, folder)
 
 
 def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
@@ -167,14 +207,12 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
         return None
     first = record.record_of(node)
     maps = record.linked(first, "relevance")
-    return first if len(maps) == inputs and None not in maps else None
+    return first if len(maps) == inputs else None
 
 
-def _fill(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
-    """Make the nodes, or give those of an earlier explanation the new content; returns the first relevance node."""
-    names = [node.GetName() for node in volume_nodes]
-    target = str(explanation.target["class"])
-    titles = [f"{name} relevance for {target}" for name in names]
+def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
+    """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content."""
+    titles = [f"{node.GetName()} relevance for {explanation.target['class']}" for node in volume_nodes]
     if earlier is None:
         colors = nodes.add_colors(scene, TABLE_NAME)
         maps = [
@@ -182,23 +220,17 @@ def _fill(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
             for image, title in zip(explanation.relevance, titles, strict=True)
         ]
         first = maps[0]
-        record.link(first, "colors", [colors, nodes.add_colors(scene, f"{TABLE_NAME} legend", hidden=True)])
+        record.link(first, "colors", [colors])
     else:
         first, maps = earlier, record.linked(earlier, "relevance")
         for node, image in zip(maps, explanation.relevance, strict=True):
             nodes.set_voxels(node, image)
     record.link(first, "relevance", maps)
-    record.link(first, "volume", volume_nodes)
-    for node, title in zip(maps, titles, strict=True):
+    for node, volume, title in zip(maps, volume_nodes, titles, strict=True):
+        record.link(node, "source", [volume])
         _rename(scene, node, title, first)
-    limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in explanation.relevance])
-    first.SetAttribute(record.LIMIT, repr(limit))
-    x, y, z = strongest_point(explanation.relevance[0])
-    first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
     record.write_facts(first, _facts(explanation))
-    others = _companions(scene, explanation, volume_nodes[0], first, f"Relevance for {target}")
-    _follow_transform(volume_nodes, maps, others)
-    hierarchy.put_in_folder(first, [*maps, *others])
+    hierarchy.put_in_folder(first, maps)
     return first
 
 
@@ -214,18 +246,18 @@ def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:
         node.SetAttribute(record.NAME, node.GetName())
 
 
-def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, title: str) -> list[Any]:
-    """Prediction, region and legend; returns the segmentation nodes."""
+def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, title: str) -> None:
+    """Prediction, region and legend."""
     segmentation = _segments(
         scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
     )
     region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
     if legend is None:
-        legend = nodes.add_legend(scene, record.linked(first, "colors")[1], title)
+        legend = nodes.add_legend(scene, title)
         record.link(first, "legend", [legend])
     legend.GetNthDisplayNode(1).SetTitleText(title)
-    return [node for node in (segmentation, region) if node is not None]
+    hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])
 
 
 _Labels = tuple[sitk.Image, list[dict[str, Any]]]
@@ -326,13 +358,6 @@ def _region(explanation: Explanation) -> _Labels | None:
     except UserError:  # the relevance is shown all the same; the caption says where was asked
         return None
     return grid.image(mask.astype(np.uint8)), [{"name": "background"}, {"name": f"asked: {region}", "color": [255] * 3}]
-
-
-def _follow_transform(volume_nodes: Sequence[Any], relevance: Sequence[Any], segmentations: Sequence[Any]) -> None:
-    for volume, map_node in zip(volume_nodes, relevance, strict=True):
-        map_node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    for segmentation in segmentations:
-        segmentation.SetAndObserveTransformNodeID(volume_nodes[0].GetTransformNodeID())
 
 
 def _caption(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def link(record: Any, role: str, nodes: Sequence[Any]) -> None:
 
 
 def linked(record: Any, role: str) -> list[Any]:
-    """The nodes of ``role``; None in the place of one that was deleted."""
+    """The nodes of ``role``. MRML forgets references to nodes that are deleted, so the others move up."""
     count = record.GetNumberOfNodeReferences(PREFIX + role)
     return [record.GetNthNodeReference(PREFIX + role, n) for n in range(count)]
 
@@ -50,6 +50,11 @@ def linked(record: Any, role: str) -> list[Any]:
 def linked_one(record: Any, role: str) -> Any | None:
     """The one node of ``role``; None if there is none any more."""
     return next(iter(linked(record, role)), None)
+
+
+def sources(first: Any) -> list[Any]:
+    """For each relevance map of an explanation the volume that was explained; None for one that has gone."""
+    return [linked_one(node, "source") for node in linked(first, "relevance")]
 
 
 def record_of(node: Any) -> Any:
@@ -66,7 +71,7 @@ def records(scene: Any) -> list[Any]:
 def every_node(record: Any) -> list[Any]:
     """All nodes that were made for the explanation (not its input volumes), as far as they are still there."""
     roles = [record.GetNthNodeReferenceRole(n) for n in range(record.GetNumberOfNodeReferenceRoles())]
-    ours = [role for role in roles if (role or "").startswith(PREFIX) and role not in (PREFIX + "volume", _FIRST)]
+    ours = [role for role in roles if (role or "").startswith(PREFIX) and role not in (PREFIX + "source", _FIRST)]
     found = [
         record.GetNthNodeReference(role, n) for role in ours for n in range(record.GetNumberOfNodeReferences(role))
     ]

@@ -90,7 +90,7 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     node.SetAttribute(_BEFORE, json.dumps(before))
     _clear_plain(scene)
     _link(scene, pairs)
-    _restrict(scene, pairs, True)
+    _restrict(scene, True)
     overlay.show(presented)
 
 
@@ -112,7 +112,7 @@ def leave(scene: Any) -> None:
         if name in composites:
             composites[name].SetLinkedControl(linked)
             composites[name].SetHotLinkedControl(hot)
-    _restrict(scene, [], False)
+    _restrict(scene, False)
     _restore_reference(scene, before.get("reference"))
     if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
         node.SetViewArrangement(before.get("layout") or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
@@ -121,7 +121,7 @@ def leave(scene: Any) -> None:
             if before.get("shown", True):
                 overlay.lay(scene, first)
             else:
-                overlay._hide(scene, first)
+                overlay.take_out(scene, first)
 
 
 def resume(scene: Any) -> None:
@@ -129,6 +129,12 @@ def resume(scene: Any) -> None:
     if active(scene):
         register(scene)
         _link(scene, _pairs(scene, None))
+
+
+def arrange(scene: Any) -> None:
+    """Keep outlines and legends that were made meanwhile off the left side."""
+    if active(scene):
+        _restrict(scene, True)
 
 
 class _View:
@@ -139,12 +145,13 @@ class _View:
 
 
 def _pairs(scene: Any, application: Application | None) -> list[tuple[_View, _View]]:
-    return [
+    both = [
         (_view(scene, left, left, application), _view(scene, right, left, application)) for left, right in PAIRS.items()
     ]
+    return [(left, right) for left, right in both if left is not None and right is not None]
 
 
-def _view(scene: Any, name: str, left: str, application: Application | None) -> _View:
+def _view(scene: Any, name: str, left: str, application: Application | None) -> _View | None:
     """In Slicer the layout has made the view; outside it is made here."""
     node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
     composite = next((c for c in overlay.composites(scene) if c.GetLayoutName() == name), None)
@@ -154,7 +161,7 @@ def _view(scene: Any, name: str, left: str, application: Application | None) -> 
         node.SetOrientation(_ORIENTATIONS[left])
         composite = logic.GetSliceCompositeNode()
         logic.DeleteSliceModel()
-    return _View(name, node, composite)
+    return None if node is None or composite is None else _View(name, node, composite)
 
 
 def _clear_plain(scene: Any) -> None:
@@ -168,17 +175,17 @@ def _clear_plain(scene: Any) -> None:
                     composite.SetNthLayerVolumeID(layer, None)
 
 
-def _restrict(scene: Any, pairs: list[tuple[_View, _View]], on: bool) -> None:
+def _restrict(scene: Any, on: bool) -> None:
     """Outlines and legends of explanations only on the right (and in 3D); or everywhere again."""
-    views = [right.node.GetID() for _, right in pairs]
+    rights = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
+    views = [node.GetID() for node in rights if node is not None]
     three_d = scene.GetNodesByClass("vtkMRMLViewNode")
     three_d.UnRegister(None)
     views += [three_d.GetItemAsObject(n).GetID() for n in range(three_d.GetNumberOfItems())]
     for first in record.records(scene):
         for display in overlay.companion_displays(first):
-            display.RemoveAllViewNodeIDs()
-            for view in views if on else ():
-                display.AddViewNodeID(view)
+            if list(display.GetViewNodeIDs() or ()) != (views if on else []):
+                display.SetViewNodeIDs(views if on else [])
 
 
 def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
@@ -224,6 +231,8 @@ class _Link:
             self._observe(left.node, partial(_follow, left.node, right.node))
             self._observe(right.node, partial(_follow, right.node, left.node))
             self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
+        layout = layout_node(scene)
+        self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
 
     def _observe(self, node: Any, act: Any) -> None:
@@ -246,6 +255,12 @@ class _Link:
         for node, tag in self._observed:
             node.RemoveObserver(tag)
         self._observed = []
+
+
+def _on_layout(scene: Any, *_event: Any) -> None:
+    """The user has chosen another layout: what was set for this one must not outlive it."""
+    if not active(scene):
+        leave(scene)
 
 
 def _follow(source: Any, target: Any) -> None:

@@ -3,7 +3,8 @@
     nnUNet_results/Dataset001_X/nnUNetTrainer__nnUNetPlans__3d_fullres/   the mean of its folds (fold_all if there is
                                                                           no other)
     .../fold_0/                                                           that fold: checkpoint_final.pth, else
-                                                                          checkpoint_best.pth
+                                                                          checkpoint_best.pth, else
+                                                                          checkpoint_latest.pth
     .../fold_0/checkpoint_best.pth                                        that checkpoint
     export.zip                                                            of nnUNetv2_export_model_to_zip, with one
                                                                           configuration in it; read, never unpacked

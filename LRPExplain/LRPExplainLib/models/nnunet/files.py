@@ -9,7 +9,8 @@ from ..archive import Source, is_zip, opened
 from ..formats.base import sha256_of
 
 PLANS, DATASET = "plans.json", "dataset.json"
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+# The first that a fold has; the last is what a training that was stopped leaves.
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
 # Plans and dataset files that are larger than this are none.
 _TEXT_BYTES = 16 << 20
 

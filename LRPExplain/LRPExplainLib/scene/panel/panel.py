@@ -14,6 +14,7 @@ from .model import ModelSection
 from .question import QuestionSection
 from .run import RunSection
 from .section import Section
+from .trust import consent
 from .volumes import VolumesSection
 
 
@@ -31,6 +32,7 @@ class Panel(VTKObservationMixin):
         self.logic = logic
         self.parameters: Any = None
         self.entered = False
+        logic.session.consent = consent
         self.model = ModelSection(ui, self)
         self.volumes = VolumesSection(ui, self)
         self.question = QuestionSection(ui, self)

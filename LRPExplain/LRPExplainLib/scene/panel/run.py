@@ -63,19 +63,21 @@ class RunSection(Section):
         except UserError as error:
             self.say(str(error))
             return
-        if self.panel.model.facts is None:
-            self.panel.model.describe()
         self.ui.predictionTable.setVisible(False)
-        self._show_running(True)
         self._on_progress("starting", 0.0, None)
-        self._request = self.panel.logic.start(
-            **arguments,
-            onProgress=self._on_progress,
-            onPrediction=self._on_prediction,
-            onDone=self._on_done,
-            onFailed=self._on_failed,
-        )
-        self.refresh()
+        try:
+            self._request = self.panel.logic.start(
+                **arguments,
+                onProgress=self._on_progress,
+                onPrediction=self._on_prediction,
+                onDone=self._on_done,
+                onFailed=self._on_failed,
+            )
+        except UserError as error:
+            self.say(str(error))
+        self._show_running(self.running)
+        if self.panel.model.facts is None:  # what it is could not be told before it was installed or trusted
+            self.panel.model.describe()
 
     def cancel(self, *_clicked: Any) -> None:
         request, self._request = self._request, None
@@ -98,12 +100,12 @@ class RunSection(Section):
         if self.panel.logic.missingPackages():
             self.say(_("Press Explain once first: it asks before it installs what is needed."))
             return
-        self._live = self.panel.logic.start(
-            **arguments,
-            lane="crosshair",
-            onDone=self._on_live_done,
-            onFailed=self.say,
-        )
+        try:
+            self._live = self.panel.logic.start(
+                **arguments, lane="crosshair", onDone=self._on_live_done, onFailed=self.say
+            )
+        except UserError as error:
+            self.say(str(error))
 
     def _kept_map(self) -> Any:
         node = self._live_map

@@ -1,0 +1,57 @@
+"""Ways to be faster, each with a name by which it can be switched off, so that a difference can be traced to it.
+
+    with optimizations.without("onednn", "channels-last"):
+        lrp.attribute(...)
+
+or, for a whole process, LRPEXPLAIN_WITHOUT=onednn,channels-last in its environment. None of them changes a result by
+more than rounding. `benchmarks/peers.py --without NAME` measures what one is worth.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from .errors import LRPError
+
+OPTIMIZATIONS = {
+    "onednn": "on the CPU, convolutions go straight to oneDNN where ATen would choose a slower kernel of its own",
+    "channels-last": "on the CPU, images and volumes lie channels last, which oneDNN need not reorder",
+    "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
+    "box": "layers are walked only in the box of voxels that relevance has reached",
+}
+
+
+def _checked(names: Iterator[str] | tuple[str, ...] | list[str]) -> frozenset[str]:
+    for name in names:
+        if name not in OPTIMIZATIONS:
+            raise LRPError(f"There is no optimization '{name}': choose among {', '.join(OPTIMIZATIONS)}.")
+    return frozenset(names)
+
+
+_off: ContextVar[frozenset[str] | None] = ContextVar("off", default=None)
+
+
+def on(name: str) -> bool:
+    """Whether an optimization may be used here and now."""
+    off = _off.get()
+    if off is None:
+        off = _checked([word.strip() for word in os.environ.get("LRPEXPLAIN_WITHOUT", "").split(",") if word.strip()])
+        _off.set(off)
+    return name not in off
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Within it these optimizations are off.
+
+    Raises:
+        LRPError: there is none of that name.
+    """
+    token = _off.set((_off.get() or frozenset()) | _checked(names))
+    try:
+        yield
+    finally:
+        _off.reset(token)

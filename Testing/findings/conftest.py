@@ -1,1 +1,0 @@
-"""NumPy and SimpleITK are all that these tests need."""

@@ -1,0 +1,142 @@
+"""What makes the engine fast changes no result beyond rounding, and can be switched off by name."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lrp_helpers import difference
+from LRPExplainLib import lrp
+from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, rules
+from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
+from torch import Tensor, nn
+
+aten = torch.ops.aten
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple]:
+    """An input, a weight and a geometry that fit each other."""
+    dims, transposed = draw(st.sampled_from((2, 3))), draw(st.booleans())
+    groups = draw(st.sampled_from((1, 2)))
+    into, out = groups * draw(st.integers(1, 4)), groups * draw(st.integers(1, 4))
+    stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    kernel, padding = draw(st.integers(1, 3)), draw(st.integers(0, 2))
+    extra = draw(st.integers(0, stride - 1)) if transposed else 0
+    size = [draw(st.integers(6, 9)) for _ in range(dims)]
+    random = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    x = torch.randn(1, into, *size, generator=random)
+    shape = (into, out // groups) if transposed else (out, into // groups)
+    w = torch.randn(*shape, *(kernel,) * dims, generator=random)
+    each = [[n] * dims for n in (stride, padding, dilation)]
+    return x, w, (*each, transposed, [extra] * dims, groups)
+
+
+@given(convolutions())
+@settings(max_examples=60, deadline=None)
+def test_kernels_called_by_name_are_those_of_aten(case: tuple[Tensor, Tensor, tuple]) -> None:
+    x, w, geometry = case
+    y = aten.convolution(x, w, None, *geometry)
+    r = torch.randn_like(y)
+    expected = aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
+    assert torch.allclose(kernels.convolve(x, w, None, *geometry), y, atol=1e-4)
+    assert torch.allclose(kernels.convolve_adjoint(r, x, w, *geometry), expected, atol=1e-4)
+
+
+RULES = (rules.epsilon(1e-2), rules.z_plus(), rules.z_plus().sharing_bias(), rules.gamma(), rules.flat())
+
+
+@given(convolutions(), st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_layer_in_a_box_hands_on_what_the_whole_layer_does(
+    case: tuple[Tensor, Tensor, tuple], data: st.DataObject
+) -> None:
+    x, w, geometry = case
+    y = kernels.convolve(x, w, None, *geometry)
+    corner = [data.draw(st.integers(0, n - 1)) for n in y.shape[2:]]
+    r = torch.zeros_like(y)
+    r[(..., *(slice(n, n + 2) for n in corner))] = 1.0
+    layer = linear.Convolution(x, lambda name: w if name == linear.RAW else linear.modify(w, name), geometry, y + 0.1)
+    layer.bias = torch.full((1, y.shape[1], *(1,) * (y.dim() - 2)), 0.1)
+    for rule in RULES:
+        with without("box"):
+            whole = rule.flow(layer, r)
+        boxed = rule.flow(layer, r)
+        size = 1e-4 * float(r.sum())
+        assert torch.allclose(boxed.relevance[0], whole.relevance[0], rtol=1e-3, atol=size), rule
+        for a, b in ((boxed.bias, whole.bias), (boxed.stabiliser, whole.stabiliser)):
+            assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=1e-3, abs=size), rule
+
+
+def test_relevance_in_one_place_is_walked_in_a_box() -> None:
+    x, w = torch.rand(1, 2, 20, 20, 20), torch.rand(3, 2, 3, 3, 3)
+    geometry = ([1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1)
+    layer = linear.Convolution(x, lambda name: w, geometry, torch.empty(0))
+    r = torch.zeros(1, 3, 20, 20, 20)
+    r[0, 1, 4:6, 0, 19] = 1.0
+    found = boxes.cut(layer, r)
+    assert found is not None
+    _, box, source = found
+    assert box[2:] == (slice(4, 6), slice(0, 1), slice(19, 20))
+    assert source[2:] == (slice(3, 7), slice(0, 2), slice(18, 20))
+    assert boxes.cut(layer, torch.ones_like(r)) is None
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.InstanceNorm3d(8, affine=True), nn.LeakyReLU(0.1),
+        nn.Conv3d(8, 12, 3, stride=2, padding=1), nn.BatchNorm3d(12), nn.ReLU(),
+        nn.ConvTranspose3d(12, 6, 2, stride=2), nn.ReLU(), nn.Conv3d(6, 3, 1),
+    )  # fmt: skip
+    return model.eval(), torch.randn(1, 1, 12, 14, 16)
+
+
+@pytest.mark.parametrize("name", OPTIMIZATIONS)
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume", "gamma"])
+def test_each_optimization_leaves_relevance_and_ledger_as_they_are(
+    network: tuple[nn.Module, Tensor], name: str, composite: str
+) -> None:
+    model, x = network
+    start = torch.zeros(1, 3, 12, 14, 16)
+    start[0, 1, 3:6, 4:6, 5:8] = 1.0
+    fast = lrp.attribute(lrp.capture(model, x), x, start, composite)
+    with without(name):
+        plain = lrp.attribute(lrp.capture(model, x), x, start, composite)
+    assert difference(fast.relevance, plain.relevance) < 1e-4
+    assert fast.ledger.absorbed == pytest.approx(plain.ledger.absorbed, rel=1e-4, abs=1e-4 * plain.ledger.target_value)
+    assert abs(fast.ledger.gap) < 1e-5 * fast.ledger.target_value
+
+
+def test_results_lie_in_memory_as_people_expect(network: tuple[nn.Module, Tensor]) -> None:
+    model, x = network
+    graph = lrp.capture(model, x)
+    found = lrp.attribute(graph, x, lrp.Target(1))
+    assert found.relevance.is_contiguous()
+    assert found.output.is_contiguous()
+    assert graph(x).is_contiguous()
+
+
+def test_an_unknown_name_is_told() -> None:
+    with pytest.raises(lrp.LRPError, match="no optimization 'magic'"), without("magic"):
+        pass
+
+
+def test_a_whole_process_can_do_without() -> None:
+    code = "from LRPExplainLib.lrp import optimizations as o; print([n for n in o.OPTIMIZATIONS if not o.on(n)])"
+    environment = {**os.environ, "LRPEXPLAIN_WITHOUT": "box, onednn"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "['onednn', 'box']"
+
+
+def test_switching_off_ends_with_its_block() -> None:
+    assert optimizations.on("box")
+    with without("box"):
+        assert not optimizations.on("box")
+        with without("onednn"):
+            assert not optimizations.on("box")
+    assert optimizations.on("box")

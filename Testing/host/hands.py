@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import psutil
 import slicer
 from PySide6 import QtWidgets
 
@@ -52,6 +54,26 @@ class Person:
     def slide(self, slider: Any, value: float) -> None:
         self.clicks += 1
         self.host.type(slider, str(value))
+
+    def volume_selector(self) -> Any:
+        """The selector of the first channel, which the panel makes itself."""
+
+
+        def shown() -> list[Any]:
+            found = self.widget.parent.findChildren(slicer.qMRMLNodeComboBox, "inputSelector1")
+            return [each for each in found if each.visible]
+
+        return self.host.wait(shown, 10)[0]
+
+    def offered_volumes(self) -> list[str]:
+        combo = unwrap(self.volume_selector()).findChild(QtWidgets.QComboBox)
+        return [combo.itemText(n) for n in range(combo.count())]
+
+    def choose_model(self, path: Any) -> None:
+        """Type a path into the model's line, and wait until the panel has something to say of it."""
+        before = self.ui.modelSummaryLabel.text
+        self.host.type(self.ui.modelPathLineEdit, str(path))
+        self.host.wait(lambda: self.ui.modelSummaryLabel.text != before, 30)
 
     def begin(self) -> None:
         """Press Explain as soon as it can be pressed."""
@@ -119,3 +141,13 @@ class Person:
         every = [getattr(self.ui, name) for name in vars(self.ui)]
         own = [each for each in every if each.className() in _TYPES and each.name and not each.name.startswith("qt_")]
         return [each.name for each in own if not each.toolTip and not isinstance(unwrap(each), _TOLD_BY_THEIR_LABEL)]
+
+
+def workers() -> list[psutil.Process]:
+    """The worker processes of this application that live."""
+    result = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("LRPExplainLib" in part for part in each.cmdline()) and each.status() != psutil.STATUS_ZOMBIE:
+                result.append(each)
+    return result

@@ -9,6 +9,7 @@ with Host() as host:
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import tempfile
@@ -44,10 +45,19 @@ def _python_modules() -> dict[str, types.ModuleType]:
     }
 
 
+def _keep_constants_alive() -> None:
+    """PySide6 6.12 gives None, True and False away without counting, as is right where they are immortal (Python 3.12);
+    before, some thousand calls later, the interpreter would abort. So they get a count that is never used up."""
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
 def qt_application() -> QtWidgets.QApplication:
     """The process's one QApplication; a lean style that looks the same everywhere."""
     existing = QtWidgets.QApplication.instance()
     if existing is None:
+        _keep_constants_alive()
         QtCore.QLoggingCategory.setFilterRules("qt.qpa.*=false")
         existing = QtWidgets.QApplication(["Slicer"])
         existing.setOrganizationName("NA-MIC")

@@ -175,8 +175,10 @@ class Session:
             )  # fmt: skip
             if trusted and run.wanted:
                 self._send(run, verb, message | {"trust": True}, lane, may_ask, on_failed, **callbacks)
-            elif on_failed is not None and run.wanted:
-                on_failed(event["sentence"])
+            elif run.request is None:  # it could not even be sent: the caller must have its `Run` first
+                later(0, lambda: _tell(run, on_failed, event["sentence"]))
+            else:
+                _tell(run, on_failed, event["sentence"])
 
         run.request = self._client.request(verb, message, lane=lane, on_failed=failed, **callbacks)
 
@@ -215,6 +217,11 @@ class Session:
                 known[1].unlink(missing_ok=True)
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
+
+
+def _tell(run: Run, callback: Callback, sentence: str) -> None:
+    if callback is not None and run.wanted:
+        callback(sentence)
 
 
 def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -79,6 +79,11 @@ class ModelSection(Section):
             self._say(_("Looking at the model …"))
             self._request = self.panel.logic.describe(path, on_done=self._on_done, on_failed=self._on_failed)
 
+    def describe_if_unknown(self) -> None:
+        """Ask again what could not be told before something was installed or trusted."""
+        if self.facts is None and self._request is None:
+            self.describe()
+
     def forget(self) -> None:
         """Nothing is known of the model, and no answer is awaited."""
         request, self._request = self._request, None

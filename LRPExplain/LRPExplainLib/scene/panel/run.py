@@ -76,8 +76,7 @@ class RunSection(Section):
         except UserError as error:
             self.say(str(error))
         self._show_running(self.running)
-        if self.panel.model.facts is None:  # what it is could not be told before it was installed or trusted
-            self.panel.model.describe()
+        self.panel.model.describe_if_unknown()
 
     def cancel(self, *_clicked: Any) -> None:
         request, self._request = self._request, None

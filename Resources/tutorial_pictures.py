@@ -3,7 +3,6 @@
 python Resources/tutorial_pictures.py
 """
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,8 +19,6 @@ SHOWN = 560  # px, each view in a pair
 
 
 def main() -> None:
-    which = shutil.which
-    shutil.which = lambda name, *rest: sys.executable if name == "PythonSlicer" else which(name, *rest)
     with Host() as host:
         import SampleData
 

@@ -20,8 +20,8 @@ from host.pythonqt import unwrap
 
 FACTS: dict[str, Any] = {
     "name": "Net", "task": "segmentation", "inputs": [{"name": "T1", "modality": "MR"}],
-    "classes": ["background", "lesion"], "composite": None, "stated": True, "notes": [], "parameters": 12345, "sha256": "ab" * 32, "path": "/m.ts",
-    "device": "cpu", "device_name": "CPU", "trusted": False,
+    "classes": ["background", "lesion"], "composite": None, "stated": True, "notes": [], "parameters": 12345,
+    "sha256": "ab" * 32, "path": "/m.ts", "device": "cpu", "device_name": "CPU", "trusted": False,
 }  # fmt: skip
 
 
@@ -245,6 +245,7 @@ def test_a_model_that_runs_code_is_asked_about_once(host: Host, opened: Any, mon
 
 
 def test_the_composites_and_colours_offered_are_those_there_are(opened: Any) -> None:
+    from LRPExplainLib.scene.display import Display
     from LRPExplainLib.scene.panel import display, method
     from LRPExplainLib.scene.panel.parameters import Composite
 
@@ -252,6 +253,7 @@ def test_the_composites_and_colours_offered_are_those_there_are(opened: Any) -> 
     assert described == {name: each.description for name, each in lrp.COMPOSITES.items()}
     assert set(method.descriptions()) == set(Composite)
     assert list(display.color_maps()) == list(COLOR_MAPS)
+    assert display._USUAL[Display().threshold_kind] == Display().threshold
 
 
 def test_a_rule_that_is_none_is_refused(opened: Any) -> None:

@@ -25,11 +25,9 @@ SCENARIOS = (
 @pytest.fixture(scope="module")
 def slicer_with_module() -> Iterator[Host]:
     """One application for all scenarios, as in Slicer; its worker keeps the model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shutil.which", lambda name: sys.executable if name == "PythonSlicer" else None)
-        with Host() as host:
-            host.open()
-            yield host
+    with Host() as host:
+        host.open()
+        yield host
 
 
 def self_test() -> Any:

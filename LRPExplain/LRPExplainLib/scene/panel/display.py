@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 
-_USUAL = {"peak": 10.0, "mass": 95.0}  # percent
+_USUAL = {"peak": 10.0, "mass": 80.0}  # percent
 
 
 class DisplaySection(Section):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import vtk
 from slicer.i18n import tr as _
 
 from ...errors import UserError
@@ -130,10 +131,26 @@ class DisplaySection(Section):
             if on:
                 reference = self.panel.volumes.reference
                 side_by_side.enter(self.nodes, reference.node, reference.segment or None)
+                self._watch_layout()
             else:
                 side_by_side.leave(self.nodes.scene)
         except UserError as error:
             self.panel.run.say(str(error))
+
+    def _watch_layout(self) -> None:
+        """Choosing another layout leaves side by side, which the button then shows."""
+        from ..side_by_side import layout_node
+
+        node = layout_node(self.nodes.scene)
+        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout)
+
+    def _on_layout(self, *_event: Any) -> None:
+        from ..side_by_side import active
+
+        if self.nodes is not None and self.ui.sideBySideButton.checked and not active(self.nodes.scene):
+            with self._quiet():
+                self.ui.sideBySideButton.checked = False
 
     def _show(self) -> None:
         """Bring the controls to what the nodes say."""

@@ -8,8 +8,9 @@ from . import cache, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
-# Addresses of what is observed already. Nothing here keeps a node or a scene alive.
-_observed: set[str] = set()
+# What is observed already, by its address. Nothing here keeps a node or a scene alive. (No DeleteEvent: a closure that is
+# called for it while Python collects garbage may be in pieces itself, which ends the process.)
+_observed: dict[str, Any] = {}
 
 
 def watch(scene: Any) -> None:
@@ -23,10 +24,11 @@ def watch(scene: Any) -> None:
 
 def _observe(thing: Any, event: int, act: Any) -> None:
     address = thing.GetAddressAsString("")
-    if address not in _observed:
-        _observed.add(address)
+    known = _observed.get(address)
+    if known is None or known.Get() is None:  # never seen, or it was another one at the same place in memory
+        _observed[address] = vtk.vtkWeakReference()
+        _observed[address].Set(thing)
         thing.AddObserver(event, act)
-        thing.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_event: _observed.discard(address))
 
 
 def _on_closed(*_event: Any) -> None:

@@ -82,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
+    "evaluation": {"evaluation", "errors", "imaging"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "imaging"},

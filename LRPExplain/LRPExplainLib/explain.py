@@ -79,7 +79,7 @@ def explain(
     """
     question = as_question(target, rather_than, region, value, start)
     stage = _Stages(progress or (lambda name, share: None))
-    with _memory_said_plainly(), _full_precision():
+    with running():
         ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question)
         loaded, prepared, inference = ready.model, ready.prepared, ready.inference
         with stage("predicting"):
@@ -123,7 +123,7 @@ def plan(
         JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
         for "predicting" and for "explaining"; of a question about a region, the views that hold it.
     """
-    with _memory_said_plainly(), _full_precision():
+    with running():
         ready = _made_ready(
             _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory
         )
@@ -138,8 +138,24 @@ def plan(
     }
 
 
+def make_ready(
+    model: ExplainableModel,
+    volumes: Sequence[sitk.Image | PathLike],
+    question: Question,
+    composite: lrp.Composite,
+    device: str = "auto",
+    memory: float | None = None,
+) -> "Ready":
+    """What `explain` does before the network runs, for those who put a question again; arguments and errors as there.
+
+    To be called, like what is done with it, within `running`.
+    """
+    stage = _Stages(lambda name, share: None)
+    return _made_ready(stage, model, volumes, composite, device, None, None, None, memory, question)
+
+
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """Everything that is known before the network runs."""
 
     model: ExplainableModel
@@ -161,7 +177,7 @@ def _made_ready(
     window: Mapping[str, Any] | None,
     memory: float | None,
     question: Question | None = None,
-) -> _Ready:
+) -> Ready:
     with stage("reading"):
         place = _device(device)
         if memory is not None and not memory > 0:
@@ -181,7 +197,7 @@ def _made_ready(
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
-    return _Ready(loaded, chosen, place, sources, prepared, inference)
+    return Ready(loaded, chosen, place, sources, prepared, inference)
 
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
@@ -333,6 +349,13 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
         "device": _device_name(place),
         "timings": timings,
     }
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Within it a network runs with full precision, and a lack of memory is a `UserError`."""
+    with _memory_said_plainly(), _full_precision():
+        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .clock import Progress, quiet
 from .localisation import (
     Array,
     Ranked,
@@ -52,7 +53,7 @@ def agreement(
     top_ml: float = TOP_ML,
     shifts: int = SHIFTS,
     seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = quiet,
 ) -> list[dict[str, Any]]:
     """Every measure for each segment, and for all of them together where there are several.
 
@@ -83,13 +84,13 @@ def agreement(
     k = min(max(1, round(top_ml / ranked.voxel_ml)), ranked.relevance.size)
     rows = []
     for n, (name, mask) in enumerate(segments.items()):
-        progress(n / len(segments))
+        progress("agreement", n / len(segments))
         if mask.shape != ranked.shape:
             raise UserError(f"The segment '{name}' has the shape {mask.shape} and the map {ranked.shape}: resample it.")
         if not mask.any():
             raise UserError(f"The segment '{name}' is empty: choose another one.")
         rows.append(_row(name, ranked, np.asarray(mask, dtype=bool), steps, k, tolerance_mm))
-    progress(1.0)
+    progress("agreement", 1.0)
     return rows
 
 

@@ -23,6 +23,7 @@ from .subject import Subject
 from .supervoxels import EDGE_MM, PIECES, brought_to, relevance_of
 
 _LEAST = 8  # pieces: with fewer there is no order to speak of
+_EMPTY = 0.01  # of all voxels: a value that so many share is that of empty space
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Perturbed:
     """A subject's volume in pieces; made once, any number of maps can be tested on it.
 
     Attributes:
-        pieces: the numbers of those that can be replaced: some of it is in the model's input, and is not all alike.
+        pieces: the numbers of those that can be replaced: the model sees them, and they are not empty, as the air
+            around a head is: nothing but the one value that is most frequent in the volume.
         sets: random sets of them, for the faithfulness correlation.
     """
 
@@ -89,10 +91,13 @@ class Perturbed:
         x = prepared.tensor[0].numpy()
         numbers = np.unique(self._on_grid)
         numbers = numbers[numbers > 0]
-        varied = np.zeros(len(numbers), dtype=bool)
+        shows = np.zeros(len(numbers), dtype=bool)
         for channel in x:
-            varied |= maximum(channel, self._on_grid, numbers) > minimum(channel, self._on_grid, numbers)
-        self.pieces = numbers[varied]
+            empty = _empty_value(channel[self._on_grid > 0])
+            shows |= (maximum(channel, self._on_grid, numbers) != empty) | (
+                minimum(channel, self._on_grid, numbers) != empty
+            )
+        self.pieces = numbers[shows]
         if len(self.pieces) < _LEAST:
             raise UserError(
                 f"The volume falls into {len(self.pieces)} pieces of {how.edge_mm:g} mm, too few to rank:"
@@ -212,3 +217,12 @@ def _one_baseline(
         "insertion_auc": area(shares, curves["insertion"]),
         "faithfulness_correlation": known(correlation),
     }
+
+
+def _empty_value(values: Array) -> float:
+    """What empty space is filled with; NaN, which nothing equals, where no value is so frequent."""
+    found, counts = np.unique(values, return_counts=True)
+    if not len(found):
+        return np.nan
+    most = int(counts.argmax())
+    return float(found[most]) if counts[most] > max(1, _EMPTY * len(values)) else np.nan

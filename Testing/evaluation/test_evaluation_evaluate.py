@@ -1,5 +1,6 @@
 """evaluate() and `lrpexplain evaluate`: from an explanation's folder to evaluation.json and its tables."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -138,6 +139,19 @@ def test_the_question_is_asked_again_as_it_was(place, name):
         assert subject.asked.facts == value.target
         told = value.ledger["target_value"]
         assert next(subject.values([subject.prepared.tensor])) == pytest.approx(told, rel=1e-4, abs=1e-4)
+
+
+def test_of_an_answer_against_the_target_what_speaks_against_it_is_compared(place):
+    value = explain(place / "net.ts", [place / "t1.nrrd"], "white", "epsilon", "cpu")
+    turned = dataclasses.replace(
+        value,
+        relevance=tuple(-1 * image for image in value.relevance),
+        ledger=value.ledger | {"target_value": -value.ledger["target_value"]},
+    )
+    segments = read_segments(place / "expert.seg.nrrd")
+    ours, theirs = (evaluate(one, segments, ["agreement"], FAST).checks["agreement"][0] for one in (value, turned))
+    assert (ours["speaks"], theirs["speaks"]) == ("for", "against")
+    assert ours["segments"] == theirs["segments"]
 
 
 def test_a_classification_is_evaluated_too(place, tmp_path):

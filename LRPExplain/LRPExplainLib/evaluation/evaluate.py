@@ -203,12 +203,19 @@ class _Case:
     def subject(self) -> Subject:
         return Subject.of(self.explanation, self.trust, self.device, self.memory)
 
+    @property
+    def speaks(self) -> str:
+        """Whether the answer is for the target, or against it: a target value below 0."""
+        return "against" if self.explanation.ledger["target_value"] < 0 else "for"
+
     def each(self) -> list[tuple[str | None, Array, Grid]]:
-        """The map on each volume, and their sum (None) where several volumes share one grid."""
+        """The map on each volume, and their sum (None) where several volumes share one grid; what speaks for the answer
+        as it is, for the target or against it, is positive."""
         names = [entry["name"] for entry in self.explanation.volumes]
-        rows: list[tuple[str | None, Array, Grid]] = list(zip(names, self.maps, self.grids, strict=True))
+        maps = [-values for values in self.maps] if self.speaks == "against" else self.maps
+        rows: list[tuple[str | None, Array, Grid]] = list(zip(names, maps, self.grids, strict=True))
         if len(rows) > 1 and all(same_grid(self.grids[0], grid) for grid in self.grids):
-            rows.append((None, np.sum(self.maps, axis=0), self.grids[0]))
+            rows.append((None, np.sum(maps, axis=0), self.grids[0]))
         return rows
 
 
@@ -225,7 +232,7 @@ def _agreement(case: _Case, progress: Progress) -> list[dict[str, Any]]:
                 relevance, masks[grid], grid.spacing[::-1], tolerance_mm=settings.tolerance_mm, top_ml=settings.top_ml,
                 shifts=settings.shifts, seed=settings.seed, progress=told,
             )  # fmt: skip
-        rows.append({"volume": name, "segments": segments})
+        rows.append({"volume": name, "speaks": case.speaks, "segments": segments})
     return rows
 
 

@@ -32,7 +32,8 @@ def _agreement(found: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["## Agreement with the expert"]
     for volume in found:
         for row in volume["segments"]:
-            lines += ["", f"{_volume(volume)}, {row['segment'] or 'all segments'} ({row['volume_ml']:.3g} ml)", ""]
+            which = f"{_volume(volume)}, {row['segment'] or 'all segments'} ({row['volume_ml']:.3g} ml)"
+            lines += ["", f"{which}, relevance {volume['speaks']} the target", ""]
             lines += _table(
                 ["measure", "value", "by chance", "z", "percentile", "p"],
                 [[_LABELS[key], _number(m["value"]), *_chance(m["null"])] for key, m in row["measures"].items()],
@@ -44,7 +45,7 @@ def _agreement(found: Sequence[Mapping[str, Any]]) -> list[str]:
             lines += ["", *_table(["threshold", "Dice", "IoU", "ml"], thresholds)]
             lines += ["", f"Pointing game: within {row['tolerance_mm']:g} mm. Top-k: {row['top_k']} voxels."]
         if not volume["segments"]:
-            lines += ["", f"{_volume(volume)}: no relevance for the target."]
+            lines += ["", f"{_volume(volume)}: no relevance {volume['speaks']} the target."]
     return [*lines, "", "By chance: the same map, shifted at random within the volume."]
 
 
@@ -95,7 +96,7 @@ def _sanity(found: Mapping[str, Any]) -> list[str]:
 def _complexity(found: Sequence[Mapping[str, Any]]) -> list[str]:
     masses = [entry["mass"] for entry in found[0]["mass_ml"]]
     header = ["volume", "sparseness (Gini)", "complexity (entropy)", "effective complexity, voxels", "ml"]
-    header += [f"{mass:.0%} of the relevance for the target, ml" for mass in masses]
+    header += [f"{mass:.0%} of the relevance for the answer, ml" for mass in masses]
     rows = [
         [_volume(row), _number(row["sparseness"]), _number(row["complexity"]), str(row["effective_complexity"]),
          _number(row["effective_ml"]), *(_number(entry["volume_ml"]) for entry in row["mass_ml"])]

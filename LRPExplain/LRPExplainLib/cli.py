@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .asking import add_question, question_of, references_of, signed
 from .errors import UserError
-from .summaries import defaults, plan_summary, summary
+from .summaries import defaults, evaluation_plan_summary, plan_summary, summary
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -117,7 +117,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checks", type=_names, metavar="NAMES",
                         help="of agreement, faithfulness, sanity and complexity, with commas between (default: all, "
                         "agreement where there is a reference)")  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the evaluation")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, metavar="DIR", help="folder for the evaluation")
+    place.add_argument("--dry-run", action="store_true", help="tell about how long it takes and do nothing")
     parser.add_argument("--tolerance", type=float, default=5.0, metavar="MM",
                         help="of the pointing game (default: %(default)s)")  # fmt: skip
     parser.add_argument("--pieces", choices=("blocks", "slic"), default="blocks",
@@ -234,18 +236,20 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from .evaluation import BASELINES, Perturbation, Settings, check_evaluation_output, evaluate
+    from .evaluation import BASELINES, Perturbation, Settings, check_evaluation_output, evaluate, plan
 
-    check_evaluation_output(options.out)
+    if options.out:
+        check_evaluation_output(options.out)
     baselines = tuple(options.baselines if options.baselines is not None else BASELINES)
     perturbation = Perturbation(options.pieces, options.edge, baselines, seed=options.seed)
     settings = Settings(options.tolerance, perturbation=perturbation, seed=options.seed)
-    references = references_of(options.references)
+    asked = (options.explanation, references_of(options.references), options.checks, settings)
+    how = {"device": options.device, "memory": options.memory, "trust": options.trust}
+    if options.dry_run:
+        print(evaluation_plan_summary(plan(*asked, **how)))
+        return
     with _bar() as progress:
-        evaluation = evaluate(
-            options.explanation, references, options.checks, settings, device=options.device, memory=options.memory,
-            trust=options.trust, progress=progress,
-        )  # fmt: skip
+        evaluation = evaluate(*asked, **how, progress=progress)
     evaluation.save(options.out)
     print(evaluation.table())
     print(f"The evaluation is in {options.out}")

@@ -46,6 +46,15 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def evaluation_plan_summary(facts: Mapping[str, Any]) -> str:
+    """What an evaluation would do, for people."""
+    return (
+        f"Checks     {', '.join(facts['checks'])}\n"
+        f"Runs       {facts['predictions']} predictions and {facts['explanations']} explanations\n"
+        f"Time       about {duration(facts['seconds'])}, judged by one forward pass"
+    )
+
+
 def duration(seconds: float) -> str:
     """So long, for people."""
     if seconds < 60:

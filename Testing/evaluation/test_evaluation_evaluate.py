@@ -12,7 +12,7 @@ from helpers.volumes import make_volume
 from jsonschema import Draft202012Validator
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.evaluation import CHECKS, Evaluation, Perturbation, Settings, Subject, evaluate
+from LRPExplainLib.evaluation import CHECKS, Evaluation, Perturbation, Settings, Subject, evaluate, plan
 from LRPExplainLib.evaluation.evaluate import SCHEMA
 from LRPExplainLib.explain import explain, running
 from LRPExplainLib.explanation import Explanation
@@ -196,6 +196,32 @@ def test_the_command_writes_the_folder_and_prints_the_tables(place, tmp_path, ca
     assert list(checks) == ["agreement", "complexity"]
     assert [row["segment"] for row in checks["agreement"][0]["segments"]] == ["rim"]
     assert checks["agreement"][0]["segments"][0]["tolerance_mm"] == 2
+
+
+def test_a_dry_run_tells_how_often_the_model_is_run(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(place / "explanation"), "--device", "cpu", "--edge", "9", "--dry-run"]) == 0
+    assert "predictions" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_counts_what_is_run(place, monkeypatch):
+    predicted, explained = [], []
+    value, relevance = Subject.values, Subject.relevance
+
+    def values(self, tensors, *more):
+        return value(self, (predicted.append(1) or tensor for tensor in tensors), *more)
+
+    def counted(self, *given, **more):
+        explained.append(1)
+        return relevance(self, *given, **more)
+
+    told = plan(place / "explanation", settings=FAST, device="cpu")
+    monkeypatch.setattr(Subject, "values", values)
+    monkeypatch.setattr(Subject, "relevance", counted)
+    evaluate(place / "explanation", settings=FAST, device="cpu")
+    assert (told["predictions"], told["explanations"]) == (len(predicted), len(explained))
+    assert told["seconds"] > 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Names and definitions are those of the literature and of Quantus; each function 
 """
 
 from .baselines import BASELINES
-from .evaluate import CHECKS, Evaluation, Settings, evaluate
+from .evaluate import CHECKS, Evaluation, Settings, evaluate, plan
 from .evaluate import check_output as check_evaluation_output
 from .faithfulness import Perturbation, Perturbed, faithfulness
 from .subject import Method, Request, Subject, lrp_method
@@ -23,4 +23,5 @@ __all__ = [
     "evaluate",
     "faithfulness",
     "lrp_method",
+    "plan",
 ]

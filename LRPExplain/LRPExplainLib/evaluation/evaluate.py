@@ -30,6 +30,7 @@ from .clock import Progress, part, quiet
 from .complexity import complexity_facts
 from .faithfulness import Perturbation, Perturbed, faithfulness
 from .localisation import Array
+from .sanity import runs as sanity_runs
 from .sanity import sanity
 from .subject import Subject
 from .tables import tables
@@ -180,6 +181,39 @@ def evaluate(
     })  # fmt: skip
 
 
+def plan(
+    explanation: Explanation | str | os.PathLike[str],
+    references: Sequence[Segment] = (),
+    checks: Sequence[str] | None = None,
+    settings: Settings = Settings(),
+    *,
+    device: str = "auto",
+    memory: float | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """What `evaluate` would do, arguments and errors as there; the model is run twice, for the time.
+
+    Returns:
+        JSON-ready: "checks" (names), "predictions" and "explanations" (how many), and "seconds" (about; that of
+        agreement and complexity, which is short, is left out).
+    """
+    value = explanation if isinstance(explanation, Explanation) else Explanation.load(explanation)
+    wanted = _wanted(checks, references)
+    case = _Case(value, references, settings, device, memory, trust)
+    predictions = explanations = 0
+    seconds = 0.0
+    with running():
+        if "faithfulness" in wanted:
+            predictions += case.perturbed.runs
+        if "sanity" in wanted:
+            more, explanations = sanity_runs(case.subject)
+            predictions += more
+        if predictions:
+            one_prediction, one_explanation = case.subject.seconds()
+            seconds = predictions * one_prediction + explanations * one_explanation
+    return {"checks": wanted, "predictions": predictions, "explanations": explanations, "seconds": seconds}
+
+
 @dataclass(frozen=True, eq=False)
 class _Case:
     """An explanation, and what the checks need of it."""
@@ -202,6 +236,14 @@ class _Case:
     @cached_property
     def subject(self) -> Subject:
         return Subject.of(self.explanation, self.trust, self.device, self.memory)
+
+    @cached_property
+    def perturbed(self) -> Perturbed:
+        how, voxels = self.settings.perturbation, None
+        subject = self.subject  # which sees to it that the volumes are there
+        if how.pieces != "blocks":
+            voxels = sitk.GetArrayFromImage(read_volume(Path(self.explanation.volumes[0]["path"])))
+        return Perturbed(subject, how, voxels)
 
     @property
     def speaks(self) -> str:
@@ -249,12 +291,8 @@ def _named(references: Sequence[Segment], grid: Grid) -> dict[str, Array]:
 
 
 def _faithfulness(case: _Case, progress: Progress) -> dict[str, Any]:
-    how = case.settings.perturbation
-    voxels = None
-    if how.pieces != "blocks":
-        voxels = sitk.GetArrayFromImage(read_volume(Path(case.explanation.volumes[0]["path"])))
     progress("perturbing", 0.0)
-    return faithfulness(Perturbed(case.subject, how, voxels), case.maps, progress)
+    return faithfulness(case.perturbed, case.maps, progress)
 
 
 def _sanity(case: _Case, progress: Progress) -> dict[str, Any]:

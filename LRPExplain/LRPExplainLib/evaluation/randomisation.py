@@ -85,6 +85,12 @@ def mprt(
     return rows
 
 
+def explanations(subject: Subject, stages: int = STAGES, samples: int = SMOOTH_SAMPLES) -> int:
+    """How many maps the tests of this file make: the cascade, the random network, smoothed ones, other classes."""
+    cascade = min(stages, sum(1 for _ in _layers(subject.model.module)))
+    return cascade + 1 + 2 * samples + min(MOST_CLASSES, subject.classes - len(subject.asked.weights))
+
+
 def emprt(original: Tensor, random: Tensor) -> float:
     """Efficient MPRT: by what share the entropy of the map's histogram rises when the whole network is random; large
     for a map that depends on what was learnt, about 0 for one that does not.

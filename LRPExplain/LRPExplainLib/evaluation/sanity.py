@@ -6,7 +6,16 @@ from torch import Tensor
 
 from .agreement import known
 from .clock import Progress, part, quiet
-from .randomisation import SMOOTH_SAMPLES, STAGES, emprt, fully_randomised, mprt, random_logit, smooth_mprt
+from .randomisation import (
+    SMOOTH_SAMPLES,
+    STAGES,
+    emprt,
+    explanations,
+    fully_randomised,
+    mprt,
+    random_logit,
+    smooth_mprt,
+)
 from .stability import SAMPLES, stability
 from .subject import Subject
 
@@ -32,3 +41,8 @@ def sanity(subject: Subject, original: Tensor, seed: int = 0, progress: Progress
         "random_logit": random_logit(subject, original, seed, part(progress, ends[1], ends[2])),
         "stability": stability(subject, original, seed=seed, progress=part(progress, ends[2], ends[3])),
     }
+
+
+def runs(subject: Subject) -> tuple[int, int]:
+    """How many predictions and how many maps all sanity checks take, the subject's own map included."""
+    return SAMPLES, 1 + explanations(subject) + SAMPLES

@@ -140,6 +140,13 @@ class Subject:
         """How many views of a volume the question needs."""
         return self._forward.views
 
+    def seconds(self) -> tuple[float, float]:
+        """About how long a prediction and an explanation by LRP take, judged by one forward pass."""
+        inference = self._inference
+        predicting, explaining = inference.seconds(len(inference.explained(self.asked.coefficients)))
+        all_views = len(inference.windows.views)
+        return predicting * self.views / all_views, predicting + explaining
+
     def values(
         self,
         tensors: Iterable[Tensor],

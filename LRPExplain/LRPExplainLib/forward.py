@@ -28,7 +28,7 @@ class Forward:
                 there alone.
         """
         setting = inference.setting
-        self._module, self._windows, self._device = module.to(setting.device), inference.windows, setting.device
+        self._module, self._windows, self._device = module, inference.windows, setting.device
         whole = where is None or self._windows.whole
         self._views: Sequence[View] = self._windows.views if whole else self._windows.touching(where)  # type: ignore[arg-type]
         single = setting.single
@@ -78,7 +78,8 @@ class Forward:
         """The network's answers on the CPU; None where it takes fewer at once, which is tried next."""
         try:
             with torch.inference_mode():
-                found = require_tensor(self._module(torch.cat(list(cuts)).to(self._device))).cpu()
+                module = self._module.to(self._device)  # whoever explains in between may have moved it
+                found = require_tensor(module(torch.cat(list(cuts)).to(self._device))).cpu()
         except (MemoryError, RuntimeError) as error:
             if len(cuts) == 1 and not (short_of_memory(error) and self._device.type == "cuda"):
                 raise
@@ -94,5 +95,4 @@ class Forward:
             torch.cuda.empty_cache()
         if tried == 1:
             self._device = torch.device("cpu")
-            self._module = self._module.to(self._device)
         self.batch = ceil(tried / 2) if tried > 1 else 1

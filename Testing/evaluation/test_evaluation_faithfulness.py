@@ -119,6 +119,14 @@ def test_pieces_of_empty_space_are_left_out():
     assert len(perturbed.pieces) == 32
 
 
+def test_supervoxels_can_be_pieces_too():
+    values = bright()
+    perturbed = Perturbed(itself(values), dataclasses.replace(BLOCKS, pieces="slic", edge_mm=3.0), values)
+    assert len(perturbed.pieces) >= 8
+    found = faithfulness(perturbed, [np.maximum(values, 0)])
+    assert found["baselines"]["mean"]["abpc"] > 0
+
+
 def test_too_few_pieces_are_refused():
     with pytest.raises(UserError, match="too few to rank"):
         Perturbed(itself(bright()), Perturbation(edge_mm=8.0))
@@ -175,7 +183,7 @@ def test_where_memory_runs_out_fewer_are_run_at_once(wishes):
     subject = itself(bright(), wishes)
     volumes = [subject.prepared.tensor + n for n in range(5)]
     module = FewAtOnce(subject.model.module)
-    forward = Forward(subject._inference, module)
+    forward = Forward(subject.inference, module)
     assert forward.batch > 2
     answers = list(forward(volumes))
     assert [
@@ -189,7 +197,7 @@ def test_windows_that_the_question_does_not_touch_are_left_out():
     values = bright()
     values[4:] = -1  # nothing is bright there
     subject = itself(values, in_windows())
-    assert subject.views < len(subject._inference.windows.views)
+    assert subject.views < len(subject.inference.windows.views)
     assert next(subject.values([subject.prepared.tensor])) == pytest.approx(subject.asked.target_value, rel=1e-5)
 
 

@@ -104,7 +104,7 @@ def test_about_another_class_an_odd_map_turns_around():
     """Background and bright in this network are 0 and the voxel, so that the background has no relevance at all."""
     subject = itself(bright())
     original = subject.relevance()
-    assert subject.asked.instead(0, subject._output).target_value == 0
+    assert subject.asked.instead(0, subject.output).target_value == 0
     assert randomisation.likeness(original, -original)["spearman"] == pytest.approx(-1)
     assert randomisation.likeness(original, -original)["spearman_abs"] == pytest.approx(1)
 

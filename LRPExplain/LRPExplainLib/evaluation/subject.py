@@ -75,8 +75,10 @@ class Subject:
     Attributes:
         model: with the card that it was run with.
         prepared: the volumes in its space.
-        asked: the question, met with the model's output.
-        classes: how many channels the output has.
+        inference: how the network sees them, and in what memory.
+        output: its blended answer, on the CPU.
+        asked: the question, met with this output.
+        classes: how many channels the output has; `names` are their classes'.
         method: how relevance is found; the checks use it on other inputs, classes and weights.
     """
 
@@ -97,9 +99,9 @@ class Subject:
         """
         chosen = lrp.composite_named(composite)
         ready = make_ready(model, volumes, question, chosen, device, memory)
-        self._inference, self._device, self._memory = ready.inference, ready.device, memory
+        self.inference, self._device, self._memory = ready.inference, ready.device, memory
         self.prepared, self.model = ready.prepared, ready.model
-        output = next(Forward(self._inference, self.model.module)([self.prepared.tensor]))
+        output = next(Forward(self.inference, self.model.module)([self.prepared.tensor]))
         card = self.model.card.completed(output.shape)
         self.asked = question.ask(output, read_outcome(output, card, self.prepared), self.prepared, card)
         if self.asked.target_value == 0:
@@ -107,9 +109,9 @@ class Subject:
         self.classes: int = output.shape[1]
         self.names = [entry.name for entry in card.output.classes]
         self.method = method or lrp_method(chosen)
-        self._output = output
+        self.output = output
         where = self.asked.coefficients.ne(0).any(dim=1, keepdim=True)
-        self._forward = Forward(self._inference, self.model.module, where if output.dim() > 2 else None)
+        self._forward = Forward(self.inference, self.model.module, where if output.dim() > 2 else None)
 
     @classmethod
     def of(
@@ -128,7 +130,7 @@ class Subject:
         question = Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
         subject = cls(model, _volumes(explanation), question, recorded_composite(explanation.composite), device, memory)
         told, found = float(explanation.ledger["target_value"]), subject.asked.target_value
-        said = float(subject.asked.start(subject._output).abs().sum(dtype=torch.float64))  # voxels may cancel
+        said = float(subject.asked.start(subject.output).abs().sum(dtype=torch.float64))  # voxels may cancel
         if abs(found - told) > _SAME_ANSWER * max(said, abs(told)):
             raise UserError(
                 f"The model gives {found:.6g} where the explanation says {told:.6g}: explain the volume again."
@@ -142,7 +144,7 @@ class Subject:
 
     def seconds(self) -> tuple[float, float]:
         """About how long a prediction and an explanation by LRP take, judged by one forward pass."""
-        inference = self._inference
+        inference = self.inference
         predicting, explaining = inference.seconds(len(inference.explained(self.asked.coefficients)))
         all_views = len(inference.windows.views)
         return predicting * self.views / all_views, predicting + explaining
@@ -173,11 +175,11 @@ class Subject:
             tensor: another input.
             index: another class, at the same voxels.
         """
-        asked = self.asked if index is None else self.asked.instead(index, self._output)
+        asked = self.asked if index is None else self.asked.instead(index, self.output)
         request = Request(
             module or self.model.module,
             self.prepared.tensor if tensor is None else tensor,
-            self._inference.windows,
+            self.inference.windows,
             asked.again,
             self._device,
             self._memory,

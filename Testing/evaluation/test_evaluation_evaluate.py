@@ -18,6 +18,7 @@ from LRPExplainLib.explain import explain, running
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, Points, read_segments
 from LRPExplainLib.imaging.segmentation import write_segmentation
+from LRPExplainLib.models import load_model
 from LRPExplainLib.question import Question
 
 OUTPUT = classes("background", "grey", "white")
@@ -178,6 +179,42 @@ def test_two_volumes_are_told_apart_and_together(place, tmp_path):
     assert [row["volume"] for row in found.checks["complexity"]] == ["t1.nrrd", "t2.nrrd", None]
     assert [row["volume"] for row in found.checks["agreement"]] == ["t1.nrrd", "t2.nrrd", None]
     assert problems(json.loads(json.dumps(found.facts))) == []
+
+
+def test_a_card_that_was_given_from_elsewhere_is_used_again_as_recorded(place, tmp_path):
+    """One that turns the network's axes, besides: that is part of what is explained."""
+    (tmp_path / "weights").mkdir()
+    weights = save_model(tmp_path / "weights", segmenter())
+    save_model(tmp_path, segmenter(), name="other", preprocessing={"intensity": RANGE, "axes": "ijk"}, output=OUTPUT)
+    model = load_model(weights, tmp_path / "other.card.json")
+    value = explain(model, [place / "t1.nrrd"], "white", "epsilon", "cpu")
+    with running():
+        subject = Subject.of(value, device="cpu")
+        again = subject.on_volumes(subject.relevance())[0]
+    stored = sitk.GetArrayFromImage(value.relevance[0])
+    assert np.abs(again - stored).max() < 1e-5 * np.abs(stored).max()
+
+
+def test_every_check_runs_on_a_real_tumour_with_the_experts_outline(shared_data, tmp_path):
+    """A trained network in a box around the tumour, for time; it was not made for this volume."""
+    card = {
+        "schema": 1, "name": "MeshNet", "task": "segmentation", "weights": "meshnet_gwm.ts", "inputs": [{"name": "T1"}],
+        "preprocessing": {"orientation": "LPS", "intensity": [{"type": "percentile"}]},
+        "output": classes("background", "white matter", "grey matter"),
+    }  # fmt: skip
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    model = load_model(shared_data / "meshnet-gwm" / "meshnet_gwm.ts", tmp_path / "card.json")
+    (outline,) = read_segments(shared_data / "brain-tumor" / "brain1_label.nrrd")
+    box = sitk.ReadImage(str(shared_data / "brain-tumor" / "brain1_image.nrrd"))[156:216, 78:160, 10:19]
+    sitk.WriteImage(box, str(tmp_path / "box.nrrd"))
+    question = Question("white matter", rather_than="grey matter", region=outline)
+    explain(model, [tmp_path / "box.nrrd"], question, "volume", "cpu").save(tmp_path / "explanation")
+    found = evaluate(tmp_path / "explanation", [outline], settings=FAST, device="cpu")
+    assert problems(json.loads(json.dumps(found.facts))) == []
+    (row,) = found.checks["agreement"][0]["segments"]
+    assert row["volume_ml"] == pytest.approx(4137 * 0.78125**2 * 6.5 / 1000, rel=0.01)
+    assert row["measures"]["relevance_mass_accuracy"]["null"]["z"] > 0
+    assert len(found.checks["sanity"]["mprt"]) == 5
 
 
 # --- the shell -----------------------------------------------------------------------------------------------------

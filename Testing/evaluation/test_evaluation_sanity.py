@@ -116,6 +116,15 @@ def test_the_entropy_rises_by_its_share():
     assert randomisation.emprt(even, even) == 0
 
 
+def test_smoothed_over_noise_of_no_size_the_maps_are_the_plain_ones():
+    subject = classifying(bright((8, 8, 8)), gradient_times_input)
+    random = randomisation.fully_randomised(subject.model.module)
+    plain = randomisation.likeness(subject.relevance(), subject.relevance(random))
+    assert randomisation.smooth_mprt(subject, random, samples=2, noise=0.0) == pytest.approx(plain, abs=1e-5)
+    smoothed = randomisation.smooth_mprt(subject, random, samples=2, noise=0.5)
+    assert smoothed["spearman"] != pytest.approx(plain["spearman"], abs=1e-3)
+
+
 def test_sensitivity_is_the_relative_distance():
     one, other = np.array([3.0, 4.0]), np.array([3.0, 5.0])
     assert stability.sensitivity(one, other) == pytest.approx(1 / 5)

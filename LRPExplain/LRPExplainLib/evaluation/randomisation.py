@@ -175,8 +175,10 @@ def _box(mask: Array) -> tuple[slice, ...]:
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module | Sequence[Tensor]]]:
     """The layers in the order in which the network defines them, by name."""
+    seen: set[int] = set()  # a network in a wrapper, or a layer that is used twice, is one
     for name, part in module.named_modules():
-        own = [parameter for parameter in part.parameters(recurse=False) if parameter.is_floating_point()]
+        own = [p for p in part.parameters(recurse=False) if p.is_floating_point() and id(p) not in seen]
+        seen |= {id(parameter) for parameter in own}
         if own:
             yield name, part if hasattr(part, "reset_parameters") else own
 

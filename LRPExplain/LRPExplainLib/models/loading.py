@@ -95,10 +95,8 @@ def load_recorded(path: Path, content: Mapping[str, Any], trust: bool = False) -
         UserError: as `load_model`.
     """
     facts = recorded_card(content)
-    own = _card_of(path, None)
-    if own is None and path.suffix == ".safetensors":  # weights without code: the card had been given beside them
-        own = facts
-    return replace(load_with(path, own, trust), card=facts)
+    loaded = load_with(path, facts if facts.stated else None, trust)
+    return replace(loaded, card=facts)
 
 
 def trust_request(path: str | os.PathLike[str]) -> TrustRequest:

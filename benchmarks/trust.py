@@ -3,13 +3,15 @@
     .venv/bin/python -m benchmarks.trust [--seeds 10 11 12] [--methods volume "gradient x input"] [--out FILE.json]
 
 Every method explains the same target (the lesion's logit over the voxels that the model calls lesion) on the same
-volumes; the volume is perturbed in the same pieces, by the same baselines, and the same random sets. A case that the
-model misses has nothing to explain and is counted apart. Figures are means over the cases, with the standard error.
+volumes; the volume is perturbed in the same pieces, by the same baselines, and the same random sets. What is looked at
+is a box around the lesion, for time (`--box 0`: the whole brain), with intensities as in the whole brain. A case that
+the model misses has nothing to explain and is counted apart. Figures are means over the cases, with the standard error.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -20,7 +22,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from LRPExplainLib import lrp
-from LRPExplainLib.demo import demo_case
+from LRPExplainLib.demo import DemoCase, demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import (
@@ -36,7 +38,8 @@ from LRPExplainLib.evaluation import (
 from LRPExplainLib.evaluation.agreement import agreement
 from LRPExplainLib.evaluation.complexity import sparseness
 from LRPExplainLib.explain import running
-from LRPExplainLib.models import load_model
+from LRPExplainLib.imaging import prepare
+from LRPExplainLib.models import ExplainableModel, load_model
 from LRPExplainLib.outcome import require_tensor
 from LRPExplainLib.question import Question
 from torch import Tensor
@@ -89,6 +92,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="lesions of the demo")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(USUAL), metavar="METHOD")
     parser.add_argument("--baselines", nargs="+", choices=list(BASELINES), default=list(BASELINES))
+    parser.add_argument("--box", type=float, default=128.0, metavar="MM", help="edge of what is looked at, or 0: all")
     parser.add_argument("--sets", type=int, default=20, help="random sets of pieces for the correlation")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, help="file for every figure of every case, as JSON")
@@ -98,7 +102,7 @@ def main() -> None:
     missed = []
     for seed in options.seeds:
         try:
-            found += one_case(seed, {name: METHODS[name] for name in options.methods}, how, options.device)
+            found += one_case(seed, {name: METHODS[name] for name in options.methods}, how, options.device, options.box)
         except UserError as error:
             print(f"lesion {seed}: left out: {error}", flush=True)
             missed.append(seed)
@@ -107,17 +111,37 @@ def main() -> None:
     show(found, missed, options.baselines)
 
 
-def one_case(seed: int, methods: dict[str, Method], how: Perturbation, device: str) -> list[dict[str, Any]]:
+def boxed(case: DemoCase, model: ExplainableModel, edge_mm: float) -> tuple[sitk.Image, sitk.Image, ExplainableModel]:
+    """The box around the lesion, in the image and in the mask, and the model with the whole brain's percentiles."""
+    if not edge_mm:
+        return case.image, case.mask, model
+    wishes = model.card.preprocessing
+    (step,) = wishes.intensity
+    raw = prepare([case.image], dataclasses.replace(wishes, intensity=()))
+    low, high = np.percentile(raw.tensor[0, 0][raw.inside].numpy(), (step["lower"], step["upper"]))
+    scaling = {"type": "range", "lower": float(low), "upper": float(high), "clip": step["clip"]}
+    fixed = dataclasses.replace(model.card, preprocessing=dataclasses.replace(wishes, intensity=(scaling,)))
+    centre = np.argwhere(sitk.GetArrayViewFromImage(case.mask))[:, ::-1].mean(axis=0)
+    cut = []
+    for middle, step_mm, n in zip(centre, case.image.GetSpacing(), case.image.GetSize(), strict=True):
+        size = min(n, round(edge_mm / step_mm))
+        start = min(max(0, round(middle - size / 2)), n - size)
+        cut.append(slice(start, start + size))
+    return case.image[tuple(cut)], case.mask[tuple(cut)], dataclasses.replace(model, card=fixed)
+
+
+def one_case(
+    seed: int, methods: dict[str, Method], how: Perturbation, device: str, edge_mm: float
+) -> list[dict[str, Any]]:
     """Every figure of every method on one lesion.
 
     Raises:
         UserError: the model finds no lesion.
     """
-    case, rows = demo_case(seed), []
-    mask = sitk.GetArrayFromImage(case.mask) > 0
-    spacing = case.image.GetSpacing()[::-1]
+    image, outline, model = boxed(demo_case(seed), load_model(BUNDLED_MODEL), edge_mm)
+    rows, mask, spacing = [], sitk.GetArrayFromImage(outline) > 0, image.GetSpacing()[::-1]
     with running():
-        subject = Subject(load_model(BUNDLED_MODEL), [case.image], Question("lesion"), device=device)
+        subject = Subject(model, [image], Question("lesion"), device=device)
         perturbed = Perturbed(subject, how)
         for name, method in methods.items():
             subject.method = method

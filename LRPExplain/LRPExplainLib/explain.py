@@ -338,16 +338,21 @@ def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:
 def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "lrpexplain": __version__,
-            "torch": str(torch.__version__),
-            "SimpleITK": sitk.Version.VersionString(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
+        "versions": versions(),
         "device": _device_name(place),
         "timings": timings,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {
+        "lrpexplain": __version__,
+        "torch": str(torch.__version__),
+        "SimpleITK": sitk.Version.VersionString(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
     }
 
 

@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from ..errors import UserError, reason
-from ..explain import running
+from ..explain import running, versions
 from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder
 from ..imaging import Grid, Segment, read_volume
@@ -175,7 +175,7 @@ def evaluate(
         },
         "provenance": {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": value.provenance["versions"],
+            "versions": versions(),
             "timings": timings,
         },
     })  # fmt: skip

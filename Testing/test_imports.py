@@ -83,12 +83,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
+    "forward": {"imaging", "inference", "outcome"},
+    "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
+    | {"lrp", "models", "outcome", "question", "summaries"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
-    "cli": {"asking", "demonstration", "errors", "explain", "explanation", "folders", "inspection", "models"}
+    "cli": {
+        "asking",
+        "demonstration",
+        "errors",
+        "evaluation",
+        "explain",
+        "explanation",
+        "folders",
+        "inspection",
+        "models",
+    }
     | {"lrp", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),

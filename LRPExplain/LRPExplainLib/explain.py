@@ -106,7 +106,7 @@ def answer(
         keep: several questions will follow: activations stay in memory for all of them.
     """
     stage = _Stages(progress or (lambda name, share: None))
-    with _memory_said_plainly(), _full_precision():
+    with running():
         ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question, keep)
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
@@ -124,7 +124,7 @@ class Answered:
         prediction: what it said.
     """
 
-    _ready: "_Ready"
+    _ready: "Ready"
     _output: Tensor
     _card: ModelCard
     _outcome: Any
@@ -136,7 +136,7 @@ class Answered:
         ready, inference, prepared = self._ready, self._ready.inference, self._ready.prepared
         stage = _Stages(progress or (lambda name, share: None))
         stage.timings.update(self._timings)
-        with _memory_said_plainly(), _full_precision():
+        with running():
             asked = question.ask(self._output, self._outcome, prepared, self._card)
             with stage("propagating"):
                 attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
@@ -174,7 +174,7 @@ def plan(
         JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
         for "predicting" and for "explaining"; of a question about a region, the views that hold it.
     """
-    with _memory_said_plainly(), _full_precision():
+    with running():
         ready = _made_ready(
             _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory
         )
@@ -189,8 +189,24 @@ def plan(
     }
 
 
+def make_ready(
+    model: ExplainableModel,
+    volumes: Sequence[sitk.Image | PathLike],
+    question: Question,
+    composite: lrp.Composite,
+    device: str = "auto",
+    memory: float | None = None,
+) -> "Ready":
+    """What `explain` does before the network runs, for those who put a question again; arguments and errors as there.
+
+    To be called, like what is done with it, within `running`.
+    """
+    stage = _Stages(lambda name, share: None)
+    return _made_ready(stage, model, volumes, composite, device, None, None, None, memory, question)
+
+
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """Everything that is known before the network runs."""
 
     model: ExplainableModel
@@ -213,7 +229,7 @@ def _made_ready(
     memory: float | None,
     question: Question | None = None,
     keep: bool = False,
-) -> _Ready:
+) -> Ready:
     with stage("reading"):
         place = _device(device)
         if memory is not None and not memory > 0:
@@ -233,7 +249,7 @@ def _made_ready(
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
-    return _Ready(loaded, chosen, place, sources, prepared, inference)
+    return Ready(loaded, chosen, place, sources, prepared, inference)
 
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
@@ -374,17 +390,29 @@ def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:
 def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "lrpexplain": __version__,
-            "torch": str(torch.__version__),
-            "SimpleITK": sitk.Version.VersionString(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
+        "versions": versions(),
         "device": _device_name(place),
         "timings": timings,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {
+        "lrpexplain": __version__,
+        "torch": str(torch.__version__),
+        "SimpleITK": sitk.Version.VersionString(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Within it a network runs with full precision, and a lack of memory is a `UserError`."""
+    with _memory_said_plainly(), _full_precision():
+        yield
 
 
 @contextmanager

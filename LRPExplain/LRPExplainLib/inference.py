@@ -34,7 +34,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _USABLE = 0.7
 # So many voxels keep a device busy; more of them at once only take memory. Two small windows at once are much faster on
 # the CPU than one: PyTorch gives a single sample of few channels to a slower convolution.
-_VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
+VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
 _MOST_AT_ONCE = 16
 
 
@@ -199,7 +199,7 @@ class Inference:
         ways = lrp.estimates(self._captured(1, device), self._composite, offload=device.type == "cuda")
         plain = next(ways)
         fitting = (self.budget - plain.weights) // max(1, plain.peak - plain.weights)
-        most = min(_MOST_AT_ONCE, _VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)
+        most = min(_MOST_AT_ONCE, VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)
         batch = _even(len(self.windows.views), most)
         while batch > 1:
             if self._takes(batch, device):

@@ -8,8 +8,8 @@ from . import cache, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
-# What is observed already, by its address. Nothing here keeps a node or a scene alive. (No DeleteEvent: a closure that is
-# called for it while Python collects garbage may be in pieces itself, which ends the process.)
+# What is observed already, by its address. Nothing here keeps a node or a scene alive. (No DeleteEvent: a closure that
+# is called for it while Python collects garbage may be in pieces itself, which ends the process.)
 _observed: dict[str, Any] = {}
 
 

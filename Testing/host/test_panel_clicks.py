@@ -58,7 +58,7 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     colors = relevance.GetDisplayNode().GetColorNode()
     before = person.opaque_share(colors)
     person.slide(ui.thresholdSlider, 80)
-    assert person.opaque_share(relevance.GetDisplayNode().GetColorNode()) < before
+    host.wait(lambda: person.opaque_share(relevance.GetDisplayNode().GetColorNode()) < before, 1)
 
     person.open(ui.findingsCollapsibleButton)
     host.wait(lambda: ui.hotSpotsTable.rowCount > 0 and ui.hotSpotsTable.visible, 30)

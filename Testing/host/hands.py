@@ -58,7 +58,6 @@ class Person:
     def volume_selector(self) -> Any:
         """The selector of the first channel, which the panel makes itself."""
 
-
         def shown() -> list[Any]:
             found = self.widget.parent.findChildren(slicer.qMRMLNodeComboBox, "inputSelector1")
             return [each for each in found if each.visible]

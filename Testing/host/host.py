@@ -83,6 +83,8 @@ class Host:
         self._offer_python()
         dialogs.forget()
         pythonqt.complaints.clear()
+        self._path_before = os.environ.get("PATH", "")
+        self._offer_python_slicer()
         self._install()
         from .application import SlicerApplication, qSlicerApplication
         from .modules import qSlicerScriptedLoadableModule, qSlicerScriptedLoadableModuleWidget
@@ -99,6 +101,13 @@ class Host:
         self._own._window.show()
         self.process()
         return self
+
+    def _offer_python_slicer(self) -> None:
+        """Slicer's own Python is on its PATH as PythonSlicer; here it is the one that runs this."""
+        program = Path(self._settings.name) / "PythonSlicer"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+        os.environ["PATH"] = os.pathsep.join([self._settings.name, self._path_before])
 
     def __exit__(self, *_: Any) -> None:
         self.close()
@@ -166,6 +175,7 @@ class Host:
                 setattr(slicer, name, before)
         with contextlib.suppress(AttributeError):
             del slicer.selfTests
+        os.environ["PATH"] = self._path_before
         self._settings.cleanup()
         os.environ["PATH"] = self._path_before
         self._programs.cleanup()

@@ -80,7 +80,6 @@ class Host:
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
         scope = QtCore.QSettings.Scope.UserScope
         QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, scope, self._settings.name)
-        self._offer_python()
         dialogs.forget()
         pythonqt.complaints.clear()
         self._path_before = os.environ.get("PATH", "")
@@ -111,15 +110,6 @@ class Host:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-    def _offer_python(self) -> None:
-        """`PythonSlicer` on the path, as Slicer's launcher has it: the Python that runs the tests."""
-        self._programs = tempfile.TemporaryDirectory(prefix="slicer-bin-", ignore_cleanup_errors=True)
-        program = Path(self._programs.name) / "PythonSlicer"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
-        program.chmod(0o755)
-        self._path_before = os.environ.get("PATH", "")
-        os.environ["PATH"] = os.pathsep.join([self._programs.name, self._path_before])
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
         self._before.setdefault(name, getattr(owner, name, None))
@@ -177,8 +167,6 @@ class Host:
             del slicer.selfTests
         os.environ["PATH"] = self._path_before
         self._settings.cleanup()
-        os.environ["PATH"] = self._path_before
-        self._programs.cleanup()
 
     # Modules
 

@@ -112,6 +112,20 @@ class Unchanged(Answer):
         return [source], Flow([unbroadcast(relevance, shape_of(source))])
 
 
+class Normalised(Answer):
+    """A signal over a signal, `x / norm(x)` or `x * rsqrt(...)`: the divisor is held fixed, the dividend gets all."""
+
+    source = "identity rule for normalisation: Achtibat 2024, prop. 3.4"
+    role = "scale"
+
+    def __init__(self, signal: int) -> None:
+        self._signal = signal
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[self._signal]
+        return [source], Flow([unbroadcast(relevance, shape_of(source))])
+
+
 class View(Answer):
     """Views whose adjoint is a view or a copy of the relevance."""
 

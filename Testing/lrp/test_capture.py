@@ -263,8 +263,7 @@ def test_an_operator_without_an_answer_is_named_before_anything_is_computed(case
 
 
 def test_the_layer_without_an_answer_is_named() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Sequential(nn.Bilinear(4, 4, 2)))
-    model[1].forward = lambda x: model[1][0](x, x)
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Sequential(of(lambda x: x.prod(1))()))
     with pytest.raises(LRPError, match=r"at 1\.0 \(inputs of shape"):
         attribute(capture(model.eval(), SQUARE), SQUARE, Target(0), "epsilon")
 

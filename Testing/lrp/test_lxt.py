@@ -39,7 +39,11 @@ CASES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor], Shapes]] = 
     "softmax": (lambda x: F.softmax(x, -1), lambda x: lf.softmax(x, -1), ((2, 3, 4),)),
     "softmax of masked scores": (_hidden(F.softmax), _hidden(lf.softmax), ((2, 3, 4),)),
     "matmul": (torch.matmul, lf.matmul, ((2, 3, 4), (2, 4, 5))),
-    "attention": (_attention(torch.matmul, F.softmax, torch.mul), _attention(lf.matmul, lf.softmax, lf.mul2), ((2, 3, 4),) * 3),
+    "attention": (
+        _attention(torch.matmul, F.softmax, torch.mul),
+        _attention(lf.matmul, lf.softmax, lf.mul2),
+        ((2, 3, 4),) * 3,
+    ),
     "fused attention": (
         F.scaled_dot_product_attention,
         _attention(lf.matmul, lf.softmax, lf.mul2),

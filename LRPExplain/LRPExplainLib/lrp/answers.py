@@ -407,7 +407,8 @@ def _handed_out(call: Call, sharers: Sequence[Any], parts: Sequence[Tensor]) -> 
 
 def averaging(call: Call) -> tuple[Sources, LinearMap]:
     """Pooling, resampling and sums as a linear map of their one signal."""
-    source, *rest = call.args
+    source, *given = call.args
+    rest = [call.value(argument) for argument in given]
 
     def run(x: Tensor) -> Tensor:
         return call.run(x, *rest, **call.node.kwargs)

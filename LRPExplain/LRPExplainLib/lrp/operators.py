@@ -103,6 +103,12 @@ def _addition(node: fx.Node, graph: Graph) -> Answer | None:
     return SHIFT if any(graph.is_constant(arg) for arg in arguments(node)[:2]) else SUM
 
 
+def _sampling(node: fx.Node, graph: Graph) -> Answer | None:
+    """Sampling at fixed places, nearest or linear, is resampling. Bicubic weights have signs."""
+    _, grid, mode = arguments(node)[:3]
+    return AVERAGE if graph.is_constant(grid) and mode in (0, 1) else None
+
+
 def _weighted(answer: Answer, weight: int) -> Pick:
     """A layer whose weight must be a constant."""
     return lambda node, graph: answer if graph.is_constant(arguments(node)[weight]) else None
@@ -141,6 +147,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
         ),
         AVERAGE,
     ),
+    **dict.fromkeys((aten.grid_sampler_2d, aten.grid_sampler_3d), _sampling),
     **dict.fromkeys(
         (
             aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.adaptive_max_pool2d,

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from . import __version__, lrp
+from .cascade import previous_segmentation, with_geometry
 from .errors import UserError
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
+from .imaging.segmentation import check_labels, read_labels
 from .inference import Inference, short_of_memory, slices_of
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
@@ -170,12 +172,19 @@ def _made_ready(
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
-        _check_count(loaded.card, volumes)
+        _check_count(loaded, volumes)
         images, sources = _read(volumes, loaded.card)
     with stage("preparing"):
         wishes = loaded.card.preprocessing
         least = least_size(wishes.window, wishes.slices)
-        prepared = prepare(images, wishes, [source["name"] for source in sources], least)
+        names = [source["name"] for source in sources]
+        inputs = loaded.card.inputs
+        if loaded.previous is not None and len(images) < len(inputs):
+            made, maker = previous_segmentation(loaded.previous, images, names, place, memory, stage.part("preparing"))
+            images, names = [*images, made], [*names, inputs[-1].name]
+            sources.append(with_geometry(made, names[-1], maker))
+        labels = [entry.labels or None for entry in inputs] or [None] * len(images)
+        prepared = prepare(images, wishes, names, least, labels)
         if question is not None:
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
@@ -245,14 +254,18 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
-def _check_count(card: ModelCard, volumes: Sequence[object]) -> None:
+def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     if isinstance(volumes, (str, os.PathLike, sitk.Image)):
         raise TypeError("volumes is a sequence: put a single volume into a list")
+    card = model.card
     wanted = [entry.name for entry in card.inputs]
-    if not volumes or (wanted and len(volumes) != len(wanted)):
+    made = model.previous is not None  # the last input, if it is not given
+    if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
         needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
+        instead = ", or put the trained model of the previous stage beside it" if staged else ""
         raise UserError(
-            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each."
+            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each{instead}."
         )
 
 
@@ -260,13 +273,21 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
     """The images, and where each came from."""
     images, sources = [], []
     for n, volume in enumerate(volumes):
+        labels = card.inputs[n].labels if card.inputs else ()
         if isinstance(volume, sitk.Image):
             name, path = card.inputs[n].name if card.inputs else f"volume {n + 1}", None
-            check_volume(volume, name)
+            if labels:
+                check_labels(volume, name, labels)
+            else:
+                check_volume(volume, name)
             image, digest = volume, None
         else:
             file = Path(volume)
-            image, name, path = read_volume(file), file.name, str(file.resolve())
+            image, name, path = (
+                read_labels(file, labels) if labels else read_volume(file),
+                file.name,
+                str(file.resolve()),
+            )
             digest = sha256_of(*volume_files(file))
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})

@@ -29,7 +29,7 @@ def input_channels(model: ExplainableModel) -> int:
     """Of the network's input: as the card says, else as the first convolution has it."""
     neighbours = 2 * (model.card.preprocessing.slices or {}).get("neighbours", 0) + 1
     if model.card.inputs:
-        return len(model.card.inputs) * neighbours
+        return sum(entry.width for entry in model.card.inputs) * neighbours
     kernels = _kernels(model)
     return int(kernels[0].shape[1]) if kernels else 1
 

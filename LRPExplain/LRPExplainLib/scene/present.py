@@ -56,9 +56,9 @@ def present(
 
     Raises UserError if a source volume cannot be read, or a node does not have the grid of its relevance.
     """
-    images = []
+    sources = []
     if volume_nodes is None:
-        images = _read_sources(explanation)
+        sources = _read_sources(explanation)
     else:
         _check_nodes(explanation, volume_nodes)
     if scene is None and volume_nodes:
@@ -66,14 +66,15 @@ def present(
     application = None if in_slicer() else Application(scene)
     scene = application.scene if application else scene or slicer.mrmlScene
     if volume_nodes is None:
-        names = [_plain_name(entry["name"]) for entry in explanation.volumes]
-        volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
+        names = [_plain_name(entry["name"]) for entry in explanation.volumes[: explanation.given]]
+        volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(sources, names, strict=True)]
     names = [node.GetName() for node in volume_nodes]
     target = str(explanation.target["class"])
-    limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in explanation.relevance])
+    images = explanation.relevance[: explanation.given]
+    limit = symmetric_limit([sitk.GetArrayViewFromImage(image) for image in images])
     relevance = tuple(
         nodes.add_relevance(scene, image, f"{name} relevance for {target}", limit)
-        for image, name in zip(explanation.relevance, names, strict=True)
+        for image, name in zip(images, names, strict=True)
     )
     labels = explanation.prediction.segmentation
     segmentation = None
@@ -114,11 +115,12 @@ def _read_sources(explanation: Explanation) -> list[sitk.Image]:
     # imported here because Slicer, which always has the nodes, should not load what reads for the models
     from ..imaging.reading import read_volume
 
-    for entry in explanation.volumes:
+    given = explanation.volumes[: explanation.given]
+    for entry in given:
         if entry["path"] is None:
             raise UserError(f"The volume '{entry['name']}' was explained from memory: give its volume node to show it.")
-    images = [read_volume(entry["path"]) for entry in explanation.volumes]
-    for image, relevance, entry in zip(images, explanation.relevance, explanation.volumes, strict=True):
+    images = [read_volume(entry["path"]) for entry in given]
+    for image, relevance, entry in zip(images, explanation.relevance, given, strict=False):
         if image.GetSize() != relevance.GetSize():
             raise UserError(f"The file '{entry['path']}' has changed since it was explained: explain it again.")
     return images
@@ -126,12 +128,12 @@ def _read_sources(explanation: Explanation) -> list[sitk.Image]:
 
 def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
     """Relevance over another volume than the explained one would be a lie that nobody sees."""
-    if len(volume_nodes) != len(explanation.relevance):
+    if len(volume_nodes) != explanation.given:
         raise UserError(
-            f"The explanation is of {len(explanation.relevance)} volumes but {len(volume_nodes)} were given: "
+            f"The explanation is of {explanation.given} volumes but {len(volume_nodes)} were given: "
             "give the volumes that were explained, in their order."
         )
-    for node, image in zip(volume_nodes, explanation.relevance, strict=True):
+    for node, image in zip(volume_nodes, explanation.relevance, strict=False):
         if node.GetScene() is None:
             raise UserError("The volume that was explained is no longer in the scene: explain another one.")
         if not nodes.has_grid_of(node, image):

@@ -29,6 +29,7 @@ from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import read_outcome, require_tensor
 from .question import Question, as_question
+from .refusals import said_plainly
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
@@ -188,7 +189,7 @@ def _made_ready(
         if question is not None:
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
-    with stage("capturing"):
+    with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
     return _Ready(loaded, chosen, place, sources, prepared, inference)
 

@@ -14,6 +14,7 @@ from .inference import slices_of
 from .models import ExplainableModel, ModelCard
 from .models.card import Preprocessing
 from .outcome import require_tensor
+from .refusals import said_plainly
 
 # The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
 _SIDE = 32
@@ -43,7 +44,8 @@ def describe(
         UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
     """
     x = _example(model, volumes, shape)
-    graph = lrp.capture(model.module, x)
+    with said_plainly(model, len(volumes or model.card.inputs) or 1, x.shape):
+        graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))
     card = replace(model.card.completed(output.shape), preprocessing=wishes)

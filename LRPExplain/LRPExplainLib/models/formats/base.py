@@ -19,12 +19,14 @@ class Loaded:
         card: the one given, else what the format itself says, else None.
         sha256: of what was read.
         previous: the cascade's stage before it, if it is a second one and that lies where the format keeps it.
+        shape: of the only input that it takes, [N, C, D, H, W] or [N, C, H, W]; None where it takes any.
     """
 
     module: nn.Module
     card: ModelCard | None
     sha256: str
     previous: "PreviousStage | None" = None
+    shape: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
+
 from .errors import UserError
-from .lrp import LRPError
+from .lrp import LRPError, capture
 from .models import ExplainableModel
+from .models.example import possible_channels
 
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")  # PyTorch's convolutions say so
 
@@ -46,8 +49,18 @@ def _wanted_channels(model: ExplainableModel, error: LRPError, shape: Sequence[i
     if model.shape is not None and model.shape[1] is not None:
         return model.shape[1] if model.shape[1] != shape[1] else None
     found = _CHANNELS.search(f"{error} {error.__cause__}")
-    # deeper layers complain alike of what is no fault of the volumes
-    return int(found[1]) if found and int(found[2]) == shape[1] else None
+    if found:  # deeper layers complain alike of what is no fault of the volumes
+        return int(found[1]) if int(found[2]) == shape[1] else None
+    # TorchScript gives no reason; with how many channels the same size is taken, does
+    return next((n for n in possible_channels(model) if n != shape[1] and _takes(model, n, shape)), None)
+
+
+def _takes(model: ExplainableModel, channels: int, shape: Sequence[int]) -> bool:
+    try:
+        capture(model.module, torch.zeros(1, channels, *shape[2:]))
+    except LRPError:
+        return False
+    return True
 
 
 def _differ(wanted: Sequence[int | None], given: Sequence[int]) -> bool:

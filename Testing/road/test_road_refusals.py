@@ -11,6 +11,7 @@ from helpers.volumes import make_volume
 from LRPExplainLib import cli
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain, plan
+from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.models import draft_card, load_model, read_card
 from torch import nn
 
@@ -50,7 +51,7 @@ def test_another_number_of_volumes_without_a_card(tmp_path, kind, count):
         with pytest.raises(UserError, match=f"takes 2 input channels, but {given}: give one volume for each") as caught:
             ask(path, volumes, device="cpu")
         assert "\n" not in str(caught.value)
-    assert explain(path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=None)
+    assert explain(path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere())
 
 
 def test_from_the_shell(tmp_path, capsys):
@@ -68,7 +69,7 @@ def test_a_program_of_one_size_looks_through_windows_of_it(tmp_path):
     model = load_model(path)
     assert model.card.preprocessing.window == {"size": [20, 16, 12]}
     assert "20 x 16 x 12 voxels alone" in model.card.notes[0]
-    explanation = explain(path, [make_volume(size=(30, 26, 14))], 1, device="cpu", region=None)
+    explanation = explain(path, [make_volume(size=(30, 26, 14))], 1, device="cpu", region=Everywhere())
     assert explanation.provenance["run"]["window_size"] == [20, 16, 12]
     assert explanation.provenance["run"]["windows"] > 1
     assert explanation.ledger["relative_gap"] < 1e-3
@@ -93,6 +94,6 @@ def test_a_program_of_slices_of_one_size(tmp_path):
     torch.manual_seed(0)
     flat = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 1))
     path = exported(tmp_path, flat, 1, 1, 12, 16)
-    explanation = explain(path, [make_volume(size=(30, 26, 4))], 1, device="cpu", region=None)
+    explanation = explain(path, [make_volume(size=(30, 26, 4))], 1, device="cpu", region=Everywhere())
     assert explanation.provenance["run"]["window_size"] == [16, 12, 1]
     assert explanation.ledger["relative_gap"] < 1e-3

@@ -81,8 +81,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
-    "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
-    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
+    "explain": {
+        "cascade",
+        "refusals",
+        "errors",
+        "explanation",
+        "imaging",
+        "inference",
+        "lrp",
+        "models",
+        "outcome",
+        "question",
+    },
+    "inspection": {"refusals", "errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "imaging"},
     "asking": {"errors", "imaging", "question"},
@@ -91,6 +102,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"lrp", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
+    "cascade": {"imaging", "inference", "lrp", "models", "outcome"},
+    "refusals": {"errors", "lrp", "models"},
 }
 
 

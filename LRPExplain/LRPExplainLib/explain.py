@@ -322,6 +322,9 @@ def _bring_back(
         "gap": gap,
         "relative_gap": abs(gap / target_value),
         "in_volume_by_input": in_volume,
+        # which of several volumes mattered: shares of the relevance in all of them, and of its absolute values
+        "share_by_input": _shares(in_volume),
+        "absolute_share_by_input": _shares([float(np.abs(array).sum(dtype=np.float64)) for array in arrays]),
         "outside_by_input": outside,
         "absorbed_bias": account["absorbed_bias"],
         "absorbed_stabiliser": account["absorbed_stabiliser"],
@@ -329,6 +332,11 @@ def _bring_back(
         "by_layer": account["by_layer"],
     }
     return tuple(images), ledger
+
+
+def _shares(parts: Sequence[float]) -> list[float]:
+    whole = sum(parts)
+    return [part / whole if whole else 0.0 for part in parts]
 
 
 def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:

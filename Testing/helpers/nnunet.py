@@ -1,4 +1,4 @@
-"""An nnU-Net v2 results folder made by nnunetv2 itself: planned, preprocessed and trained for one short epoch."""
+"""An nnU-Net v2 results folder made by nnunetv2 itself: planned, preprocessed and trained for a few short epochs."""
 
 import contextlib
 import json
@@ -17,6 +17,7 @@ DATASET = "Dataset901_Synthetic"
 LABELS = {"background": 0, "edge": 1, "core": 2}
 # The coarse axis is i, so that nnU-Net transposes; 3.6 times as coarse, so that it resamples that axis by itself.
 SPACINGS = [(3.6, 1.0, 1.1), (3.6, 1.0, 1.1), (4.3, 0.9, 1.2)]
+EPOCHS = 3
 PATCH = {"3d_fullres": [8, 16, 16], "2d": [16, 16]}
 
 
@@ -67,8 +68,8 @@ def train(
             for fold in folds:
                 torch.manual_seed(fold)
                 trainer = get_trainer_from_args(DATASET, configuration, fold, device=torch.device("cpu"))
-                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 20, 1
-                trainer.num_epochs = 1
+                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 10, 1
+                trainer.num_epochs = EPOCHS
                 with mock.patch.dict(os.environ, {"nnUNet_n_proc_DA": "0"}):  # the planner would not accept it
                     trainer.run_training()
     return folder / "nnUNet_results" / DATASET

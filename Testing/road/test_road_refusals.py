@@ -51,7 +51,9 @@ def test_another_number_of_volumes_without_a_card(tmp_path, kind, count):
         with pytest.raises(UserError, match=f"takes 2 input channels, but {given}: give one volume for each") as caught:
             ask(path, volumes, device="cpu")
         assert "\n" not in str(caught.value)
-    assert explain(path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere())
+    assert explain(
+        path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere()
+    )
 
 
 def test_from_the_shell(tmp_path, capsys):

@@ -21,7 +21,7 @@ from . import stages
 from .foreground import bounding_box, foreground
 from .grid import Grid, core_grid, cut, fitted, same_grid
 from .intensity import normalise_all
-from .resampling import Cropped, LinearMap, Placed, linear_map, nearest, overlap, placed
+from .resampling import Cropped, LinearMap, Placed, Replicated, linear_map, nearest, overlap, placed
 from .splines import resize, separate_axis
 
 
@@ -48,6 +48,8 @@ class Preprocessing(Protocol):
     def intensity_first(self) -> bool: ...
     @property
     def crop(self) -> Mapping[str, Any] | None: ...
+    @property
+    def window(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,9 @@ class Prepared:
         images, outside = [], []
         parts = [part.sum(0) for part in relevance[0].detach().float().cpu().split(self.widths)]
         for channel, source, way_in in zip(parts, self.sources, self.maps, strict=True):
+            kept = way_in.kept if isinstance(way_in, Replicated) else way_in.inside
             images.append(source.image(way_in.adjoint(channel).numpy()))
-            outside.append(float(channel.masked_select(~way_in.inside).sum(dtype=torch.float64)))
+            outside.append(float(channel.masked_select(~kept).sum(dtype=torch.float64)))
         return images, outside
 
     def labels_to_source(self, labels: Tensor) -> sitk.Image:
@@ -115,7 +118,8 @@ def prepare(
     Args:
         volumes: checked 3D scalar images, in the order of the model's channels.
         names: how errors call them.
-        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window.
+        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window: with 0, or as the
+            window's "padding" says.
         labels: for each volume the label values of which it has a channel each, or None for an image; label maps come
             after all images, are not scaled and have no part in the foreground (see `stages`).
 
@@ -126,6 +130,8 @@ def prepare(
     names = [f"volume {n}" for n in range(1, len(volumes) + 1)] if names is None else names
     wanted = preprocessing
     _check(wanted)
+    repeated = (wanted.window or {}).get("padding", "constant") == "replicate"
+    least, last = ((1, 1, 1), least) if repeated else (least, (1, 1, 1))
     when = wanted.crop.get("when", "first") if wanted.crop else None
     count = len(volumes) - sum(1 for values in labels if values is not None)
     maps_of_labels, volumes = list(volumes[count:]), volumes[:count]
@@ -151,9 +157,13 @@ def prepare(
             channel[way.inside] = values
     if when == "last":
         tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
-    prepared = Prepared(
-        tensor[None], grid, examination.sources, examination.from_sources(maps), (1,) * count, core, examination.box
-    )
+    frame = fitted(grid, None, minimum_size=last[::-1])
+    maps = examination.from_sources(maps)
+    if frame != grid:
+        grown = tuple(Replicated(way, grid, frame) for way in maps)
+        tensor = torch.stack([way.grown(channel) for channel, way in zip(tensor, grown, strict=True)])
+        maps, grid = grown, frame
+    prepared = Prepared(tensor[None], grid, examination.sources, maps, (1,) * count, core, examination.box)
     for found, name, own in zip(maps_of_labels, label_names, labels[count:], strict=True):
         prepared = _with_labels(prepared, found, examination.labels(found, core, own or ()), name, names[0])
     return prepared

@@ -203,8 +203,8 @@ def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monke
 
 def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
     x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
-    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 20)
-    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 16)
+    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 16))
     with pytest.raises(UserError, match=r"about \d+\.\d GiB of memory for one window, but 0.0 GiB"):
         run(unet(), x, windows, None, "volume")
     monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 30))
@@ -216,10 +216,10 @@ def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
 def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
     monkeypatch.setattr(inference, "_CGROUP", tmp_path)
     plenty = inference.free_memory(CPU)
-    assert plenty > 1 << 20
+    assert plenty > 1 << 16
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert inference.free_memory(CPU) > 1 << 20
+    assert inference.free_memory(CPU) > 1 << 16
     (tmp_path / "memory.max").write_text("5000\n")
     assert inference.free_memory(CPU) == 4000
 

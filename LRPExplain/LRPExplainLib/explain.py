@@ -310,6 +310,7 @@ def _bring_back(
     images, outside = prepared.relevance_to_source(at_input)
     arrays = [sitk.GetArrayViewFromImage(image) for image in images]
     in_volume = [float(array.sum(dtype=np.float64)) for array in arrays]
+    unseen = prepared.unseen()
     gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
     ledger = {
         "target_value": target_value,
@@ -326,6 +327,9 @@ def _bring_back(
         "share_by_input": _shares(in_volume),
         "absolute_share_by_input": _shares([float(np.abs(array).sum(dtype=np.float64)) for array in arrays]),
         "outside_by_input": outside,
+        # cropped away, or skipped between the model's coarser voxels: how many voxels, and what relevance they have
+        "unseen_voxels_by_input": [int(mask.sum()) for mask in unseen],
+        "unseen_relevance": sum(float(np.abs(array[mask]).sum()) for array, mask in zip(arrays, unseen, strict=True)),
         "absorbed_bias": account["absorbed_bias"],
         "absorbed_stabiliser": account["absorbed_stabiliser"],
         "changed": account["changed"],

@@ -66,6 +66,12 @@ def _shares(explanation: Explanation) -> list[str]:
     ]
 
 
+def _unseen(ledger: Mapping[str, Any]) -> list[str]:
+    """What the network did not look at."""
+    voxels = sum(ledger["unseen_voxels_by_input"])
+    return [f"  {'in ' + str(voxels) + ' unseen voxels':<28}{ledger['unseen_relevance']:>14.6g}"] if voxels else []
+
+
 def summary(explanation: Explanation) -> str:
     """What was explained, how, and where the relevance is, for people."""
     ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
@@ -90,5 +96,6 @@ def summary(explanation: Explanation) -> str:
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
         *_shares(explanation),
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
+        *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
     ])  # fmt: skip

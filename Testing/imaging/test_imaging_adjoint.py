@@ -109,6 +109,22 @@ def test_relevance_of_what_was_cropped_is_zero_and_padding_is_named():
         np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), (array > 0).astype(np.uint8))
 
 
+def test_what_was_cropped_is_counted_as_unseen():
+    """In the box nothing is; a volume on another grid is unseen where the box does not reach."""
+    rng = np.random.default_rng(0)
+    image = volume(rng, (0.3, 0.2, 0.1), False)
+    prepared = prepare([image], Preprocessing(crop={"nonzero": True}))
+    (unseen,) = prepared.unseen()
+    array = sitk.GetArrayFromImage(image)
+    box = np.ones(array.shape, dtype=bool)
+    box[2:, 1:, :-2] = False
+    np.testing.assert_array_equal(unseen, box)
+    (back,), _ = prepared.relevance_to_source(torch.ones_like(prepared.tensor))
+    assert not sitk.GetArrayFromImage(back)[unseen].any()
+    whole = prepare([image], Preprocessing(spacing=(2.0, 2.0, 2.0)))
+    assert not whole.unseen()[0].any()
+
+
 def test_a_margin_ends_at_the_volume_or_is_padding():
     array = np.zeros((6, 6, 6), dtype=np.float32)
     array[:2, 2:4, 2:4] = 1

@@ -94,6 +94,12 @@ class Prepared:
             outside.append(float(channel.masked_select(~kept).sum(dtype=torch.float64)))
         return images, outside
 
+    def unseen(self) -> list[np.ndarray]:
+        """Per volume, bool [k, j, i]: the voxels that nothing of the tensor depends on, such as those cropped away."""
+        ones = torch.ones(self.grid.shape)
+        seen = [(way_in.adjoint(ones * way_in.inside) != 0).numpy() for way_in in self.maps]
+        return [~found for found in seen]
+
     def labels_to_source(self, labels: Tensor) -> sitk.Image:
         """Labels [D, H, W] (0..255) on the first volume's grid, nearest neighbour; 0 where the model did not look."""
         seen = labels.detach().cpu().to(torch.uint8) * self.inside

@@ -315,7 +315,7 @@ def _silent() -> nn.Module:
         (segmenter(), {}, {"device": "abacus"}, "no device 'abacus'"),
         (_silent(), {}, {}, "nothing but background"),
         (_silent(), {}, {"target": 1}, "in no voxel.*predicted: class 0"),
-        (segmenter(channels=2), {}, {}, "model refuses an input of shape"),
+        (segmenter(channels=2), {}, {}, "takes 2 input channels, but 1 volume was given"),
         (segmenter(), {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]}, {}, r"takes 2 \(T1, FLAIR\) volumes, but 1"),
         (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
         (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),

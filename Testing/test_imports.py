@@ -82,11 +82,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
-    "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
+    "explain": {"cascade", "errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"}
+    | {"refusals"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "models", "outcome", "question", "summaries"},
-    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
+    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
@@ -105,6 +106,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"lrp", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
+    "cascade": {"imaging", "inference", "lrp", "models", "outcome"},
+    "refusals": {"errors", "lrp", "models"},
 }
 
 

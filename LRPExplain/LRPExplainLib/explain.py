@@ -18,15 +18,18 @@ import torch
 from torch import Tensor
 
 from . import __version__, lrp
+from .cascade import previous_segmentation, with_geometry
 from .errors import UserError
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
+from .imaging.segmentation import check_labels, read_labels
 from .inference import Inference, short_of_memory, slices_of
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import read_outcome, require_tensor
 from .question import Question, as_question
+from .refusals import said_plainly
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
@@ -238,16 +241,23 @@ def _made_ready(
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
-        _check_count(loaded.card, volumes)
+        _check_count(loaded, volumes)
         images, sources = _read(volumes, loaded.card)
     with stage("preparing"):
         wishes = loaded.card.preprocessing
         least = least_size(wishes.window, wishes.slices)
-        prepared = prepare(images, wishes, [source["name"] for source in sources], least)
+        names = [source["name"] for source in sources]
+        inputs = loaded.card.inputs
+        if loaded.previous is not None and len(images) < len(inputs):
+            made, maker = previous_segmentation(loaded.previous, images, names, place, memory, stage.part("preparing"))
+            images, names = [*images, made], [*names, inputs[-1].name]
+            sources.append(with_geometry(made, names[-1], maker))
+        labels = [entry.labels or None for entry in inputs] or [None] * len(images)
+        prepared = prepare(images, wishes, names, least, labels)
         if question is not None:
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
-    with stage("capturing"):
+    with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
     return Ready(loaded, chosen, place, sources, prepared, inference)
 
@@ -313,14 +323,18 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
-def _check_count(card: ModelCard, volumes: Sequence[object]) -> None:
+def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     if isinstance(volumes, (str, os.PathLike, sitk.Image)):
         raise TypeError("volumes is a sequence: put a single volume into a list")
+    card = model.card
     wanted = [entry.name for entry in card.inputs]
-    if not volumes or (wanted and len(volumes) != len(wanted)):
+    made = model.previous is not None  # the last input, if it is not given
+    if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
         needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
+        instead = ", or put the trained model of the previous stage beside it" if staged else ""
         raise UserError(
-            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each."
+            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each{instead}."
         )
 
 
@@ -328,13 +342,21 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
     """The images, and where each came from."""
     images, sources = [], []
     for n, volume in enumerate(volumes):
+        labels = card.inputs[n].labels if card.inputs else ()
         if isinstance(volume, sitk.Image):
             name, path = card.inputs[n].name if card.inputs else f"volume {n + 1}", None
-            check_volume(volume, name)
+            if labels:
+                check_labels(volume, name, labels)
+            else:
+                check_volume(volume, name)
             image, digest = volume, None
         else:
             file = Path(volume)
-            image, name, path = read_volume(file), file.name, str(file.resolve())
+            image, name, path = (
+                read_labels(file, labels) if labels else read_volume(file),
+                file.name,
+                str(file.resolve()),
+            )
             digest = sha256_of(*volume_files(file))
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
@@ -356,6 +378,7 @@ def _bring_back(
     images, outside = prepared.relevance_to_source(at_input)
     arrays = [sitk.GetArrayViewFromImage(image) for image in images]
     in_volume = [float(array.sum(dtype=np.float64)) for array in arrays]
+    unseen = prepared.unseen()
     gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
     ledger = {
         "target_value": target_value,
@@ -368,13 +391,24 @@ def _bring_back(
         "gap": gap,
         "relative_gap": abs(gap / target_value),
         "in_volume_by_input": in_volume,
+        # which of several volumes mattered: shares of the relevance in all of them, and of its absolute values
+        "share_by_input": _shares(in_volume),
+        "absolute_share_by_input": _shares([float(np.abs(array).sum(dtype=np.float64)) for array in arrays]),
         "outside_by_input": outside,
+        # cropped away, or skipped between the model's coarser voxels: how many voxels, and what relevance they have
+        "unseen_voxels_by_input": [int(mask.sum()) for mask in unseen],
+        "unseen_relevance": sum(float(np.abs(array[mask]).sum()) for array, mask in zip(arrays, unseen, strict=True)),
         "absorbed_bias": account["absorbed_bias"],
         "absorbed_stabiliser": account["absorbed_stabiliser"],
         "changed": account["changed"],
         "by_layer": account["by_layer"],
     }
     return tuple(images), ledger
+
+
+def _shares(parts: Sequence[float]) -> list[float]:
+    whole = sum(parts)
+    return [part / whole if whole else 0.0 for part in parts]
 
 
 def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:

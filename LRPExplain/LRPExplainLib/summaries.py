@@ -63,12 +63,23 @@ def duration(seconds: float) -> str:
 
 
 def _shares(explanation: Explanation) -> list[str]:
-    """Which of several volumes mattered."""
-    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
+    """Which of several volumes mattered: of the target value, of the relevance in all of them, of its absolute."""
+    ledger = explanation.ledger
+    parts, whole = ledger["in_volume_by_input"], ledger["target_value"]
     if len(parts) == 1:
         return []
     names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
-    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
+    totals = zip(ledger["share_by_input"], ledger["absolute_share_by_input"], strict=True)
+    return [
+        f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}  ({share:.1%} of the relevance, {size:.1%} of its size)"
+        for name, part, (share, size) in zip(names, parts, totals, strict=True)
+    ]
+
+
+def _unseen(ledger: Mapping[str, Any]) -> list[str]:
+    """What the network did not look at."""
+    voxels = sum(ledger["unseen_voxels_by_input"])
+    return [f"  {'in ' + str(voxels) + ' unseen voxels':<28}{ledger['unseen_relevance']:>14.6g}"] if voxels else []
 
 
 def summary(explanation: Explanation) -> str:
@@ -95,5 +106,6 @@ def summary(explanation: Explanation) -> str:
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
         *_shares(explanation),
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
+        *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
     ])  # fmt: skip

@@ -36,7 +36,7 @@ def warnings_of(
     """
     found = _of_ledger(ledger)
     several = len(maps) > 1
-    for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=True)):
+    for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
         of = f" of '{name}'" if several else ""
         if volume is not None:
             found += _outside_body(relevance, volume, of)

@@ -34,7 +34,7 @@ class Adapted(nn.Module):
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
         super().__init__()
         self.network = network
-        self._repeats = [entry.channels for entry in card.inputs]
+        self._repeats = [n for entry in card.inputs for n in [entry.channels] * entry.width]
         self._resize: Mapping[str, Any] | None = card.preprocessing.resize
         self._turned = card.preprocessing.axes == "ijk"
         self.training = network.training

@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     add_question(explain)
     explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
+    explain.add_argument("--method", default="lrp", metavar="NAME",
+                         help="lrp, or another method on the same target: gradient, gradient-x-input, "
+                         "integrated-gradients, smoothgrad, grad-cam, guided-backprop, occlusion, rise "
+                         "(default: %(default)s)")  # fmt: skip
+    explain.add_argument("--parameter", action="append", default=[], dest="parameters", metavar="NAME=VALUE",
+                         help="of the method, as steps=100 or layer=encoder.3; may be given several times")  # fmt: skip
     place = explain.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
     place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
@@ -148,6 +154,16 @@ def _rules(options: argparse.Namespace) -> dict[str, str]:
     return table
 
 
+def _parameters(options: argparse.Namespace) -> dict[str, str]:
+    table = {}
+    for text in options.parameters:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"'{text}' is no parameter of a method: write NAME=VALUE, for example steps=100.")
+        table[name] = value
+    return table
+
+
 def _size(text: str) -> list[int] | None:
     """ "96x96x64" as a card's size along i, j and k; None for "none"."""
     if text.lower() == "none":
@@ -193,7 +209,7 @@ def _explain(options: argparse.Namespace) -> None:
     question = question_of(options)
     model = _load(options)
     how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory,
-           "biases": options.biases}  # fmt: skip
+           "biases": options.biases, "method": options.method, "parameters": _parameters(options)}  # fmt: skip
     if options.dry_run:
         print(plan_summary(plan(model, options.volumes, question, options.composite, **how)))
         return

@@ -23,6 +23,7 @@ from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .inference import Inference, short_of_memory, slices_of
+from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import read_outcome, require_tensor
@@ -33,6 +34,8 @@ Progress = Callable[[str, float], None]
 
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
+# The composite whose memory is that of a gradient: every layer keeps its input.
+_RECKONED_LIKE = "epsilon"
 
 
 def explain(
@@ -51,6 +54,8 @@ def explain(
     start: str = "value",
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    method: str | Method = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
@@ -73,14 +78,18 @@ def explain(
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device; None: most of what is free there.
+        method: "lrp", or another attribution method (see `methods.METHODS`), which takes neither composite nor rules;
+            what its map sums to is told by `ledger["conserves"]` and `ledger["note"]`.
+        parameters: of that method; see the fields of its class.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
+    chosen = method_named(method, parameters)
     question = as_question(target, rather_than, region, value, start)
     stage = _Stages(progress or (lambda name, share: None))
     with _memory_said_plainly(), _full_precision():
-        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question)
+        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question, chosen)
         loaded, prepared, inference = ready.model, ready.prepared, ready.inference
         with stage("predicting"):
             output = require_tensor(inference.predict(stage.part("predicting")))
@@ -89,16 +98,17 @@ def explain(
             prediction = outcome.prediction(prepared)
             asked = question.ask(output, outcome, prepared, card)
         with stage("propagating"):
-            attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
+            attribution = ready.attribute(asked.coefficients, output, stage.part("propagating"))
             attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
         with stage("returning"):
             relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
+            ledger |= {} if ready.method is None else ready.method.ledger_facts()
     stage.finish()
     return Explanation(
         relevance=relevance,
         prediction=prediction,
         target=asked.facts,
-        composite=_composite_facts(ready.composite),
+        composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
         ledger=ledger,
         model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
         volumes=ready.sources,
@@ -116,23 +126,30 @@ def plan(
     biases: lrp.Biases | None = None,
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    method: str | Method = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
 ) -> dict[str, Any]:
     """What `explain` would do, arguments and errors as there; one forward pass of one batch is run, for the time.
 
     Returns:
-        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
-        for "predicting" and for "explaining"; of a question about a region, the views that hold it.
+        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite" (or the method's name), the facts of
+        `Inference.facts`, and "seconds" for "predicting" and for "explaining"; of a question about a region, the views
+        that hold it.
     """
+    chosen = method_named(method, parameters)
     with _memory_said_plainly(), _full_precision():
         ready = _made_ready(
-            _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory
-        )
+            _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory,
+            method=chosen,
+        )  # fmt: skip
         facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
         predicting, explaining = ready.inference.seconds(facts["explained"])
+        if ready.method is not None:
+            explaining = predicting * facts["explained"] / facts["views"] * ready.method.passes(ready.inference)
     return {
         "grid": ready.prepared.grid.as_dict(),
         "device": _device_name(ready.device),
-        "composite": ready.composite.name,
+        "composite": ready.composite.name if ready.method is None else ready.method.name,
         **facts,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
@@ -148,6 +165,15 @@ class _Ready:
     sources: list[dict[str, Any]]
     prepared: Prepared
     inference: Inference
+    method: Method | None = None
+
+    def attribute(
+        self, coefficients: Tensor, output: Tensor, progress: Callable[[float, str], None]
+    ) -> lrp.Attribution:
+        """Relevance of the prepared volumes for coefficients of the network's output, by LRP or another method."""
+        if self.method is None:
+            return self.inference.attribute(coefficients, progress)
+        return self.method.attribute(self.inference, coefficients, output, progress)
 
 
 def _made_ready(
@@ -161,8 +187,11 @@ def _made_ready(
     window: Mapping[str, Any] | None,
     memory: float | None,
     question: Question | None = None,
+    method: Method | None = None,
 ) -> _Ready:
     with stage("reading"):
+        if method is not None and (composite or rules or biases):
+            raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
         place = _device(device)
         if memory is not None and not memory > 0:
             raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
@@ -170,6 +199,8 @@ def _made_ready(
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
+        if method is not None:
+            chosen = lrp.composite_named(_RECKONED_LIKE)
         _check_count(loaded.card, volumes)
         images, sources = _read(volumes, loaded.card)
     with stage("preparing"):
@@ -181,7 +212,8 @@ def _made_ready(
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
-    return _Ready(loaded, chosen, place, sources, prepared, inference)
+        settled = None if method is None else method.settled(inference)
+    return _Ready(loaded, chosen, place, sources, prepared, inference, settled)
 
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:

@@ -61,6 +61,14 @@ def _shares(explanation: Explanation) -> list[str]:
     return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
 
 
+def _how(composite: Mapping[str, Any]) -> str:
+    """By which rules, or which other method."""
+    if "method" not in composite:
+        return f"Composite: {composite['name']}, biases {composite['biases']}"
+    chosen = ", ".join(f"{name} {value}" for name, value in composite["parameters"].items())
+    return f"Method: {composite['method']}" + (f" ({chosen})" if chosen else "")
+
+
 def summary(explanation: Explanation) -> str:
     """What was explained, how, and where the relevance is, for people."""
     ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
@@ -80,10 +88,11 @@ def summary(explanation: Explanation) -> str:
     return "\n".join([
         *answer,
         f"Explained: {target['text']}",
-        f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
+        f"{_how(composite)}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
         *_shares(explanation),
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
+        *([f"Note: {ledger['note']}"] if "note" in ledger else []),
     ])  # fmt: skip

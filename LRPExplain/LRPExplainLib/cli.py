@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`: explain, compare, inspect, card, trust, demo."""
 
 import argparse
 import importlib.util
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | inspect | card | trust | demo")
+    verbs = parser.add_subparsers(required=True, metavar="explain | compare | inspect | card | trust | demo")
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
     _add_device(explain)
     explain.set_defaults(run=_explain)
+
+    _add_compare(verbs.add_parser("compare", help="how far explanations of one answer agree, and what they share"))
 
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
     inspect.add_argument("model", help="as for explain")
@@ -114,6 +116,28 @@ _MODEL = (
     "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
     " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"
 )
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanations", type=Path, nargs="+", metavar="EXPLANATION",
+                        help="folders that 'explain' wrote, of one question about the same volumes")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the comparison")
+    parser.add_argument("--weights", type=_numbers, metavar="W,W,...",
+                        help="of the combined map, one per explanation (default: faithfulness where it was evaluated, "
+                        "else all alike)")  # fmt: skip
+    parser.add_argument("--evaluations", type=Path, nargs="+", default=[], metavar="DIR",
+                        help="folders that 'evaluate' wrote, in any order")  # fmt: skip
+    parser.add_argument("--top", type=float, default=1.0, metavar="ML",
+                        help="of how much of the most relevant volume the overlap is told "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.set_defaults(run=_compare)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+_numbers.__name__ = "list of numbers"
 
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +245,18 @@ def _explain(options: argparse.Namespace) -> None:
             _render(explanation, partial / VIEWS)
     print(summary(explanation))
     print(f"The explanation is in {options.out}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .comparison import check_comparison_output, compare
+
+    check_comparison_output(options.out)
+    comparison = compare(options.explanations, options.weights, options.evaluations, options.top)
+    comparison.save(options.out)
+    print(comparison.table())
+    print(
+        f"The comparison is in {options.out}, its maps are {options.out / 'consensus'} and {options.out / 'combined'}"
+    )
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .inference import Inference, short_of_memory, slices_of
+from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
@@ -318,27 +319,7 @@ def _bring_back(
     if target_value == 0:
         raise UserError(f"The model's output for '{name}' is exactly 0, so there is nothing to share out.")
     images, outside = prepared.relevance_to_source(at_input)
-    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
-    in_volume = [float(array.sum(dtype=np.float64)) for array in arrays]
-    gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
-    ledger = {
-        "target_value": target_value,
-        "in_volume": sum(in_volume),
-        "absorbed": account["absorbed"],
-        "outside": sum(outside),
-        # what speaks for and against the target; their sum is in_volume
-        "in_volume_positive": sum(float(array.sum(dtype=np.float64, where=array > 0)) for array in arrays),
-        "in_volume_negative": sum(float(array.sum(dtype=np.float64, where=array < 0)) for array in arrays),
-        "gap": gap,
-        "relative_gap": abs(gap / target_value),
-        "in_volume_by_input": in_volume,
-        "outside_by_input": outside,
-        "absorbed_bias": account["absorbed_bias"],
-        "absorbed_stabiliser": account["absorbed_stabiliser"],
-        "changed": account["changed"],
-        "by_layer": account["by_layer"],
-    }
-    return tuple(images), ledger
+    return tuple(images), ledger_facts(target_value, images, outside, account)
 
 
 def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:

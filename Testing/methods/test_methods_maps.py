@@ -162,7 +162,7 @@ def test_integrated_gradients_are_complete():
 
 
 def test_too_few_steps_leave_a_gap_that_is_told():
-    x, c = 3 * noise(1, 1, *SHAPE), torch.ones(1, 2, *SHAPE)
+    x, c = 30 * noise(1, 1, *SHAPE), torch.ones(1, 2, *SHAPE)
     module = nn.Sequential(linear(), nn.Sigmoid()).eval()
     at_baseline = float((module(torch.zeros_like(x)) * c).sum())
     found, coarse, output = run(IntegratedGradients(steps=1), module, x, c)

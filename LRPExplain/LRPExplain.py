@@ -1,20 +1,17 @@
-"""The Slicer module: choose a model, a volume and a class, and see why. All computation happens in a child process."""
+"""The Slicer module: choose a model, a volume and a question, and see why. A child process computes."""
 
-import importlib.util
-import shutil
-import tempfile
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import qt
 import slicer
-import vtk
-from LRPExplainLib import worker
-from slicer import vtkMRMLScalarVolumeNode
+from LRPExplainLib.scene.panel.parameters import Biases, Composite, Device, Result, Start, Value, Where
+from LRPExplainLib.scene.panel.scenarios import Scenarios
+from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -23,86 +20,152 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-MODULE_FOLDER = Path(__file__).resolve().parent
-BUNDLED_MODEL = MODULE_FOLDER / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
-REQUIREMENTS = MODULE_FOLDER / "Resources" / "requirements.txt"
+RESOURCES = Path(__file__).resolve().parent / "Resources"
+BUNDLED_MODEL = RESOURCES / "Models" / "lesion-unet" / "lesion_unet.safetensors"
+REQUIREMENTS = RESOURCES / "requirements.txt"
+SAMPLE = "LRPExplainDemo"
+SAMPLE_CHECKSUMS = {
+    f"{SAMPLE}.nrrd": "SHA256:7dd305bd1cca7c7656acbad98ea233bb4cc6df1b8ec081b27a96fb53b9ac6d6f",
+    f"{SAMPLE}.seg.nrrd": "SHA256:af0e9916cdfcc998d2a89a0583d9a6235b043aa3786ab10bf3f0715b04f3a483",
+}
 
 
 class LRPExplain(ScriptedLoadableModule):
-    """Name, help and place of the module."""
+    """Name, help and place of the module, and what Slicer has of it without the panel: sample data, scenes."""
 
     def __init__(self, parent) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("LRP Explain")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Analysis")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Volumes", "Segmentations", "Markups", "VolumeRendering"]
         self.parent.contributors = ["The LRPExplain developers"]
         self.parent.helpText = _(
             "Shows why a neural network said what it said about an image, by layer-wise relevance propagation. "
-            'More in the <a href="https://github.com/LRPExplain/LRPExplain">documentation</a>.'
+            'More in the <a href="{url}">documentation</a> and the <a href="{tutorial}">tutorial</a>.'
+        ).format(
+            url="https://github.com/LRPExplain/LRPExplain",
+            tutorial="https://github.com/LRPExplain/LRPExplain/blob/main/Resources/Tutorial.md",
         )
         self.parent.acknowledgementText = _(
             "Layer-wise relevance propagation: Bach et al. 2015, doi:10.1371/journal.pone.0130140; "
             "Montavon et al. 2019, doi:10.1007/978-3-030-28954-6_10."
         )
+        slicer.app.connect("startupCompleted()", onStartupCompleted)
+
+
+def onStartupCompleted() -> None:
+    """What is there without the panel: sample data, and the overlays of scenes that are loaded."""
+    registerSampleData()
+    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, onSceneImported)
+
+
+def registerSampleData() -> None:
+    """Add the bundled demo case to the Sample Data module; it is copied from the extension and needs no network."""
+    import SampleData
+
+    folder = RESOURCES / "SampleData"
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="LRPExplain",
+        sampleName=SAMPLE,
+        thumbnailFileName=str(RESOURCES / "Icons" / f"{SAMPLE}.png"),
+        uris=[(folder / name).as_uri() for name in SAMPLE_CHECKSUMS],
+        fileNames=list(SAMPLE_CHECKSUMS),
+        checksums=list(SAMPLE_CHECKSUMS.values()),
+        nodeNames=[SAMPLE, f"{SAMPLE} lesion"],
+        loadFileTypes=["VolumeFile", "SegmentationFile"],
+    )
+
+
+def onSceneImported(scene, event) -> None:
+    """Slicer's scene files do not keep all of an overlay: give explanations of a loaded scene the rest back."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene)
+    if any(node.GetAttribute("LRPExplain.Role") for node in volumes):
+        from LRPExplainLib.scene import restore
+
+        restore(scene)
 
 
 @parameterNodeWrapper
 class LRPExplainParameterNode:
-    """The user's choices, saved with the scene.
+    """The user's choices, saved with the scene; how a map is displayed is kept by its own nodes.
 
-    inputVolume - the volume that is explained
-    modelFile - weights with a card next to them, or the card
-    target - name or index of the class; empty for what the model predicts
-    composite - which rules carry the relevance
+    modelFile - the model's file or folder
+    inputVolumes - one volume for each input channel
+    referenceSegmentation, referenceSegment - what findings are compared with
+    target, ratherThan - classes by name; empty: as predicted, none
+    where - which voxels are asked about; segmentation and segment, roi, points belong to it
+    composite, value, start, biases, rules, device - how relevance is computed
+    memory - that it may use, in GiB; 0: most of what is free
+    result - what becomes of the earlier map
+    relevance - the map that is shown and described
     """
 
-    inputVolume: vtkMRMLScalarVolumeNode
     modelFile: Path = BUNDLED_MODEL
-    target: str = ""
-    composite: Annotated[str, Choice(list(worker.COMPOSITE_CHOICES))] = worker.AS_THE_MODEL_SAYS
+    inputVolumes: list[vtkMRMLScalarVolumeNode]
+    referenceSegmentation: vtkMRMLSegmentationNode
+    referenceSegment: str
+    target: str
+    ratherThan: str
+    where: Where
+    segmentation: vtkMRMLSegmentationNode
+    segment: str
+    roi: vtkMRMLMarkupsROINode
+    points: vtkMRMLMarkupsFiducialNode
+    composite: Composite
+    value: Value
+    start: Start
+    biases: Biases
+    rules: str
+    device: Device
+    memory: Annotated[float, WithinRange(0, 1024)] = 0
+    result: Result
+    relevance: vtkMRMLScalarVolumeNode
 
 
 class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: it shows choices and progress, and leaves the rest to the logic."""
+    """The panel's place in Slicer; `LRPExplainLib.scene.panel` has the panel itself."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = self._parameterNode = self._parameterNodeGuiTag = None
+        self.logic = self.panel = self._parameterNode = self._parameterNodeGuiTag = None
 
     def setup(self) -> None:
+        from LRPExplainLib.scene.panel.panel import Panel
+
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LRPExplain.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LRPExplainLogic()
+        self.panel = Panel(self.ui, self.logic)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        self.ui.explainButton.connect("clicked(bool)", self.onExplain)
-        self.ui.cancelButton.connect("clicked(bool)", self.onCancel)
-        self._showRunning(False)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        if self.logic:
-            self.logic.cancel()
+        if self.panel:
+            self.setParameterNode(None)
+            self.panel.close()
+            self.logic.close()
         self.removeObservers()
 
     def enter(self) -> None:
         self.initializeParameterNode()
+        self.panel.enter()
 
     def exit(self) -> None:
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanExplain)
+        self.panel.exit()
+
+    def onReload(self) -> None:
+        """Developers' Reload: the library is read again with the module."""
+        for name in [name for name in sys.modules if name.split(".")[0] == "LRPExplainLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.logic.cancel()  # its volume goes away
-        self._showRunning(False)
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -110,190 +173,109 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event) -> None:
-        """Slicer's scene files do not keep the opacity of additional layers."""
-        self.logic.restoreOverlays()
+        onSceneImported(caller, event)  # once more, for a module that was loaded after Slicer's start
+        if self.parent.isEntered:
+            self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Observe the parameter node, and choose the first volume if none is chosen yet."""
         self.setParameterNode(self.logic.getParameterNode())
-        first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        if first and not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = first
 
     def setParameterNode(self, inputParameterNode: LRPExplainParameterNode | None) -> None:
+        """Bind the widgets that have a SlicerParameterName, and tell the panel."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanExplain)
         self._parameterNode = inputParameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanExplain)
-            self._checkCanExplain()
-
-    def _checkCanExplain(self, caller=None, event=None) -> None:
-        ready = bool(self._parameterNode and self._parameterNode.inputVolume)
-        self.ui.explainButton.enabled = ready and not self.logic.running
-
-    def onExplain(self) -> None:
-        """Start the computation; the panel stays usable."""
-        with slicer.util.tryWithErrorDisplay(_("The explanation could not be started."), waitCursor=False):
-            if not self.logic.ensureRequirements():
-                return
-            chosen = self._parameterNode
-            self.logic.start(chosen.inputVolume, chosen.modelFile, chosen.target, chosen.composite, self.onFinished)
-            if self.logic.running:  # not if it failed to start, which has been told already
-                self._showRunning(True)
-
-    def onCancel(self) -> None:
-        self.logic.cancel()
-        self._showRunning(False)
-        self.ui.statusLabel.text = _("Cancelled.")
-
-    def onFinished(self, error: str) -> None:
-        """Called by the logic with an empty string or one sentence."""
-        self._showRunning(False)
-        self.ui.statusLabel.text = error or _("Done: the relevance lies over the volume.")
-
-    def _showRunning(self, running: bool) -> None:
-        self.ui.progressBar.visible = running
-        self.ui.cancelButton.visible = running
-        self.ui.statusLabel.text = _("Explaining. Slicer can be used meanwhile.") if running else ""
-        self._checkCanExplain()
+        self.panel.set_parameters(self._parameterNode)
 
 
 class LRPExplainLogic(ScriptedLoadableModuleLogic):
-    """Volume node -> temporary file -> child process -> explanation folder -> MRML nodes."""
+    """Explanations without the panel, from scripts and in batch mode.
 
-    def __init__(self) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
-        self._process = None
-        self._folder: Path | None = None
+    Usage::
+
+        logic = slicer.util.getModuleLogic("LRPExplain")
+        nodes = logic.explain([volumeNode], "model.ts", target="lesion", composite="epsilon-plus")
+        nodes.relevance[0]  # the map as a volume node
+    """
+
+    bundledModel = BUNDLED_MODEL
 
     def getParameterNode(self) -> LRPExplainParameterNode:
         return LRPExplainParameterNode(super().getParameterNode())
 
     @property
-    def running(self) -> bool:
-        return self._process is not None
+    def session(self):
+        """What turns nodes into requests to the worker process and answers into nodes; one per application."""
+        from LRPExplainLib.scene.session import shared_session
 
-    def ensureRequirements(self) -> bool:
-        """Whether the Python packages are there; asks before it installs any."""
-        missing = worker.missing_requirements(REQUIREMENTS)
-        torch = next((line for line in missing if line.startswith("torch")), None)
-        if torch and hasattr(slicer.modules, "pytorchutils"):  # it finds the build that fits the graphics card
-            import PyTorchUtils
+        return shared_session()
 
-            version = torch.removeprefix("torch") or None
-            if PyTorchUtils.PyTorchUtilsLogic().installTorch(True, torchVersionRequirement=version) is None:
-                return False
-            missing.remove(torch)
-        if not missing:
-            return True
-        if importlib.util.find_spec("slicer.packaging"):  # Slicer 5.12 and later
-            from slicer.packaging import pip_ensure
+    def explain(self, volumeNodes: Any, modelPath: Path | str, target: str | int | None = None, **options: Any):
+        """Explain and wait; Slicer's events are handled meanwhile.
 
-            pip_ensure(missing, requester="LRPExplain")  # asks
-            return True
-        question = _("These Python packages will be downloaded and installed: {names}. Continue?")
-        if not slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing))):
-            return False
-        slicer.util.pip_install(" ".join(missing))
-        return True
+        :param volumeNodes: a scalar volume node, or one for each input channel of the model
+        :param modelPath: the model's file or folder
+        :param target: name or index of the class; None: what the model predicts
+        :param options: ``ratherThan`` (a class), ``where`` (None: where the target is predicted; "everywhere"; a tuple
+            of a segmentation node and a segment's ID or name; a markups ROI node; a point list node; one R, A, S in
+            mm), ``composite``, ``rules`` (layer or role -> rule), ``biases`` ("share", "absorb"), ``value`` ("logit",
+            "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB), ``update``
+            (a map of an earlier explanation, which gets the new voxels), ``onProgress(stage, share, seconds)``
+        :return: the nodes: ``relevance`` (one volume node for each input), ``segmentation``, ``volumes`` and more
+        :raises UserError: what is wrong and what to do, in one sentence
+        """
+        return self.session.explain_and_wait(**_arguments(volumeNodes, modelPath, target, options))
 
-    def start(self, volume, model: Path, target: str, composite: str, onFinished: Callable[[str], None]) -> None:
-        """Explain ``volume`` in a child process; ``onFinished`` gets "" or one sentence on what is wrong."""
-        from LRPExplainLib.scene.export import export_volume
+    def start(self, volumeNodes: Any, modelPath: Path | str, target: str | int | None = None, **options: Any):
+        """As `explain`, but at once back with a request, which can be cancelled with ``cancel()``.
 
-        python = shutil.which("PythonSlicer")
-        if not python:
-            raise RuntimeError(_("PythonSlicer was not found on the path of this Slicer installation."))
-        self._folder = Path(tempfile.mkdtemp(prefix="LRPExplain-"))
-        try:
-            file = export_volume(volume, self._folder / "volume.nrrd")
-        except Exception:
-            self._clean()
-            raise
-        process = self._process = qt.QProcess()
-        process.setWorkingDirectory(str(MODULE_FOLDER))  # where `-m` finds the library
+        :param options: also ``onPrediction(said)``, ``onDone(nodes)``, ``onFailed(sentence)``, and ``lane``:
+            "crosshair" for questions of which only the newest counts
+        """
+        return self.session.explain(**_arguments(volumeNodes, modelPath, target, options))
 
-        def finish(*_status) -> None:
-            if process is self._process:  # not cancelled
-                self._onFinished(process, volume, onFinished)
+    def describe(self, modelPath: Path | str, on_done: Callable[..., None], on_failed: Callable[[str], None]):
+        """Ask what a model is (task, inputs, classes, device, ...) without running it."""
+        return self.session.describe(Path(modelPath), on_done=on_done, on_failed=on_failed)
 
-        process.connect("finished(int,QProcess::ExitStatus)", finish)
-        process.connect("errorOccurred(QProcess::ProcessError)", finish)
-        process.start(python, worker.explain_arguments(model, file, target, composite, self._folder / "explanation"))
+    def missingPackages(self) -> list[str]:
+        """The lines of Resources/requirements.txt that are not installed."""
+        from LRPExplainLib.worker import missing_requirements
 
-    def cancel(self) -> None:
-        """End the child process at once, if there is one, and forget what it did."""
-        process, self._process = self._process, None
-        if process:
-            process.kill()
-            process.waitForFinished(3000)
-        self._clean()
+        return missing_requirements(REQUIREMENTS)
 
-    def _onFinished(self, process, volume, onFinished: Callable[[str], None]) -> None:
-        succeeded = process.error() == qt.QProcess.UnknownError and process.exitCode() == 0
-        error = (
-            "" if succeeded else worker.error_sentence(process.readAllStandardError().data().decode(errors="replace"))
-        )
-        try:
-            if succeeded:
-                self.present(self._folder / "explanation", volume)
-        except Exception as problem:  # whatever it is, the panel must say it and become usable again
-            error = str(problem)
-        finally:
-            self._process = None
-            self._clean()
-        onFinished(error)
+    def ensurePackages(self) -> None:
+        """Install what is missing, after asking; UserError where something is missing still."""
+        from LRPExplainLib.scene.panel.packages import ensure
 
-    def _clean(self) -> None:
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        ensure(REQUIREMENTS)
 
-    def present(self, folder: Path, volume):
-        """Show an explanation folder over the volume node that was explained; returns the nodes."""
-        from LRPExplainLib import scene
-        from LRPExplainLib.explanation import Explanation
-
-        return scene.present(Explanation.load(folder), [volume])
-
-    def restoreOverlays(self) -> None:
-        """Give the overlays of a scene that was just loaded their opacity back."""
-        from LRPExplainLib import scene
-
-        scene.restore(slicer.mrmlScene)
+    def close(self) -> None:
+        """End the worker process and remove its temporary files; the next request starts a new one."""
+        self.session.close()
 
 
-class LRPExplainTest(ScriptedLoadableModuleTest):
-    """Runs inside Slicer; Testing/ holds the tests that need no Slicer."""
+# What scripts write as Slicer's Python does, and what the library calls it
+_NAMES = {
+    "ratherThan": "rather_than",
+    "onProgress": "on_progress",
+    "onPrediction": "on_prediction",
+    "onDone": "on_done",
+    "onFailed": "on_failed",
+}
 
-    def runTest(self) -> None:
-        """An explanation folder becomes an overlay that leaves the user's own layers alone."""
+
+def _arguments(volumeNodes: Any, modelPath: Path | str, target: str | int | None, options: dict[str, Any]) -> dict:
+    nodes = list(volumeNodes) if isinstance(volumeNodes, Sequence) else [volumeNodes]
+    named = {_NAMES.get(name, name): value for name, value in options.items()}
+    return {"volume_nodes": nodes, "model": Path(modelPath), "target": target, **named}
+
+
+class LRPExplainTest(Scenarios, ScriptedLoadableModuleTest):
+    """One scenario for each section of the panel, with the bundled model: "Reload and Test", `slicer.selfTests`."""
+
+    def setUp(self) -> None:
         slicer.mrmlScene.Clear()
-        import numpy as np
-        import SimpleITK as sitk
-        from LRPExplainLib.explanation import Explanation, Prediction
-        from LRPExplainLib.imaging.grid import Grid
-
-        image = sitk.GetImageFromArray(np.random.default_rng(0).random((12, 14, 16)).astype(np.float32))
-        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # voxel axes along R, A, S as in the node below
-        volume = slicer.util.addVolumeFromArray(sitk.GetArrayFromImage(image), name="noise")
-        slicer.util.setSliceViewerLayers(background=volume)
-        with tempfile.TemporaryDirectory() as folder:
-            Explanation(
-                relevance=(image - 0.5,),
-                prediction=Prediction(None, {"yes": 0.9}, [{"name": "yes", "color": [0, 255, 0]}]),
-                target={"class": "yes", "index": 0, "where": "output"},
-                composite={"name": "epsilon"},
-                ledger={"target_value": 1.0},
-                model={"name": "test"},
-                volumes=[{"name": "noise", "path": None, "geometry": Grid.of(image).as_dict()}],
-                provenance={},
-            ).save(Path(folder) / "explanation")
-            shown = LRPExplainLogic().present(Path(folder) / "explanation", volume)
-        composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
-        assert composite.GetBackgroundVolumeID() == volume.GetID()
-        assert composite.GetNthLayerVolumeID(3) == shown.relevance[0].GetID()
-        self.delayDisplay("Test passed")
+        registerSampleData()

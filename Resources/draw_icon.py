@@ -70,7 +70,7 @@ def glow(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Positive relevance with a negative rim, blended over the brain."""
     r = np.hypot(x - GLOW_CENTER[0], y - GLOW_CENTER[1]) / GLOW_WIDTH
     value = 1.25 * np.exp(-((r / 0.75) ** 2)) - 0.55 * np.exp(-(((r - 1.45) / 0.3) ** 2))
-    colors = relevance_colors(band=0)[np.clip(((value + 1) / 2 * ENTRIES).astype(int), 0, ENTRIES - 1), :3]
+    colors = relevance_colors(band=1)[np.clip(((value + 1) / 2 * ENTRIES).astype(int), 0, ENTRIES - 1), :3]
     share = np.clip(np.abs(value) * 2.2, 0, 0.95)[..., None] * ellipse(x, y, 0.7, 0.85)[..., None]
     picture[..., :3] = share * colors + (1 - share) * picture[..., :3]
 

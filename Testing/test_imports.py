@@ -70,11 +70,12 @@ def others(path: Path) -> set[str]:
 # part -> the parts of ours that it may import; every part is in this table
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "findings": {"findings", "errors"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "errors"},
+    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},
@@ -86,9 +87,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": {"methods", "errors", "imaging", "inference", "lrp"},
     "explain": {"errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
     | {"models", "outcome", "question"},
+    "forward": {"imaging", "inference", "outcome"},
+    "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
+    | {"lrp", "models", "outcome", "question", "summaries"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
-    "scene": {"scene", "errors", "explanation", "imaging"},
+    "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {
@@ -96,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "comparison",
         "demonstration",
         "errors",
+        "evaluation",
         "explain",
         "explanation",
         "folders",

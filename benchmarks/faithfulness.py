@@ -29,6 +29,7 @@ import torch
 from LRPExplainLib import lrp
 from LRPExplainLib.demo import demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
+from LRPExplainLib.evaluation.curves import abpc
 from LRPExplainLib.imaging import prepare
 from LRPExplainLib.lrp.passes import FOLDERS
 from LRPExplainLib.models import load_model
@@ -161,10 +162,9 @@ def measure(case: Case, label: str, relevance: Tensor, results: dict[str, dict[s
     for name, replacement in REPLACEMENTS.items():
         other = replacement(case.x, known)
         most, least = (
-            np.mean([case.score(replaced(case.x, other, blocks[:n])) for n in COUNTS])
-            for blocks in (order, order.flip(0))
+            [case.score(replaced(case.x, other, blocks[:n])) for n in COUNTS] for blocks in (order, order.flip(0))
         )
-        figures.append(float(least - most))
+        figures.append(abpc(most, least))
         results[label][f"{case.family}, {name}"].append(figures[-1])
     print(f"{case.name}: {label}: {', '.join(f'{f:.3f}' for f in figures)}", flush=True)
 

@@ -79,13 +79,33 @@ def _region(options: argparse.Namespace) -> Region | None:
 
 
 def _segment(text: str) -> Segment:
-    """FILE[:NAME]; a colon may be part of the file's path or of the name."""
+    """FILE[:NAME]."""
     from .imaging import read_segment
 
+    return read_segment(*_file_and_name(text))
+
+
+def references_of(texts: Sequence[str]) -> list[Segment]:
+    """The segments that FILE[:NAME] means each time; all of a file's, each by itself, where no name is given.
+
+    Raises:
+        UserError: no such file or segment, or a file without any.
+    """
+    from .imaging import read_segment, read_segments
+
+    found: list[Segment] = []
+    for text in texts:
+        file, name = _file_and_name(text)
+        found += read_segments(file) if name is None else [read_segment(file, name)]
+    return found
+
+
+def _file_and_name(text: str) -> tuple[str, str | None]:
+    """FILE[:NAME]; a colon may be part of the file's path or of the name."""
     cuts = [len(text), *(match.start() for match in re.finditer(":", text))]
     for cut in cuts:
         if cut and Path(text[:cut]).is_file():
-            return read_segment(text[:cut], text[cut + 1 :] or None)
+            return text[:cut], text[cut + 1 :] or None
     raise UserError(f"There is no segmentation file '{text}': give FILE or FILE:NAME.")
 
 

@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, compare, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`: explain, evaluate, compare, inspect, card, trust, demo."""
 
 import argparse
 import importlib.util
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .asking import add_question, question_of, signed
+from .asking import add_question, question_of, references_of, signed
 from .errors import UserError
-from .summaries import defaults, plan_summary, summary
+from .summaries import defaults, evaluation_plan_summary, plan_summary, summary
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | compare | inspect | card | trust | demo")
+    verbs = parser.add_subparsers(required=True, metavar="explain | evaluate | compare | inspect | card | trust | demo")
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(explain)
     explain.set_defaults(run=_explain)
 
+    _add_evaluate(verbs.add_parser("evaluate", help="tell how far to trust an explanation"))
     _add_compare(verbs.add_parser("compare", help="how far explanations of one answer agree, and what they share"))
 
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
@@ -116,6 +117,35 @@ _MODEL = (
     "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
     " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"
 )
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanation", type=Path, metavar="EXPLANATION", help="folder that 'explain' wrote")
+    parser.add_argument("--reference", action="append", default=[], dest="references", metavar="SEG[:NAME]",
+                        help="an expert's segment, by name or label value (default: each of the file's); may be given "
+                        "several times")  # fmt: skip
+    parser.add_argument("--checks", type=_names, metavar="NAMES",
+                        help="of agreement, faithfulness, sanity and complexity, with commas between (default: all, "
+                        "agreement where there is a reference)")  # fmt: skip
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", type=Path, metavar="DIR", help="folder for the evaluation")
+    place.add_argument("--dry-run", action="store_true", help="tell about how long it takes and do nothing")
+    parser.add_argument("--tolerance", type=float, default=5.0, metavar="MM",
+                        help="of the pointing game (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--pieces", choices=("blocks", "slic"), default="blocks",
+                        help="in what the volume is perturbed (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--edge", type=float, default=10.0, metavar="MM", help="of a piece (default: %(default)s)")
+    parser.add_argument("--baselines", type=_names, metavar="NAMES",
+                        help="what pieces are replaced by: mean, blur, noisy-linear (default: all)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="as for explain")
+    _add_trust(parser)
+    _add_device(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -245,6 +275,26 @@ def _explain(options: argparse.Namespace) -> None:
             _render(explanation, partial / VIEWS)
     print(summary(explanation))
     print(f"The explanation is in {options.out}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from .evaluation import BASELINES, Perturbation, Settings, check_evaluation_output, evaluate, plan
+
+    if options.out:
+        check_evaluation_output(options.out)
+    baselines = tuple(options.baselines if options.baselines is not None else BASELINES)
+    perturbation = Perturbation(options.pieces, options.edge, baselines, seed=options.seed)
+    settings = Settings(options.tolerance, perturbation=perturbation, seed=options.seed)
+    asked = (options.explanation, references_of(options.references), options.checks, settings)
+    how = {"device": options.device, "memory": options.memory, "trust": options.trust}
+    if options.dry_run:
+        print(evaluation_plan_summary(plan(*asked, **how)))
+        return
+    with _bar() as progress:
+        evaluation = evaluate(*asked, **how, progress=progress)
+    evaluation.save(options.out)
+    print(evaluation.table())
+    print(f"The evaluation is in {options.out}")
 
 
 def _compare(options: argparse.Namespace) -> None:

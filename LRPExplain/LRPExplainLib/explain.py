@@ -86,35 +86,90 @@ def explain(
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
     """
-    chosen = method_named(method, parameters)
     question = as_question(target, rather_than, region, value, start)
+    answered = answer(
+        model, volumes, composite, device, progress, rules,
+        biases=biases, window=window, memory=memory, question=question, method=method, parameters=parameters,
+    )  # fmt: skip
+    return answered.ask(question, progress)
+
+
+def answer(
+    model: ExplainableModel | PathLike,
+    volumes: Sequence[sitk.Image | PathLike],
+    composite: str | lrp.Composite | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    rules: Mapping[str, str | lrp.rules.Rule] | None = None,
+    *,
+    biases: lrp.Biases | None = None,
+    window: Mapping[str, Any] | None = None,
+    memory: float | None = None,
+    question: Question | None = None,
+    keep: bool = False,
+    method: str | Method = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
+) -> "Answered":
+    """The first half of `explain`: what the model says. Arguments and errors as there.
+
+    Args:
+        question: refused here already where that does not need the answer.
+        keep: several questions will follow: activations stay in memory for all of them.
+    """
+    chosen = method_named(method, parameters)
     stage = _Stages(progress or (lambda name, share: None))
-    with _memory_said_plainly(), _full_precision():
-        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question, chosen)
-        loaded, prepared, inference = ready.model, ready.prepared, ready.inference
+    with running():
+        ready = _made_ready(
+            stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen
+        )
         with stage("predicting"):
-            output = require_tensor(inference.predict(stage.part("predicting")))
-            card = loaded.card.completed(output.shape)
-            outcome = read_outcome(output, card, prepared)
-            prediction = outcome.prediction(prepared)
-            asked = question.ask(output, outcome, prepared, card)
-        with stage("propagating"):
-            attribution = ready.attribute(asked.coefficients, output, stage.part("propagating"))
-            attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
-        with stage("returning"):
-            relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
-            ledger |= {} if ready.method is None else ready.method.ledger_facts()
-    stage.finish()
-    return Explanation(
-        relevance=relevance,
-        prediction=prediction,
-        target=asked.facts,
-        composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
-        ledger=ledger,
-        model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
-        volumes=ready.sources,
-        provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
-    )
+            output = require_tensor(ready.inference.predict(stage.part("predicting")))
+            card = ready.model.card.completed(output.shape)
+            outcome = read_outcome(output, card, ready.prepared)
+            prediction = outcome.prediction(ready.prepared)
+    return Answered(ready, output, card, outcome, prediction, stage.timings)
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What a model said about one examination, ready for questions.
+
+    Attributes:
+        prediction: what it said.
+    """
+
+    _ready: "Ready"
+    _output: Tensor
+    _card: ModelCard
+    _outcome: Any
+    prediction: Any
+    _timings: dict[str, float]
+
+    def ask(self, question: Question, progress: Progress | None = None) -> Explanation:
+        """The second half of `explain`: why. Errors as there."""
+        ready, inference, prepared = self._ready, self._ready.inference, self._ready.prepared
+        stage = _Stages(progress or (lambda name, share: None))
+        stage.timings.update(self._timings)
+        with running():
+            asked = question.ask(self._output, self._outcome, prepared, self._card)
+            with stage("propagating"):
+                attribution = ready.attribute(asked.coefficients, self._output, stage.part("propagating"))
+                attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
+            with stage("returning"):
+                relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
+                ledger |= {} if ready.method is None else ready.method.ledger_facts()
+        stage.finish()
+        loaded, card = ready.model, self._card
+        return Explanation(
+            relevance=relevance,
+            prediction=self.prediction,
+            target=asked.facts,
+            composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
+            ledger=ledger,
+            model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
+            volumes=ready.sources,
+            provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
+        )
 
 
 def plan(
@@ -138,7 +193,7 @@ def plan(
         that hold it.
     """
     chosen = method_named(method, parameters)
-    with _memory_said_plainly(), _full_precision():
+    with running():
         ready = _made_ready(
             _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory,
             method=chosen,
@@ -156,8 +211,24 @@ def plan(
     }
 
 
+def make_ready(
+    model: ExplainableModel,
+    volumes: Sequence[sitk.Image | PathLike],
+    question: Question,
+    composite: lrp.Composite,
+    device: str = "auto",
+    memory: float | None = None,
+) -> "Ready":
+    """What `explain` does before the network runs, for those who put a question again; arguments and errors as there.
+
+    To be called, like what is done with it, within `running`.
+    """
+    stage = _Stages(lambda name, share: None)
+    return _made_ready(stage, model, volumes, composite, device, None, None, None, memory, question)
+
+
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """Everything that is known before the network runs."""
 
     model: ExplainableModel
@@ -188,8 +259,9 @@ def _made_ready(
     window: Mapping[str, Any] | None,
     memory: float | None,
     question: Question | None = None,
+    keep: bool = False,
     method: Method | None = None,
-) -> _Ready:
+) -> Ready:
     with stage("reading"):
         if method is not None and (composite or rules or biases):
             raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
@@ -212,9 +284,9 @@ def _made_ready(
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"):
-        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory)
+        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
         settled = None if method is None else method.settled(inference)
-    return _Ready(loaded, chosen, place, sources, prepared, inference, settled)
+    return Ready(loaded, chosen, place, sources, prepared, inference, settled)
 
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
@@ -335,17 +407,29 @@ def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:
 def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "lrpexplain": __version__,
-            "torch": str(torch.__version__),
-            "SimpleITK": sitk.Version.VersionString(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
+        "versions": versions(),
         "device": _device_name(place),
         "timings": timings,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    return {
+        "lrpexplain": __version__,
+        "torch": str(torch.__version__),
+        "SimpleITK": sitk.Version.VersionString(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Within it a network runs with full precision, and a lack of memory is a `UserError`."""
+    with _memory_said_plainly(), _full_precision():
+        yield
 
 
 @contextmanager

@@ -39,7 +39,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _USABLE = 0.7
 # So many voxels keep a device busy; more of them at once only take memory. Two small windows at once are much faster on
 # the CPU than one: PyTorch gives a single sample of few channels to a slower convolution.
-_VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
+VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
 _MOST_AT_ONCE = 16
 
 
@@ -74,6 +74,7 @@ class Inference:
         composite: lrp.Composite,
         device: torch.device,
         memory: float | None = None,
+        keep: bool = False,
     ) -> None:
         """Capture the network for a view of this volume and choose the fastest way to run that fits the memory.
 
@@ -81,6 +82,7 @@ class Inference:
             module: in eval mode; it is moved to the device.
             volume: the prepared tensor [1, C, D, H, W], on the CPU.
             memory: GiB that the run may use on its device; None: most of what is free there.
+            keep: several questions will follow: of a volume that is run at once, the activations stay in memory.
 
         Raises:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
@@ -90,6 +92,7 @@ class Inference:
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
+        self._keep = keep
         ways, tried = self._settings(device), []
         for setting in ways:
             tried.append(setting)
@@ -136,13 +139,13 @@ class Inference:
         views = self._asked_about(coefficients)
 
         def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
-            evaluation, self._evaluation = self._evaluation, None
+            evaluation, self._evaluation = self._evaluation, self._evaluation if self._keep else None
             ran = evaluation is None
             evaluation = evaluation or self._evaluate(views, lambda share: inner(share / 4))
             y = require_tensor(evaluation.output)
             start = self._asked(coefficients, views, y) * y
             found = evaluation.attribute(
-                start, last=True, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
+                start, last=ran or not self._keep, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
             )
             if not isinstance(found.relevance, Tensor):
                 raise UserError(
@@ -227,7 +230,7 @@ class Inference:
         ways = lrp.estimates(self._captured(1, device), self._composite, offload=device.type == "cuda")
         plain = next(ways)
         fitting = (self.budget - plain.weights) // max(1, plain.peak - plain.weights)
-        most = min(_MOST_AT_ONCE, _VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)
+        most = min(_MOST_AT_ONCE, VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)
         batch = _even(len(self.windows.views), most)
         while batch > 1:
             if self._takes(batch, device):

@@ -96,18 +96,14 @@ class Question:
         weights = torch.ones(x.shape[2:], dtype=x.dtype, device=x.device) if region is None else region.to(x.dtype)
         signs = {index: 1.0} | ({} if against is None else {against: -1.0})
         name = self._activation(card)
-        activation = ACTIVATIONS[name]
-        values = activation.values(x, signs)
         left_out = 0
         if self.start == "one":
-            weights, left_out = _each_one(weights, values, signs)
+            weights, left_out = _each_one(weights, ACTIVATIONS[name].values(x, signs), signs)
         weighted = {k: sign * weights for k, sign in signs.items()}
-        coefficients, taken = activation.back(x, values, weighted)
-        target_value = sum(total(w * values[k]) for k, w in weighted.items())
         voxels = None if region is None else int(region.sum())
         names = [card.output.classes[k].name for k in signs]
         facts = self._facts(names, list(signs), where, voxels, name, left_out)
-        return Asked(coefficients, target_value, name, taken, facts)
+        return Asked.of(x, weighted, name, facts)
 
     def _facts(
         self, names: list[str], channels: list[int], where: str, voxels: int | None, activation: str, left_out: int
@@ -178,6 +174,8 @@ class Asked:
             "segment", "box", "points"), "value", "start", "text" (the question in words), and where they apply
             "voxels", "rather_than", "rather_than_index", "activation" (explained too), "region" (RAS, mm) and
             "left_out" (voxels that cannot start with 1, because they say 0).
+        weights: channel -> [D, H, W] or [], by which the target value weighs what is explained of each voxel. They are
+            what the question is fixed by when it is put to other outputs.
     """
 
     coefficients: Tensor
@@ -185,6 +183,32 @@ class Asked:
     activation: str
     taken: float
     facts: dict[str, Any]
+    weights: PerChannel
+
+    @classmethod
+    def of(cls, output: Tensor, weights: PerChannel, activation: str, facts: dict[str, Any]) -> "Asked":
+        """The question that these weights ask of an output."""
+        explained = ACTIVATIONS[activation]
+        values = explained.values(output, weights)
+        coefficients, taken = explained.back(output, values, weights)
+        target_value = sum(total(w * values[k]) for k, w in weights.items())
+        return cls(coefficients, target_value, activation, taken, facts, weights)
+
+    def again(self, output: Tensor) -> "Asked":
+        """The same question, about the same voxels, put to another output of the same shape."""
+        x = output.detach().float() if output.dtype.itemsize == 2 else output.detach()
+        weights = {k: w.to(x) for k, w in self.weights.items()}
+        return Asked.of(x, weights, self.activation, self.facts)
+
+    def instead(self, index: int, output: Tensor) -> "Asked":
+        """The same question about another class (an output channel that it does not ask about yet)."""
+        weights = {index if k == self.facts["index"] else k: w for k, w in self.weights.items()}
+        return replace(self, weights=weights, facts=self.facts | {"index": index}).again(output)
+
+    def value(self, output: Tensor) -> float:
+        """The target value in another output of the same shape."""
+        values = ACTIVATIONS[self.activation].values(output, self.weights)
+        return float(sum(total(w.to(output) * values[k]) for k, w in self.weights.items()))
 
     def start(self, output: Tensor) -> Tensor:
         """Start relevance of an output, or of a window's share of it with the coefficients cut to the window."""

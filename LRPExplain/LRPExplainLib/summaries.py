@@ -41,12 +41,22 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
         f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
-        f"Time       about {_duration(seconds['predicting'])} to predict and at most"
-        f" {_duration(seconds['explaining'])} to explain, judged by one forward pass",
+        f"Time       about {duration(seconds['predicting'])} to predict and at most"
+        f" {duration(seconds['explaining'])} to explain, judged by one forward pass",
     ])  # fmt: skip
 
 
-def _duration(seconds: float) -> str:
+def evaluation_plan_summary(facts: Mapping[str, Any]) -> str:
+    """What an evaluation would do, for people."""
+    return (
+        f"Checks     {', '.join(facts['checks'])}\n"
+        f"Runs       {facts['predictions']} predictions and {facts['explanations']} explanations\n"
+        f"Time       about {duration(facts['seconds'])}, judged by one forward pass"
+    )
+
+
+def duration(seconds: float) -> str:
+    """So long, for people."""
     if seconds < 60:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

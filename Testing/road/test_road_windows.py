@@ -203,8 +203,8 @@ def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monke
 
 def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
     x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
-    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 20)
-    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 20))
+    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 17)
+    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 17))
     with pytest.raises(UserError, match=r"about \d+\.\d GiB of memory for one window, but 0.0 GiB"):
         run(unet(), x, windows, None, "volume")
     monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 30))

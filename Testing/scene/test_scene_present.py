@@ -60,13 +60,15 @@ def test_volumes_have_the_voxels_and_the_geometry_of_their_images(tmp_path: Path
 def test_relevance_is_shown_over_a_symmetric_window_in_the_relevance_colours(tmp_path: Path) -> None:
     shown = present(build(tmp_path))
     display = shown.relevance[0].GetDisplayNode()
-    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-shown.limit, shown.limit) == (-1.0, 1.0)
+    assert shown.limit == 1.0
+    assert display.GetWindowLevelMax() == -display.GetWindowLevelMin() == pytest.approx(shown.limit, rel=0.01)
     assert not display.GetAutoWindowLevel()
     table = display.GetColorNode().GetLookupTable()
     colors = np.array([table.GetTableValue(n) for n in range(table.GetNumberOfTableValues())])
     assert len(colors) == 256
-    assert (colors[123:133, 3] == 0).all()
-    assert (colors[[0, 255], 3] == 1).all()
+    level = 0.5  # the weaker of the two regions: 80 % of the relevance cannot do without it
+    rows = np.floor((np.array([-1.0, -level, -0.49, 0, 0.49, level, 1.0]) / display.GetWindowLevelMax() + 1) / 2 * 255)
+    assert colors[rows.clip(0, 255).astype(int), 3].tolist() == [1, 1, 0, 0, 0, 1, 1]
     assert shown.volumes[0].GetDisplayNode().GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
 
 
@@ -102,8 +104,10 @@ def test_a_classification_has_no_segmentation(tmp_path: Path) -> None:
 def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path) -> None:
     shown = present(build(tmp_path))
     colors = shown.legend.GetDisplayNode()
-    assert colors.GetColorNodeID() == shown.relevance[0].GetDisplayNode().GetColorNodeID()
-    assert colors.GetScalarRange() == (-shown.limit, shown.limit)
+    window = shown.relevance[0].GetDisplayNode().GetWindowLevelMax()
+    assert colors.GetScalarRange() == (-window, window)
+    tables = [node.GetDisplayNode().GetColorNode().GetLookupTable() for node in (shown.legend, shown.relevance[0])]
+    assert tables[0].GetTableValue(254)[:3] == pytest.approx(tables[1].GetTableValue(254)[:3])
     legend = shown.legend.GetNthDisplayNode(1)
     assert legend.IsA("vtkMRMLColorLegendDisplayNode")
     assert legend.GetTitleText() == "Relevance for lesion"
@@ -147,8 +151,8 @@ def test_a_second_explanation_takes_the_place_of_the_first(tmp_path: Path) -> No
         assert composite.GetNumberOfAdditionalLayers() == 1
         assert composite.GetNthLayerVolumeID(OVERLAY) == second.relevance[0].GetID()
     assert len(by_role(first.scene, "relevance")) == 2
-    assert len(by_role(first.scene, "colors")) == 1
-    assert [node.GetID() for node in by_role(first.scene, "legend")] == [second.legend.GetID()]
+    visible = [node for node in by_role(first.scene, "legend") if node.GetNthDisplayNode(1).GetVisibility()]
+    assert visible == [second.legend]
 
 
 def test_relevance_and_prediction_follow_the_transform_of_the_volume(tmp_path: Path) -> None:
@@ -171,7 +175,8 @@ def test_several_inputs_share_window_and_colours_and_the_first_is_the_overlay(tm
     shown = present(replace(explanation, relevance=(explanation.relevance[0], strong)))
     assert shown.limit == 4.0
     displays = [node.GetDisplayNode() for node in shown.relevance]
-    assert {display.GetWindowLevelMax() for display in displays} == {4.0}
+    windows = [display.GetWindowLevelMax() for display in displays]
+    assert windows[0] == windows[1] == pytest.approx(4.0, rel=0.05)
     assert len({display.GetColorNodeID() for display in displays}) == 1
     assert composites(shown.scene)[0].GetNthLayerVolumeID(OVERLAY) == shown.relevance[0].GetID()
     assert [node.GetName() for node in shown.volumes] == ["scan1", "scan2"]

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import slicer
 from hand_built import LANDMARK, build, fill, head, oblique
 from LRPExplainLib.scene import PresentedNodes, present
-from LRPExplainLib.scene.colors import relevance_colors
+from LRPExplainLib.scene.colors import ZERO_ROW, relevance_colors, window_for
 from LRPExplainLib.scene.host import SLICE_VIEWS
 from LRPExplainLib.scene.overlay import OPACITY
 from vtkmodules.util.numpy_support import vtk_to_numpy
@@ -90,8 +90,9 @@ def test_the_overlay_colours_relevance_and_changes_no_other_pixel(tmp_path: Path
     show_overlay(shown, 0.0)
     anatomy = view.pixels()
     at, opposite_side = view.pixel_of(LANDMARK), view.pixel_of(mirrored(LANDMARK))
-    table = relevance_colors()[:, :3] * 255
-    for pixel, entry in ((at, 255), (opposite_side, 64)):  # +1 and -0.5 in the window [-1, 1]
+    band = window_for(1.0, 1.0, 0.5)[1]  # -0.5 lies on the threshold that keeps 80 % of the relevance
+    table = relevance_colors(band)[:, :3] * 255
+    for pixel, entry in ((at, 254), (opposite_side, ZERO_ROW - band)):
         expected = OPACITY * table[entry] + (1 - OPACITY) * anatomy[pixel]
         np.testing.assert_allclose(with_overlay[pixel], expected, atol=4)
     changed = (with_overlay != anatomy).any(axis=2)

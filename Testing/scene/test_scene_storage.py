@@ -46,7 +46,10 @@ def test_a_scene_comes_back_with_the_same_nodes_colours_voxels_and_layers(tmp_pa
     np.testing.assert_allclose(table_of(relevance), table_of(shown.relevance[0]), atol=1 / 255)
     np.testing.assert_array_equal(table_of(relevance)[:, 3], table_of(shown.relevance[0])[:, 3])
     display = relevance.GetDisplayNode()
-    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-shown.limit, shown.limit)
+    before = shown.relevance[0].GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx(
+        (before.GetWindowLevelMin(), before.GetWindowLevelMax()), rel=1e-5
+    )
     segmentation = scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
     segment = segmentation.GetSegmentation().GetSegment("class_1")
     assert (segment.GetName(), segment.GetColor()) == ("lesion", (0.0, 1.0, 0.0))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .reading import check_volume, read_volume
     from .recorded import region_of
     from .regions import Box, Everywhere, Points, Region, Segment
-    from .segmentation import read_segment
+    from .segmentation import read_segment, read_segments
     from .windows import Windows, least_size
 
 _HOME = {
@@ -36,6 +36,7 @@ _HOME = {
     "prepare": "preparation",
     "read_markups": "markups",
     "read_segment": "segmentation",
+    "read_segments": "segmentation",
     "read_volume": "reading",
     "Windows": "windows",
     "least_size": "windows",
@@ -58,6 +59,7 @@ __all__ = [
     "prepare",
     "read_markups",
     "read_segment",
+    "read_segments",
     "read_volume",
     "region_of",
 ]

@@ -57,15 +57,7 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
         UserError: no such file, not labels, or no such segment.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise UserError(f"There is no segmentation file '{path}': check the path.")
-    image = read_image(path)
-    voxels = sitk.GetArrayFromImage(image)
-    if image.GetDimension() != 3 or np.iscomplexobj(voxels):
-        raise UserError(f"'{path}' is no label map of three dimensions: give a .seg.nrrd or a label map.")
-    layers = voxels[..., None] if voxels.ndim == 3 else voxels  # [k, j, i, layer]
-    if np.issubdtype(layers.dtype, np.floating) and not np.array_equal(layers, np.rint(layers)):
-        raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    image, layers = _layers(path)
     table = _segments(image)
     if name is None:
         found = np.any(layers, axis=-1)
@@ -77,6 +69,37 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     mask = Grid.of(image).image(np.asarray(found, dtype=np.uint8))
     return Segment(mask, called, str(path.resolve()), None if name is None else str(name), sha256)
+
+
+def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
+    """Every segment of a .seg.nrrd or a label map that is not empty, each by itself.
+
+    Raises:
+        UserError: no such file, not labels, or all background.
+    """
+    path = Path(path)
+    image, layers = _layers(path)
+    table = _segments(image)
+    values = [name for name, (layer, value) in table.items() if (layers[..., layer] == value).any()]
+    if not table:
+        values = [str(int(value)) for value in np.unique(layers) if value > 0]
+    if not values:
+        raise UserError(f"'{path}' holds no segment that is not empty: give another segmentation.")
+    return [read_segment(path, value) for value in values]
+
+
+def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
+    """The image, and its labels [k, j, i, layer]."""
+    if path.is_dir() or not path.exists():
+        raise UserError(f"There is no segmentation file '{path}': check the path.")
+    image = read_image(path)
+    voxels = sitk.GetArrayFromImage(image)
+    if image.GetDimension() != 3 or np.iscomplexobj(voxels):
+        raise UserError(f"'{path}' is no label map of three dimensions: give a .seg.nrrd or a label map.")
+    layers = voxels[..., None] if voxels.ndim == 3 else voxels
+    if np.issubdtype(layers.dtype, np.floating) and not np.array_equal(layers, np.rint(layers)):
+        raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    return image, layers
 
 
 def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:

@@ -169,6 +169,11 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     return _card(content)
 
 
+def recorded_card(content: Mapping[str, Any]) -> ModelCard:
+    """The card that `ModelCard.as_dict` wrote down."""
+    return replace(_card(content), stated=bool(content.get("stated", True)))
+
+
 def preprocessing_problem(wishes: Preprocessing) -> str | None:
     """Where and why the schema refuses this part of a card; None if it does not."""
     schema: Any = _validator().schema

@@ -4,15 +4,17 @@ Nothing is unpickled by Python and nothing from the files is run, unless the cal
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import UserError
 from .adapting import adapt
-from .card import ModelCard, default_card, read_card
+from .card import ModelCard, default_card, read_card, recorded_card
 from .formats import FORMATS, Format
 from .formats.base import sha256_of
 
@@ -81,6 +83,20 @@ def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> Ex
         raise UserError(f"'{weights}' is not the file its card describes (SHA-256 differs): fetch the weights again.")
     _check_numbers(loaded.module, weights)
     return ExplainableModel(adapt(loaded.module, found), found, weights.resolve(), loaded.sha256)
+
+
+def load_recorded(path: Path, content: Mapping[str, Any], trust: bool = False) -> ExplainableModel:
+    """Load a model that an explanation names, with the card that it records.
+
+    Args:
+        content: of `ModelCard.as_dict`.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    facts = recorded_card(content)
+    loaded = load_with(path, facts if facts.stated else None, trust)
+    return replace(loaded, card=facts)
 
 
 def trust_request(path: str | os.PathLike[str]) -> TrustRequest:

@@ -9,7 +9,6 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .colors import TABLE_NAME, relevance_colors
 from .host import slicer, vtk
 
 # Attribute by which nodes of this package are found again in a scene, also after saving and loading
@@ -41,6 +40,15 @@ def has_grid_of(node: Any, image: sitk.Image, tolerance: float = 0.1) -> bool:
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [*image.GetSize(), 1]
     found = [matrix.MultiplyPoint(corner) for corner in corners.tolist()]
     return bool(np.abs(corners @ ijk_to_ras(image).T - found).max() <= tolerance)
+
+
+def has_grid_like(node: Any, other: Any) -> bool:
+    """Whether two volume nodes have the same size and geometry, parent transforms aside."""
+    one, two = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(one)
+    other.GetIJKToRASMatrix(two)
+    same = all(abs(one.GetElement(r, c) - two.GetElement(r, c)) < 1e-3 for r in range(4) for c in range(4))
+    return bool(same and node.GetImageData().GetDimensions() == other.GetImageData().GetDimensions())
 
 
 def _vtk_matrix(matrix: NDArray[np.float64]) -> Any:
@@ -79,36 +87,47 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     return node
 
 
-def relevance_color_node(scene: Any) -> Any:
-    """The scene's relevance colour table; made on first use, so that all maps of a scene share one."""
-    existing = by_role(scene, "colors", "vtkMRMLColorTableNode")
-    if existing:
-        return existing[0]
-    table = relevance_colors()
+def add_colors(scene: Any, name: str, hidden: bool = False) -> Any:
+    """An empty colour table that is saved with the scene."""
     node = slicer.vtkMRMLColorTableNode()
-    node.SetName(TABLE_NAME)
+    node.SetName(name)
     node.SetTypeToUser()
-    node.SetNumberOfColors(len(table))
-    for index, (red, green, blue, alpha) in enumerate(table):
-        node.SetColor(index, f"{index}", red, green, blue, alpha)
     node.SetAttribute("Category", "LRPExplain")
     node.SetAttribute(ROLE_ATTRIBUTE, "colors")
+    node.SetHideFromEditors(hidden)
     node.SetSaveWithScene(True)
     return scene.AddNode(node)
 
 
-def add_relevance(scene: Any, image: sitk.Image, name: str, limit: float) -> Any:
-    """A relevance map as scalar volume: diverging colours over the window [-limit, limit]."""
+def set_colors(node: Any, table: NDArray[np.float64]) -> None:
+    """Give a colour table the rows (RGBA in 0..1, [n, 4]); views are told once."""
+    modifying = node.StartModify()
+    if node.GetNumberOfColors() != len(table):
+        node.SetNumberOfColors(len(table))
+    for index, (red, green, blue, alpha) in enumerate(table.tolist()):
+        node.SetColor(index, f"{index}", red, green, blue, alpha)
+    node.EndModify(modifying)
+
+
+def add_relevance(scene: Any, image: sitk.Image, name: str, colors: Any) -> Any:
+    """A relevance map as scalar volume, shown in a colour table over a window that is set, not automatic."""
     node = add_volume(scene, image, name)
     node.SetAttribute(ROLE_ATTRIBUTE, "relevance")
     display = node.GetDisplayNode()
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(-limit, limit)
-    display.SetAndObserveColorNodeID(relevance_color_node(scene).GetID())
+    display.SetAndObserveColorNodeID(colors.GetID())
     return node
 
 
-def add_legend(scene: Any, limit: float, title: str) -> Any:
+def set_voxels(node: Any, image: sitk.Image) -> None:
+    """Replace the voxels and the geometry of a volume node; its display stays."""
+    modifying = node.StartModify()
+    node.SetIJKToRASMatrix(_vtk_matrix(ijk_to_ras(image)))
+    node.SetAndObserveImageData(_vtk_image(image))
+    node.EndModify(modifying)
+
+
+def add_legend(scene: Any, title: str) -> Any:
     """A colour legend for the relevance overlay, shown in every view.
 
     Slicer draws a volume's own legend only where that volume is background, foreground or label (seen in 5.13), which
@@ -121,9 +140,7 @@ def add_legend(scene: Any, limit: float, title: str) -> Any:
     carrier.SetAttribute(ROLE_ATTRIBUTE, "legend")
     carrier.CreateDefaultDisplayNodes()
     display = carrier.GetDisplayNode()
-    display.SetAndObserveColorNodeID(relevance_color_node(scene).GetID())
     display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
-    display.SetScalarRange(-limit, limit)
     display.SetScalarVisibility(True)
     display.SetVisibility2D(True)
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
@@ -141,11 +158,29 @@ def add_segmentation(scene: Any, labels: sitk.Image, classes: Sequence[dict[str,
     Each voxel of ``labels`` (uint8) is an index of ``classes``, dicts with "name" and optionally "color" (0..255);
     index 0 is the background.
     """
-    image = _vtk_image(labels, slicer.vtkOrientedImageData())
-    image.SetImageToWorldMatrix(_vtk_matrix(ijk_to_ras(labels)))
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.SetAttribute(ROLE_ATTRIBUTE, "prediction")
     node.CreateDefaultDisplayNodes()
+    set_segments(node, labels, classes)
+    display = node.GetDisplayNode()
+    display.SetVisibility2DFill(False)
+    display.SetVisibility2DOutline(True)
+    display.SetSliceIntersectionThickness(2)
+    return node
+
+
+def set_segments(node: Any, labels: sitk.Image, classes: Sequence[dict[str, Any]]) -> None:
+    """Replace the segments of a segmentation node; see `add_segmentation`."""
+    image = _vtk_image(labels, slicer.vtkOrientedImageData())
+    image.SetImageToWorldMatrix(_vtk_matrix(ijk_to_ras(labels)))
+    replace_segments(node, image, classes)
+
+
+def replace_segments(node: Any, image: Any, classes: Sequence[dict[str, Any]]) -> None:
+    """The same for a vtkOrientedImageData of labels."""
+    segmentation = node.GetSegmentation()
+    modifying = node.StartModify()
+    segmentation.RemoveAllSegments()
     representation = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     for index, entry in list(enumerate(classes))[1:]:
         segment = slicer.vtkSegment()
@@ -154,9 +189,29 @@ def add_segmentation(scene: Any, labels: sitk.Image, classes: Sequence[dict[str,
         color = entry.get("color") or _CLASS_COLORS[(index - 1) % len(_CLASS_COLORS)]
         segment.SetColor(*(float(channel) / 255 for channel in color))
         segment.AddRepresentation(representation, image)  # one image shared by all segments, as Slicer itself keeps it
-        node.GetSegmentation().AddSegment(segment, f"class_{index}")
-    display = node.GetDisplayNode()
-    display.SetVisibility2DFill(False)
-    display.SetVisibility2DOutline(True)
-    display.SetSliceIntersectionThickness(2)
-    return node
+        segmentation.AddSegment(segment, f"class_{index}")
+    node.EndModify(modifying)
+
+
+def remove_node(scene: Any, node: Any) -> None:
+    """Remove a node and what serves it alone: display nodes, their volume properties, storage node."""
+    serving = []
+    if node.IsA("vtkMRMLDisplayableNode"):
+        serving = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    for each in (node, *serving):
+        if each is not None and each.IsA("vtkMRMLVolumeRenderingDisplayNode"):
+            serving += [each.GetVolumePropertyNode(), each.GetROINode()]
+    if node.IsA("vtkMRMLStorableNode"):
+        serving.append(node.GetStorageNode())
+    scene.RemoveNode(node)
+    for each in serving:
+        if each is not None and each.GetScene() is scene:
+            scene.RemoveNode(each)
+
+
+def array_of(node: Any) -> NDArray[Any]:
+    """The voxels of a scalar volume node, [k, j, i]; a view, not a copy."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    data = node.GetImageData()
+    return np.asarray(vtk_to_numpy(data.GetPointData().GetScalars()).reshape(data.GetDimensions()[::-1]))

@@ -1,21 +1,49 @@
-"""The relevance overlay in slice views: an additional layer above the layers that belong to the user."""
+"""The relevance overlay: one more layer in slice views above those of the user, and what comes and goes with it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from . import record
 from .host import slicer
 from .nodes import by_role
 
-# In slice views this is the overlay's only softness: alpha there is on or off (see colors.TRANSPARENT_BAND).
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+# In slice views this is the overlay's only softness: alpha there is on or off (see colors).
 OPACITY = 0.5
-OPACITY_ATTRIBUTE = "LRPExplain.OverlayOpacity"
+OPACITY_ATTRIBUTE = record.PREFIX + "OverlayOpacity"
+# On a slice composite node: it stays without overlay (the left half of "side by side")
+PLAIN = record.PREFIX + "Plain"
+# On a slice composite node: the background that it was given, for want of one
+_GIVEN = record.PREFIX + "GivenBackground"
+# On a display node: whether it was visible before the overlay was switched off
+_BEFORE = record.PREFIX + "VisibleBefore"
+# Nodes that come and go with the overlay; the legend, the glow and the hot spots as the display settings say
+_COMPANIONS = ("prediction", "region", "legend", "hotSpots")
 
 
-def _composites(scene: Any) -> list[Any]:
+def composites(scene: Any) -> list[Any]:
+    """The scene's slice composite nodes."""
     nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
     nodes.UnRegister(None)
     return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
+def _ours(scene: Any) -> set[str]:
+    maps = [*by_role(scene, "relevance"), *by_role(scene, "cleaned")]
+    return {node.GetID() for node in maps}
+
+
+def _layers(scene: Any, ids: set[str]) -> Iterator[tuple[Any, int]]:
+    """Composite node and layer number of every additional layer that shows one of these volumes."""
+    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
+    for composite in composites(scene):
+        for layer in range(first, first + composite.GetNumberOfAdditionalLayers()):
+            if (composite.GetNthLayerVolumeID(layer) or "") in ids:
+                yield composite, layer
 
 
 def _overlay_layer(composite: Any, ours: set[str]) -> int:
@@ -26,19 +54,108 @@ def _overlay_layer(composite: Any, ours: set[str]) -> int:
     return next(free, first + count)
 
 
-def show(scene: Any, background: Any, relevance: Any, opacity: float = OPACITY) -> None:
-    """Show ``relevance`` in every slice view, in place of an earlier relevance map.
+def displayed_map(first: Any) -> Any:
+    """The volume node that the overlay shows: the chosen relevance map, or the one without its small regions."""
+    chosen = int(record.read_json(first, record.DISPLAY).get("input", 0))
+    maps = record.linked(first, "relevance") or [first]
+    plain = maps[chosen] if chosen < len(maps) and maps[chosen] is not None else first
+    cleaned = record.linked_one(first, "cleaned")
+    return cleaned if cleaned is not None and cleaned.GetAttribute(record.PREFIX + "Used") else plain
+
+
+def show(presented: PresentedNodes) -> None:
+    """Show the explanation in every slice view, in place of another one, with its legend and outlines.
 
     Background, foreground and label stay as the user has them; only where a view has no background yet does it get
     the volume that was explained, since relevance without anatomy says nothing.
     """
-    relevance.SetAttribute(OPACITY_ATTRIBUTE, repr(opacity))
-    ours = {node.GetID() for node in by_role(scene, "relevance")}
-    for composite in _composites(scene):
-        if not composite.GetBackgroundVolumeID():
+    scene, first = presented.scene, presented.relevance[0]
+    for other in record.records(scene):
+        if other is not first and other.GetAttribute(record.SHOWN) == "1":
+            take_out(scene, other)
+    first.SetAttribute(record.SHOWN, "1")
+    lay(scene, first)
+    for display in companion_displays(first):
+        before = display.GetAttribute(_BEFORE)
+        if before is not None:
+            display.SetVisibility(int(before))
+            display.RemoveAttribute(_BEFORE)
+
+
+def lay(scene: Any, first: Any) -> None:
+    """Put the map that is to be displayed into the overlay layers of all views that take one."""
+    shown, ours = displayed_map(first), _ours(scene)
+    background = record.linked_one(first, "source")
+    for composite in composites(scene):
+        if composite.GetAttribute(PLAIN):
+            continue
+        if not composite.GetBackgroundVolumeID() and background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
+            composite.SetAttribute(_GIVEN, background.GetID())
         layer = _overlay_layer(composite, ours)
-        composite.SetNthLayerVolumeID(layer, relevance.GetID())
+        if composite.GetNthLayerVolumeID(layer) != shown.GetID():
+            composite.SetNthLayerVolumeID(layer, shown.GetID())
+        composite.SetNthLayerOpacity(layer, opacity_of(first))
+
+
+def hide(presented: PresentedNodes) -> None:
+    """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
+    take_out(presented.scene, presented.relevance[0])
+
+
+def shown(presented: PresentedNodes) -> bool:
+    """Whether the explanation is in the views."""
+    return bool(presented.relevance[0].GetAttribute(record.SHOWN) == "1")
+
+
+def take_out(scene: Any, first: Any) -> None:
+    """`hide`, by the first relevance map."""
+    if first.GetAttribute(record.SHOWN) != "1":
+        return
+    first.SetAttribute(record.SHOWN, "0")
+    ids = {
+        node.GetID() for node in (*record.linked(first, "relevance"), *record.linked(first, "cleaned"), first) if node
+    }
+    for composite, layer in list(_layers(scene, ids)):
+        composite.SetNthLayerVolumeID(layer, None)
+    for composite in composites(scene):
+        given = composite.GetAttribute(_GIVEN)
+        if given:
+            composite.RemoveAttribute(_GIVEN)
+            if given == composite.GetBackgroundVolumeID():
+                composite.SetBackgroundVolumeID(None)
+    for display in companion_displays(first):
+        display.SetAttribute(_BEFORE, str(int(bool(display.GetVisibility()))))
+        display.SetVisibility(False)
+
+
+def companion_displays(first: Any) -> list[Any]:
+    """Display nodes of what comes and goes with the overlay: outlines, legend, glow."""
+    found = []
+    for role in _COMPANIONS:
+        for node in record.linked(first, role):
+            if node is not None:
+                found += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    return [*(node for node in found if node is not None), *(n for n in record.linked(first, "glow") if n is not None)]
+
+
+def set_visible(first: Any, display: Any, visible: bool) -> None:
+    """Make a display node of the explanation visible or not; while the overlay is off, when it comes back."""
+    if first.GetAttribute(record.SHOWN) == "0":
+        display.SetAttribute(_BEFORE, str(int(visible)))
+        visible = False
+    display.SetVisibility(visible)
+
+
+def opacity_of(first: Any) -> float:
+    """The overlay's opacity as its relevance node remembers it."""
+    return float(first.GetAttribute(OPACITY_ATTRIBUTE) or OPACITY)
+
+
+def set_opacity(scene: Any, first: Any, opacity: float) -> None:
+    """The overlay's opacity in all views."""
+    first.SetAttribute(OPACITY_ATTRIBUTE, repr(opacity))
+    for composite, layer in _layers(scene, {displayed_map(first).GetID()}):
         composite.SetNthLayerOpacity(layer, opacity)
 
 
@@ -48,10 +165,7 @@ def restore(scene: Any) -> None:
     Slicer writes which volume an additional layer shows, but not its opacity (vtkMRMLSliceCompositeNode::WriteXML,
     5.13): after loading, the overlay would hide the anatomy. The relevance node remembers it.
     """
-    opacities = {node.GetID(): node.GetAttribute(OPACITY_ATTRIBUTE) for node in by_role(scene, "relevance")}
-    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
-    for composite in _composites(scene):
-        for layer in range(first, first + composite.GetNumberOfAdditionalLayers()):
-            remembered = opacities.get(composite.GetNthLayerVolumeID(layer))
-            if remembered:
-                composite.SetNthLayerOpacity(layer, float(remembered))
+    for first in record.records(scene):
+        if first.GetAttribute(record.SHOWN) != "0":
+            for composite, layer in _layers(scene, {displayed_map(first).GetID()}):
+                composite.SetNthLayerOpacity(layer, opacity_of(first))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from .host import Application, slicer
-from .overlay import restore
-from .present import PresentedNodes
+from .presenting import PresentedNodes
+from .restoring import restore
 
 
 def save(presented: PresentedNodes, path: Path | str) -> Path:

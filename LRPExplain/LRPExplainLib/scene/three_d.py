@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .colors import NEGATIVE, POSITIVE, TRANSPARENT_BAND
+from . import display
 from .host import slicer, vtk
 from .nodes import ROLE_ATTRIBUTE, by_role
 
 if TYPE_CHECKING:
-    from .present import PresentedNodes
+    from .presenting import PresentedNodes
 
 SURFACE_OPACITY = 0.2
 SHELL_OPACITY = 0.2
-# Opacity per mm of relevance at the edge of the transparent band and at the end of the window
-GLOW = (0.0, 0.25)
 _SHELL_GRID_MM = 2.0
 _SHELL_SMOOTHING_MM = 3.0
 # Between the darkest value and Otsu's threshold, which separates bright from dark tissue rather than tissue from air
@@ -26,8 +23,8 @@ _SHELL_LEVEL = 0.5
 def show_in_3d(presented: PresentedNodes) -> None:
     """Show relevance, prediction and a shell of the anatomy in the scene's 3D views; again has no further effect."""
     scene = presented.scene
-    if not by_role(scene, "glow"):
-        _add_glow(scene, presented.relevance[0], presented.limit)
+    display.apply(presented, replace(display.read(presented), volume_rendering=True))
+    if not by_role(scene, "shell"):
         _add_shell(scene, presented.volumes[0])
     if presented.segmentation is not None:
         _show_target_surface(presented.segmentation, presented.target)
@@ -36,32 +33,11 @@ def show_in_3d(presented: PresentedNodes) -> None:
 def _show_target_surface(segmentation: Any, target: str) -> None:
     """Only the class that was explained: the surfaces of the others would hide it."""
     segmentation.CreateClosedSurfaceRepresentation()
-    display = segmentation.GetDisplayNode()
-    display.SetOpacity3D(SURFACE_OPACITY)
+    shown = segmentation.GetDisplayNode()
+    shown.SetOpacity3D(SURFACE_OPACITY)
     for segment_id in segmentation.GetSegmentation().GetSegmentIDs():
         name = segmentation.GetSegmentation().GetSegment(segment_id).GetName()
-        display.SetSegmentVisibility3D(segment_id, name == target)
-
-
-def _add_glow(scene: Any, relevance: Any, limit: float) -> None:
-    """Volume rendering in the overlay's colours; opacity rises with |relevance| from the edge of the band on."""
-    color, opacity = vtk.vtkColorTransferFunction(), vtk.vtkPiecewiseFunction()
-    for sign, arm in ((-1, NEGATIVE), (1, POSITIVE)):
-        for share, rgb in zip(np.linspace(TRANSPARENT_BAND, 1, len(arm)), arm, strict=True):
-            color.AddRGBPoint(sign * share * limit, *(channel / 255 for channel in rgb))
-        opacity.AddPoint(sign * TRANSPARENT_BAND * limit, GLOW[0])
-        opacity.AddPoint(sign * limit, GLOW[1])
-    properties = scene.AddNewNodeByClass("vtkMRMLVolumePropertyNode", "LRP relevance glow")
-    properties.GetVolumeProperty().SetColor(color)
-    properties.GetVolumeProperty().SetScalarOpacity(opacity)
-    properties.GetVolumeProperty().SetInterpolationTypeToLinear()
-    properties.GetVolumeProperty().ShadeOff()
-    properties.GetVolumeProperty().SetScalarOpacityUnitDistance(3.0)
-    display = scene.AddNewNodeByClass("vtkMRMLCPURayCastVolumeRenderingDisplayNode")
-    display.SetAttribute(ROLE_ATTRIBUTE, "glow")
-    display.SetAndObserveVolumePropertyNodeID(properties.GetID())
-    relevance.AddAndObserveDisplayNodeID(display.GetID())
-    display.SetVisibility(True)
+        shown.SetSegmentVisibility3D(segment_id, name == target)
 
 
 def _add_shell(scene: Any, volume: Any) -> None:
@@ -70,11 +46,11 @@ def _add_shell(scene: Any, volume: Any) -> None:
     model.SetAttribute(ROLE_ATTRIBUTE, "shell")
     model.SetAndObservePolyData(_surface(volume))
     model.CreateDefaultDisplayNodes()
-    display = model.GetDisplayNode()
-    display.SetColor(0.85, 0.85, 0.9)
-    display.SetOpacity(SHELL_OPACITY)
-    display.SetBackfaceCulling(False)
-    display.SetVisibility2D(False)
+    shown = model.GetDisplayNode()
+    shown.SetColor(0.85, 0.85, 0.9)
+    shown.SetOpacity(SHELL_OPACITY)
+    shown.SetBackfaceCulling(False)
+    shown.SetVisibility2D(False)
     model.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
 
 

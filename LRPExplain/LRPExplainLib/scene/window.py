@@ -8,6 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..findings.body import block_sums
+from ..findings.magnitudes import Magnitudes
+
 # Share of the total |relevance| that lies within the window; the few strongest voxels beyond it are saturated.
 WINDOW_SHARE = 0.95
 # Standard deviation in mm of the smoothing before the strongest place is sought: a lone bright voxel is not a place.
@@ -21,17 +24,45 @@ def symmetric_limit(maps: Sequence[NDArray[np.floating]], share: float = WINDOW_
     the total. Unlike a percentile over voxels it does not depend on how much empty space surrounds the relevance.
     Maps that are zero everywhere give 1.
     """
-    magnitude = np.sort(np.abs(np.concatenate([m.ravel() for m in maps])).astype(np.float64))
-    carried = np.cumsum(magnitude)
-    if carried.size == 0 or carried[-1] == 0:
-        return 1.0
-    return float(magnitude[np.searchsorted(carried, share * carried[-1])])
+    return limit_of(Magnitudes(maps), share)
+
+
+def limit_of(magnitudes: Magnitudes, share: float = WINDOW_SHARE) -> float:
+    """The same from a distribution that is known already."""
+    return magnitudes.level(1 - share) or 1.0
 
 
 def strongest_point(relevance: sitk.Image) -> tuple[float, float, float]:
-    """Where |relevance|, smoothed over a few millimetres, is greatest: physical point in mm, LPS (as in SimpleITK)."""
-    smoothed = sitk.DiscreteGaussian(sitk.Abs(relevance), variance=[FOCUS_SIGMA_MM**2] * 3, useImageSpacing=True)
-    values = sitk.GetArrayViewFromImage(smoothed)
-    k, j, i = (int(n) for n in np.unravel_index(int(np.argmax(values)), values.shape))
-    x, y, z = relevance.TransformIndexToPhysicalPoint((i, j, k))
+    """Where |relevance|, smoothed over a few millimetres, is greatest: physical point in mm, LPS (as in SimpleITK).
+
+    Sought on blocks of about 3 mm, then as the centre of the relevance around the strongest one.
+    """
+    spacing = relevance.GetSpacing()
+    factors = [max(1, round(FOCUS_SIGMA_MM / step)) for step in spacing]
+    magnitude = np.abs(sitk.GetArrayViewFromImage(relevance))
+    smoothed = block_sums(magnitude, factors)
+    for axis, (step, factor) in enumerate(zip(spacing[::-1], factors[::-1], strict=True)):
+        smoothed = _smooth(smoothed, axis, round(2 * (FOCUS_SIGMA_MM / (step * factor)) ** 2))
+    place = np.unravel_index(int(np.argmax(smoothed)), smoothed.shape)
+    around = tuple(
+        slice(max(0, (n - 1) * factor), (n + 2) * factor) for n, factor in zip(place, factors[::-1], strict=True)
+    )
+    weights = magnitude[around].astype(np.float64)
+    whole = float(weights.sum())
+    centre = []
+    for axis, part in enumerate(around):
+        others = tuple(other for other in range(3) if other != axis)
+        line = weights.sum(axis=others)
+        mean = float(np.dot(line, np.arange(len(line)))) / whole if whole else (len(line) - 1) / 2
+        centre.append(part.start + mean)
+    x, y, z = relevance.TransformContinuousIndexToPhysicalPoint(centre[::-1])
     return x, y, z
+
+
+def _smooth(values: NDArray[np.float64], axis: int, times: int) -> NDArray[np.float64]:
+    """[1 2 1] / 4 so many times: a variance of half a voxel each time."""
+    for _ in range(times if values.shape[axis] > 1 else 0):
+        line = np.moveaxis(values, axis, 0)
+        line = np.concatenate([line[:1], line, line[-1:]])
+        values = np.moveaxis((line[:-2] + 2 * line[1:-1] + line[2:]) / 4, 0, axis)
+    return values

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .host import SLICE_VIEWS, THREE_D_VIEW, Application, slicer
-from .present import PresentedNodes
+from .presenting import PresentedNodes
 from .renderer import missing_renderer
 from .three_d import show_in_3d
 from .views import SliceView, ThreeDView
@@ -55,6 +55,8 @@ def render(
 
 def _announce_legend(presented: PresentedNodes) -> None:
     """Legends are drawn only by views that see them come (vtkMRMLColorLegendDisplayableManager has no other way in)."""
+    if presented.legend is None:
+        return
     for n in range(presented.legend.GetNumberOfDisplayNodes()):
         display = presented.legend.GetNthDisplayNode(n)
         if display.IsA("vtkMRMLColorLegendDisplayNode"):

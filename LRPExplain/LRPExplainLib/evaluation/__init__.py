@@ -1,0 +1,27 @@
+"""How far to trust a relevance map: agreement with an expert, faithfulness, sanity, complexity.
+
+Names and definitions are those of the literature and of Quantus; each function names its source.
+"""
+
+from .baselines import BASELINES
+from .evaluate import CHECKS, Evaluation, Settings, evaluate, plan
+from .evaluate import check_output as check_evaluation_output
+from .faithfulness import Perturbation, Perturbed, faithfulness
+from .subject import Method, Request, Subject, lrp_method
+
+__all__ = [
+    "BASELINES",
+    "CHECKS",
+    "Evaluation",
+    "Method",
+    "Perturbation",
+    "Perturbed",
+    "Request",
+    "Settings",
+    "Subject",
+    "check_evaluation_output",
+    "evaluate",
+    "faithfulness",
+    "lrp_method",
+    "plan",
+]

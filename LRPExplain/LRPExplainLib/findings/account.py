@@ -1,0 +1,29 @@
+"""The ledger as one line, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def ledger_line(ledger: Mapping[str, Any]) -> str:
+    """Such as "Target value 358.8 = 100.0 % in the volume + 0.0 % absorbed + 0.0 % outside the field of view; ..."."""
+    whole = float(ledger["target_value"])
+
+    def part(name: str) -> str:
+        value = float(ledger.get(name, 0.0))
+        return f"{value / whole:.1%}".replace("%", " %") if whole else f"{value:.3g}"
+
+    gap = float(ledger.get("relative_gap", 0.0))
+    closes = f"closes to {gap:.0e}" if gap else "closes exactly"
+    return (
+        f"Target value {whole:.4g} = {part('in_volume')} in the volume + {part('absorbed')} absorbed"
+        f" + {part('outside')} outside the field of view; {closes}."
+    )
+
+
+def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[str, float, float]]:
+    """For each input volume: name, relevance in it, and that as a share of the target value."""
+    whole = float(ledger["target_value"])
+    parts = ledger.get("in_volume_by_input") or [ledger.get("in_volume", 0.0)]
+    return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]

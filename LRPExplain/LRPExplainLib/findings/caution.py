@@ -1,0 +1,148 @@
+"""What a radiologist should know before trusting a map: each warning is one sentence, with its figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .body import relevance_outside
+from .field import Field
+
+OUTSIDE_BODY = 0.05  # share of the |relevance|
+AT_BORDER = 0.10
+BORDER_MM = 6.0
+LEDGER_GAP = 1e-3  # of the target value; float32 sums close far better
+ABSORBED = 0.5
+OUTSIDE_VIEW = 0.05
+BEYOND_RANGE = 0.05  # share of a volume's voxels
+SPACING_RATIO = 2.0
+
+
+def warnings_of(
+    maps: Sequence[Field],
+    volumes: Sequence[Field | None],
+    names: Sequence[str],
+    ledger: Mapping[str, Any],
+    card: Mapping[str, Any],
+) -> list[str]:
+    """The sentences that apply, the most alarming first.
+
+    Args:
+        maps, volumes, names: relevance, source (None where it has gone) and name of each input.
+        ledger: of the explanation.
+        card: of the model, as `ModelCard.as_dict` gives it; may be empty.
+    """
+    found = _of_ledger(ledger)
+    several = len(maps) > 1
+    for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=True)):
+        of = f" of '{name}'" if several else ""
+        if volume is not None:
+            found += _outside_body(relevance, volume, of)
+        found += _at_border(relevance, of)
+        if volume is not None:
+            found += _unlike_training(relevance, volume, name, n, card)
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _of_ledger(ledger: Mapping[str, Any]) -> list[str]:
+    whole = float(ledger["target_value"])
+    gap, absorbed, outside = (float(ledger.get(key, 0.0)) for key in ("relative_gap", "absorbed", "outside"))
+    found = []
+    if gap > LEDGER_GAP:
+        found.append(f"The ledger is open: {gap:.2%} of the target value is unaccounted for; do not trust the map.")
+    if whole and abs(absorbed / whole) > ABSORBED:
+        found.append(
+            f"{_percent(abs(absorbed / whole))} of the target value was absorbed by biases and stabilisers: the map"
+            " shows little of the reason."
+        )
+    if whole and abs(outside / whole) > OUTSIDE_VIEW:
+        found.append(f"{_percent(abs(outside / whole))} of the target value fell outside the field of view.")
+    return found
+
+
+def _outside_body(relevance: Field, volume: Field, of: str) -> list[str]:
+    share = relevance_outside(relevance, volume)
+    if share is None or share <= OUTSIDE_BODY:
+        return []
+    return [f"{_percent(share)} of the relevance{of} lies outside the body, in air."]
+
+
+def border_share(relevance: Field, margin_mm: float = BORDER_MM) -> float:
+    """The share of the |relevance| within ``margin_mm`` of the sides of the field of view.
+
+    A direction in which the volume has too few slices to have an inside is left out.
+    """
+    magnitude = np.abs(relevance.values)
+    whole = float(magnitude.sum(dtype=np.float64))
+    inner = []
+    for size, step in zip(magnitude.shape, relevance.spacing[::-1], strict=True):
+        margin = max(1, round(margin_mm / step))
+        inner.append(slice(margin, size - margin) if size > 4 * margin else slice(None))
+    within = float(magnitude[tuple(inner)].sum(dtype=np.float64))
+    return 1 - within / whole if whole else 0.0
+
+
+def _at_border(relevance: Field, of: str) -> list[str]:
+    share = border_share(relevance)
+    if share <= AT_BORDER:
+        return []
+    return [
+        f"{_percent(share)} of the relevance{of} lies within {BORDER_MM:g} mm of the border of the field of view:"
+        " what the model looked at may go on beyond it."
+    ]
+
+
+def _unlike_training(relevance: Field, volume: Field, name: str, channel: int, card: Mapping[str, Any]) -> list[str]:
+    """Where the card knows what the model was trained on: fixed intensities and the voxel size."""
+    wishes = card.get("preprocessing") or {}
+    found = []
+    for step in wishes.get("intensity") or ():
+        if channel not in step.get("channels", [channel]):
+            continue
+        limits = _known_range(step)
+        if limits is None:
+            continue
+        beyond = _beyond(volume, *limits)
+        if beyond > BEYOND_RANGE:
+            found.append(
+                f"{_percent(beyond)} of the tissue in '{name}' has intensities outside {limits[0]:g} to {limits[1]:g},"
+                " the range that the model was trained on."
+            )
+        break  # later steps see changed intensities
+    wanted = [float(step) for step in wishes.get("spacing") or ()]
+    coarsest = max(relevance.spacing)
+    if wanted and coarsest > SPACING_RATIO * max(wanted):
+        found.append(
+            f"'{name}' has voxels of up to {coarsest:.2g} mm, the model was trained on {max(wanted):.2g} mm: fine"
+            " detail that it relies on may be missing."
+        )
+    return found
+
+
+def _known_range(step: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The intensities that a step of the card takes for granted; None where it looks at the volume itself."""
+    if step.get("type") == "zscore" and "mean" in step and "std" in step:
+        return float(step["mean"]) - 5 * float(step["std"]), float(step["mean"]) + 5 * float(step["std"])
+    if step.get("type") in ("range", "clip") and "lower" in step and "upper" in step:
+        return float(step["lower"]), float(step["upper"])
+    return None
+
+
+def _beyond(volume: Field, low: float, high: float) -> float:
+    """The share of voxels outside a range, among those that are not the volume's background (its lowest value).
+
+    A range cuts off air and bone on purpose; only what is above it, or a volume that is all below it, is unlike.
+    """
+    values = volume.values[::2, ::2, ::2] if min(volume.values.shape) > 32 else volume.values
+    inside = values[values > values.min()]
+    if not inside.size:
+        return 0.0
+    if float(np.median(inside)) < low or float(np.median(inside)) > high:
+        return float(((inside < low) | (inside > high)).mean())
+    return 0.0

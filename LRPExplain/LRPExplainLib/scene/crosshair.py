@@ -1,0 +1,71 @@
+"""What lies under the crosshair, followed as the mouse moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..findings.examination import Findings, Readout
+from .geometry import to_local
+from .host import slicer
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+
+def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float]) -> Readout | None:
+    """What is at a point of the world (RAS, mm); None outside the volume. Parent transforms of any kind are
+    followed."""
+    relevance = next(
+        (node for node, field in zip(presented.relevance, findings.maps, strict=True) if field is findings.field),
+        presented.relevance[0],
+    )
+    from .geometry import matrix_of
+
+    local = type(findings.field)(findings.field.values, matrix_of(relevance))
+    index = local.index(to_local(relevance, ras))
+    return findings.at(index) if index is not None else None
+
+
+def crosshair_node(scene: Any) -> Any:
+    """The scene's crosshair; made if there is none, as outside Slicer."""
+    node = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if node is None:
+        node = slicer.vtkMRMLCrosshairNode()
+        node.SetSingletonTag("default")
+        node = scene.AddNode(node)
+    return node
+
+
+def cursor(scene: Any) -> tuple[float, float, float] | None:
+    """Where the mouse is in a slice view (RAS, mm); None where it is in none."""
+    ras = [0.0, 0.0, 0.0]
+    return (ras[0], ras[1], ras[2]) if crosshair_node(scene).GetCursorPositionRAS(ras) else None
+
+
+class Follower:
+    """Calls ``on_move`` with the cursor's RAS (None outside all views) whenever it moves, until `stop`."""
+
+    def __init__(self, scene: Any, on_move: Callable[[tuple[float, float, float] | None], None]) -> None:
+        self._scene, self._on_move = scene, on_move
+        self._node = crosshair_node(scene)
+        event = slicer.vtkMRMLCrosshairNode.CursorPositionModifiedEvent
+        self._tag = self._node.AddObserver(event, self._moved)
+
+    def _moved(self, *_event: Any) -> None:
+        self._on_move(cursor(self._scene))
+
+    def stop(self) -> None:
+        """No more calls."""
+        if self._tag is not None:
+            self._node.RemoveObserver(self._tag)
+            self._tag = None
+
+
+def jump(scene: Any, ras: Sequence[float]) -> None:
+    """Let all slice views show a place (RAS, mm), as a click on a hot spot does, and put the crosshair there."""
+    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
+    nodes.UnRegister(None)
+    for n in range(nodes.GetNumberOfItems()):
+        nodes.GetItemAsObject(n).JumpSliceByOffsetting(*ras)
+    crosshair_node(scene).SetCrosshairRAS(*ras)

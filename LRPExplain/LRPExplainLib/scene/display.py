@@ -1,0 +1,153 @@
+"""How an explanation is shown: one value, kept by display nodes, colour tables and node attributes, so scenes save it.
+
+Everything acts at once and never changes a voxel of the relevance. The threshold is a band of the colour table; small
+regions are left out by showing a second volume, in which their voxels are zero (`cleaning`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..findings.selection import MASS, SIGNS, Selection
+from . import cleaning, glow, hot_spots, overlay, record, side_by_side
+from .cache import magnitudes_of
+from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, TABLE_NAME, ZERO_ROW, relevance_colors, window_for
+from .nodes import add_colors, set_colors
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "level", "read"]
+
+
+@dataclass(frozen=True)
+class Display:
+    """The settings.
+
+    Attributes:
+        color_map: a name in `COLOR_MAPS`.
+        threshold_kind, threshold, minimum_cluster_ml, sign: see `findings.Selection`.
+        opacity: of the overlay in slice views, 0..1.
+        legend, volume_rendering, hot_spots: whether these are shown (hot spots: as a segmentation).
+        input: which input's map is shown, where there are several.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    color_map: str = FIRE_AND_ICE
+    threshold_kind: str = MASS
+    threshold: float = 80.0
+    minimum_cluster_ml: float = 0.0
+    opacity: float = overlay.OPACITY
+    sign: str = "both"
+    legend: bool = True
+    volume_rendering: bool = False
+    hot_spots: bool = False
+    input: int = 0
+
+    def __post_init__(self) -> None:
+        if self.color_map not in COLOR_MAPS:
+            raise UserError(f"There is no colour map '{self.color_map}': choose one of {', '.join(COLOR_MAPS)}.")
+        if not 0 <= self.opacity <= 1:
+            raise UserError(f"An opacity is a number from 0 to 1, not {self.opacity:g}.")
+        if self.input < 0:
+            raise UserError(f"There is no input number {self.input}: inputs are counted from 0.")
+        _ = self.selection
+
+    @property
+    def selection(self) -> Selection:
+        """The part that decides what is selected, and so what counts as a hot spot."""
+        return Selection(self.threshold_kind, self.threshold, self.minimum_cluster_ml, self.sign)
+
+
+def read(presented: PresentedNodes) -> Display:
+    """The settings that the explanation is shown with; also after its scene was saved and loaded."""
+    kept = record.read_json(presented.relevance[0], record.DISPLAY)
+    known = {field.name for field in fields(Display)}
+    try:
+        return Display(**{name: value for name, value in kept.items() if name in known})
+    except (UserError, TypeError):  # written by a later version, or by hand
+        return Display()
+
+
+def level(presented: PresentedNodes, display: Display | None = None) -> float:
+    """The threshold in units of relevance."""
+    return (display or read(presented)).selection.level(magnitudes_of(presented.relevance))
+
+
+def apply(presented: PresentedNodes, display: Display) -> None:
+    """Show the explanation with these settings (whether it is in the views or not is left to `overlay`).
+
+    Raises:
+        UserError: the explanation has no such input.
+    """
+    if display.input >= len(presented.relevance):
+        raise UserError(f"There are {len(presented.relevance)} inputs, and none with the number {display.input}.")
+    first, scene = presented.relevance[0], presented.scene
+    magnitudes = magnitudes_of(presented.relevance)
+    threshold = display.selection.level(magnitudes)
+    window, band = window_for(presented.limit, magnitudes.peak(), threshold)
+    table = relevance_colors(band, display.color_map, display.sign)
+    _keep(scene, first, display)
+    colors = _colors(scene, first, "colors", TABLE_NAME)
+    set_colors(colors, table)
+    chosen = presented.relevance[display.input]
+    cleaning.update(presented, chosen, threshold, display.selection)
+    for node in (*presented.relevance, *record.linked(first, "cleaned")):
+        if node is not None:
+            _set_window(node.GetDisplayNode(), window, colors)
+    _set_legend(presented, table, window, display)
+    glow.update(presented, overlay.displayed_map(first), display, threshold, window)
+    hot_spots.update(presented, display)
+    if overlay.shown(presented):
+        overlay.lay(scene, first)
+    side_by_side.arrange(scene)
+
+
+def _keep(scene: Any, first: Any, display: Display) -> None:
+    first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
+    overlay.set_opacity(scene, first, display.opacity)
+
+
+def _colors(scene: Any, first: Any, role: str, name: str) -> Any:
+    """The explanation's colour table; made again where it was deleted."""
+    node = record.linked_one(first, role)
+    if node is None:
+        node = add_colors(scene, name, hidden=role != "colors")
+        record.link(first, role, [node])
+    return node
+
+
+def _set_window(node: Any, window: float, colors: Any) -> None:
+    if node is None:
+        return
+    modifying = node.StartModify()
+    if node.GetColorNodeID() != colors.GetID():
+        node.SetAndObserveColorNodeID(colors.GetID())
+    node.SetAutoWindowLevel(False)
+    node.SetWindowLevelMinMax(-window, window)
+    node.EndModify(modifying)
+
+
+def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, display: Display) -> None:
+    """The legend shows the signs that are shown."""
+    carrier = presented.legend
+    if carrier is None:
+        return
+    colors = _colors(presented.scene, presented.relevance[0], "legendColors", f"{TABLE_NAME} legend")
+    rows = {"both": table[: ENTRIES - 1], "positive": table[ZERO_ROW:], "negative": table[: ZERO_ROW + 1]}[display.sign]
+    set_colors(colors, rows)
+    low, high = {"both": (-window, window), "positive": (0.0, window), "negative": (-window, 0.0)}[display.sign]
+    carrier.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    carrier.GetDisplayNode().SetScalarRange(low, high)
+    for n in range(carrier.GetNumberOfDisplayNodes()):
+        node = carrier.GetNthDisplayNode(n)
+        if node.IsA("vtkMRMLColorLegendDisplayNode"):
+            node.SetNumberOfLabels(5 if display.sign == "both" else 3)
+            overlay.set_visible(presented.relevance[0], node, display.legend)

@@ -1,0 +1,159 @@
+"""The findings of a presented explanation: nodes of the scene become numbers, and `findings` does the rest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..findings.clusters import Clusters
+from ..findings.examination import Findings
+from ..findings.field import Field
+from ..findings.reference import Layer, Reference
+from . import display as displays
+from .cache import clusters_of, magnitudes_of, voxels_key
+from .geometry import matrix_of
+from .host import slicer, vtk
+from .nodes import array_of, has_grid_like
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+_MOST = 4
+_references: OrderedDict[tuple[Any, ...], Reference] = OrderedDict()
+
+
+class SceneFindings(Findings):
+    """Findings that know the node they are of: ``key`` differs when its voxels do."""
+
+    key: tuple[Any, ...] = ()
+    node: Any = None
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """All regions above the threshold; found once for all who ask."""
+        return clusters_of(self.node, self.level, self.selection)
+
+
+def findings_of(
+    presented: PresentedNodes,
+    display: displays.Display | None = None,
+    reference: Any | None = None,
+    segment: str | None = None,
+) -> SceneFindings:
+    """The findings of an explanation as it is shown (or with other settings); places are in the world's RAS.
+
+    Args:
+        reference: a segmentation node whose segments are named; it is not changed.
+        segment: the ID of the only segment of it that counts; None or empty: all of them.
+
+    Each finding is computed when it is first asked for, so that a panel can spread them over several moments. Of an
+    input that was removed from the scene only what needs the volume itself is missing.
+    """
+    chosen = display or displays.read(presented)
+    relevance = presented.relevance[chosen.input]
+    maps = [Field(array_of(node), matrix_of(node, world=True)) for node in presented.relevance]
+    volumes = [
+        Field(array_of(node), matrix_of(node, world=True))
+        if node is not None and node.GetImageData() is not None and has_grid_like(node, m)
+        else None
+        for node, m in zip(presented.volumes, presented.relevance, strict=True)
+    ]
+    facts = presented.facts
+    names = [
+        node.GetName() if node is not None else str(entry.get("name", n + 1))
+        for n, (node, entry) in enumerate(zip(presented.volumes, facts["volumes"], strict=True))
+    ]
+    found = SceneFindings(
+        maps,
+        volumes,
+        names,
+        facts["ledger"],
+        facts["model"].get("card") or {},
+        chosen.selection,
+        reference_on(reference, relevance, segment) if reference is not None else None,
+        chosen.input,
+        magnitudes_of(presented.relevance),
+    )
+    found.key, found.node = voxels_key(relevance), relevance
+    return found
+
+
+def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> Reference:
+    """The segments of a segmentation node on the grid of a volume node, both with their parent transforms."""
+    key = (
+        *_segmentation_key(segmentation),
+        *voxels_key(volume),
+        matrix_of(volume, world=True).tobytes(),
+        segment or "",
+    )
+    if key not in _references:
+        _references[key] = _resample(segmentation, volume, segment)
+        while len(_references) > _MOST:
+            _references.popitem(last=False)
+    _references.move_to_end(key)
+    return _references[key]
+
+
+def _segmentation_key(node: Any) -> tuple[Any, ...]:
+    parent = node.GetParentTransformNode()
+    inner = node.GetSegmentation()
+    names = tuple(
+        (each, inner.GetSegment(each).GetName(), inner.GetSegment(each).GetMTime()) for each in inner.GetSegmentIDs()
+    )
+    images = tuple(
+        image.GetMTime()
+        for each in inner.GetSegmentIDs()
+        if (image := inner.GetSegmentRepresentation(each, _binary())) is not None
+    )
+    return (id(node.GetScene()), node.GetID(), names, images, parent.GetTransformToWorldMTime() if parent else 0)
+
+
+def _binary() -> str:
+    return str(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
+
+
+def _resample(node: Any, volume: Any, only: str | None) -> Reference:
+    segmentation = node.GetSegmentation()
+    binary = _binary()
+    if not segmentation.ContainsRepresentation(binary):
+        copy = slicer.vtkSegmentation()
+        copy.DeepCopy(segmentation)
+        copy.CreateRepresentation(binary)
+        segmentation = copy
+    grid = _grid(volume)
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        node.GetParentTransformNode(), volume.GetParentTransformNode(), transform
+    )
+    layers = []
+    for n in range(segmentation.GetNumberOfLayers(binary)):
+        ids = [each for each in segmentation.GetSegmentIDsForLayer(n, binary) if not only or each == only]
+        if not ids:
+            continue
+        names = {segmentation.GetSegment(each).GetLabelValue(): segmentation.GetSegment(each).GetName() for each in ids}
+        source = segmentation.GetLayerDataObject(n, binary)
+        labels = _labels_on(source, grid, transform, volume.GetImageData().GetDimensions()[::-1])
+        layers.append(Layer(labels, names))
+    return Reference(tuple(layers))
+
+
+def _grid(volume: Any) -> Any:
+    grid = slicer.vtkOrientedImageData()
+    grid.SetDimensions(volume.GetImageData().GetDimensions())
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    grid.SetImageToWorldMatrix(matrix)
+    return grid
+
+
+def _labels_on(source: Any, grid: Any, transform: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    result = slicer.vtkOrientedImageData()
+    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+    if source.IsEmpty() or not resample(source, grid, result, False, False, transform):
+        return np.zeros(shape, np.uint8)
+    return np.asarray(vtk_to_numpy(result.GetPointData().GetScalars()).reshape(shape))

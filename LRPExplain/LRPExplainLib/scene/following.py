@@ -1,0 +1,78 @@
+"""Relevance stays on its volume: under the same transform, also when that is changed or hardened later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import cache, record
+from .host import slicer, vtk
+from .nodes import has_grid_like
+
+# What is observed already, by its address. Nothing here keeps a node or a scene alive. (No DeleteEvent: a closure that
+# is called for it while Python collects garbage may be in pieces itself, which ends the process.)
+_observed: dict[str, Any] = {}
+
+
+def watch(scene: Any) -> None:
+    """From now on, what is made for the explanations in ``scene`` follows their volumes."""
+    _observe(scene, scene.EndCloseEvent, _on_closed)
+    for first in record.records(scene):
+        for volume in record.sources(first):
+            if volume is not None:
+                _observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
+
+
+def _observe(thing: Any, event: int, act: Any) -> None:
+    address = thing.GetAddressAsString("")
+    known = _observed.get(address)
+    if known is None or known.Get() is None:  # never seen, or it was another one at the same place in memory
+        _observed[address] = vtk.vtkWeakReference()
+        _observed[address].Set(thing)
+        thing.AddObserver(event, act)
+
+
+def _on_closed(*_event: Any) -> None:
+    cache.forget()
+
+
+def _on_moved(volume: Any, *_event: Any) -> None:
+    scene = volume.GetScene()
+    if scene is None or scene.IsClosing() or scene.IsImporting():
+        return
+    for first in record.records(scene):
+        if volume in record.sources(first):
+            follow(first)
+
+
+def follow(first: Any) -> None:
+    """Put what was made for an explanation where its volumes are now."""
+    volumes, maps = record.sources(first), record.linked(first, "relevance")
+    if not volumes:
+        return
+    pairs = [*zip(volumes, maps, strict=True)]
+    for role in ("prediction", "region", "hotSpots", "cleaned"):
+        pairs += [(volumes[0], node) for node in record.linked(first, role)]
+    changes = {volume: _change(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None}
+    for volume, node in pairs:
+        if volume is None or node is None:
+            continue
+        if changes[volume] is not None:
+            node.ApplyTransformMatrix(changes[volume])
+        if node.GetTransformNodeID() != volume.GetTransformNodeID():
+            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+
+
+def _change(volume: Any, node: Any) -> Any | None:
+    """The 4x4 matrix that takes a map's own geometry to its volume's, in whose voxels a linear transform was hardened.
+
+    None where they agree, or where the voxels are no longer those that were explained.
+    """
+    if volume.GetImageData() is None or volume.GetImageData().GetDimensions() != node.GetImageData().GetDimensions():
+        return None
+    if has_grid_like(volume, node):
+        return None
+    here, there = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(here)
+    node.GetRASToIJKMatrix(there)
+    vtk.vtkMatrix4x4.Multiply4x4(here, there, here)
+    return here

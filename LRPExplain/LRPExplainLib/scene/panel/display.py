@@ -1,0 +1,232 @@
+"""Section "Display": how the map is shown. Nodes of the scene keep all of it; the section shows it and sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import vtk
+from slicer.i18n import tr as _
+
+from ...errors import UserError
+from ..nodes import ROLE_ATTRIBUTE
+from .section import Section
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+
+_USUAL = {"peak": 10.0, "mass": 80.0}  # percent
+
+
+class DisplaySection(Section):
+    """Works on the explanation whose map is selected; ``nodes`` are its nodes, None where none is selected."""
+
+    def __init__(self, ui: Any, panel: Panel) -> None:
+        super().__init__(ui, panel)
+        self.nodes: Any = None
+        self._selected: Any = None
+        self._busy = False
+        ui.relevanceSelector.addAttribute("vtkMRMLScalarVolumeNode", ROLE_ATTRIBUTE, "relevance")
+        self._choices = {
+            "color_map": _Choice(ui.colorMapComboBox, color_maps()),
+            "sign": _Choice(ui.signComboBox, signs()),
+            "threshold_kind": _Choice(ui.thresholdKindComboBox, threshold_kinds()),
+        }
+        for combo in (ui.colorMapComboBox, ui.signComboBox):
+            combo.connect("currentIndexChanged(int)", self.apply)
+        ui.thresholdKindComboBox.connect("currentIndexChanged(int)", self._on_kind)
+        for slider in (ui.thresholdSlider, ui.opacitySlider, ui.clusterSpinBox):
+            slider.connect("valueChanged(double)", self.apply)
+        for box in (ui.legendCheckBox, ui.volumeRenderingCheckBox, ui.hotSpotsCheckBox):
+            box.connect("toggled(bool)", self.apply)
+        ui.overlayCheckBox.connect("toggled(bool)", self.switch)
+        ui.sideBySideButton.connect("toggled(bool)", self.side_by_side)
+        self._show()
+
+    def on_result(self, nodes: Any) -> None:
+        """An explanation has been presented: its map is the one that is selected now."""
+        self.nodes = nodes
+        self._selected = nodes.relevance[0]
+        self.parameters.relevance = self._selected
+        self._show()
+
+    def refresh(self) -> None:
+        selected = self.parameters.relevance if self.parameters else None
+        if selected is not self._selected:
+            self._select(selected)
+
+    def _select(self, selected: Any) -> None:
+        """Another map is selected, or none: it is shown in place of the one before."""
+        from .. import overlay, presented_of
+
+        self._selected = selected
+        if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
+            try:
+                self.nodes = presented_of(selected) if selected else None
+            except UserError as error:
+                self.nodes = None
+                self.panel.run.say(str(error))
+        self._show()
+        if self.nodes is not None:
+            if self.ui.overlayCheckBox.checked:
+                overlay.show(self.nodes)
+            self.apply()
+
+    def close(self) -> None:
+        super().close()
+        if self.nodes and self.ui.sideBySideButton.checked:
+            self.ui.sideBySideButton.checked = False
+        self.nodes = self._selected = None
+        self._show()
+
+    def apply(self, *_changed: Any) -> None:
+        """Set what the controls say."""
+        if self.nodes is None or self._busy:
+            return
+        from ..display import apply
+
+        apply(self.nodes, self.display())
+        self.panel.on_display()
+
+    def _on_kind(self, *_index: Any) -> None:
+        """The other kind of percentage means something else: begin at its usual value."""
+        if self._busy:
+            return
+        with self._quiet():
+            self.ui.thresholdSlider.value = _USUAL[self._choices["threshold_kind"].chosen]
+        self.apply()
+
+    def display(self) -> Any:
+        """The controls as a value."""
+        from ..display import Display
+
+        ui = self.ui
+        return Display(
+            **{name: choice.chosen for name, choice in self._choices.items()},
+            threshold=ui.thresholdSlider.value,
+            minimum_cluster_ml=ui.clusterSpinBox.value,
+            opacity=ui.opacitySlider.value / 100,
+            legend=ui.legendCheckBox.checked,
+            volume_rendering=ui.volumeRenderingCheckBox.checked,
+            hot_spots=ui.hotSpotsCheckBox.checked,
+            input=next((n for n, node in enumerate(self.nodes.relevance) if node is self._selected), 0),
+        )
+
+    def switch(self, on: bool) -> None:
+        """Show the map over the slices, or leave the views as they were before."""
+        if self.nodes is not None and not self._busy:
+            from .. import overlay
+
+            (overlay.show if on else overlay.hide)(self.nodes)
+
+    def side_by_side(self, on: bool) -> None:
+        """The layout with and without relevance beside each other, or the user's own again."""
+        if self._busy:
+            return
+        from .. import side_by_side
+
+        try:
+            if on:
+                reference = self.panel.volumes.reference
+                side_by_side.enter(self.nodes, reference.node, reference.segment or None)
+                self._watch_layout()
+            else:
+                side_by_side.leave(self.nodes.scene)
+        except UserError as error:
+            self.panel.run.say(str(error))
+
+    def _watch_layout(self) -> None:
+        """Choosing another layout leaves side by side, which the button then shows."""
+        from ..side_by_side import layout_node
+
+        node = layout_node(self.nodes.scene)
+        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout)
+
+    def _on_layout(self, *_event: Any) -> None:
+        from ..side_by_side import active
+
+        if self.nodes is not None and self.ui.sideBySideButton.checked and not active(self.nodes.scene):
+            with self._quiet():
+                self.ui.sideBySideButton.checked = False
+
+    def _show(self) -> None:
+        """Bring the controls to what the nodes say."""
+        ui = self.ui
+        with self._quiet():
+            for widget in self._controls():
+                widget.enabled = self.nodes is not None
+            if self.nodes is None:
+                return
+            from .. import overlay
+            from ..display import read
+
+            shown = read(self.nodes)
+            for name, choice in self._choices.items():
+                choice.choose(getattr(shown, name))
+            ui.thresholdSlider.value = shown.threshold
+            ui.clusterSpinBox.value = shown.minimum_cluster_ml
+            ui.opacitySlider.value = 100 * shown.opacity
+            ui.legendCheckBox.checked = shown.legend
+            ui.volumeRenderingCheckBox.checked = shown.volume_rendering
+            ui.hotSpotsCheckBox.checked = shown.hot_spots
+            ui.overlayCheckBox.checked = overlay.shown(self.nodes)
+
+    def _controls(self) -> tuple[Any, ...]:
+        ui = self.ui
+        return (
+            ui.overlayCheckBox, ui.colorMapComboBox, ui.signComboBox, ui.thresholdKindComboBox, ui.thresholdSlider,
+            ui.clusterSpinBox, ui.opacitySlider, ui.legendCheckBox, ui.volumeRenderingCheckBox, ui.hotSpotsCheckBox,
+            ui.sideBySideButton,
+        )  # fmt: skip
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Controls are set by the program, so nothing is applied."""
+        self._busy, before = True, self._busy
+        try:
+            yield
+        finally:
+            self._busy = before
+
+
+class _Choice:
+    """A combo box whose entries stand for values."""
+
+    def __init__(self, combo: Any, entries: Mapping[str, str]) -> None:
+        self._combo, self._values = combo, list(entries)
+        combo.clear()
+        combo.addItems(list(entries.values()))
+
+    @property
+    def chosen(self) -> str:
+        return self._values[max(0, self._combo.currentIndex)]
+
+    def choose(self, value: str) -> None:
+        if value in self._values:
+            self._combo.currentIndex = self._values.index(value)
+
+
+def signs() -> dict[str, str]:
+    return {
+        "both": _("For and against"),
+        "positive": _("For the class (positive)"),
+        "negative": _("Against it (negative)"),
+    }
+
+
+def threshold_kinds() -> dict[str, str]:
+    return {"peak": _("Percent of the peak"), "mass": _("Percent of relevance kept")}
+
+
+def color_maps() -> dict[str, str]:
+    """The colour maps of `scene.colors` in the user's words; a test compares them."""
+    return {
+        "Fire and ice": _("Fire and ice"),
+        "Purple and orange": _("Purple and orange"),
+        "Green and magenta": _("Green and magenta"),
+        "Inferno (magnitude)": _("Inferno (magnitude)"),
+        "Viridis (magnitude)": _("Viridis (magnitude)"),
+    }

@@ -1,0 +1,220 @@
+"""Section "Findings": what the map says, in numbers. `findings` computes them; here they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from .section import Section
+from .tables import fill
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+_ORIENTATIONS = ("sagittal", "coronal", "axial")  # as in the combo box
+_PLOT_VIEW = "LRPExplain"
+_PAUSE = 200  # ms without a change before the numbers follow a slider
+
+
+class FindingsSection(Section):
+    """Of the explanation that the display section has. Each part is computed in a turn of the event loop of its own."""
+
+    def __init__(self, ui: Any, panel: Panel) -> None:
+        super().__init__(ui, panel)
+        self.found: Any = None
+        self._steps: list[Callable[[], None]] = []
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", self._step)
+        self._follower: Any = None
+        self._plot_view: Any = None
+        ui.hotSpotsTable.connect("cellClicked(int,int)", self.go_to)
+        ui.plotComboBox.addItems([_("sagittal, left to right"), _("coronal, back to front"), _("axial, foot to head")])
+        ui.plotComboBox.currentIndex = 2
+        ui.plotComboBox.connect("currentIndexChanged(int)", self._show_plot)
+        self._clear()
+
+    def on_result(self, _nodes: Any) -> None:
+        """An explanation has been presented."""
+        self.update()
+
+    def update(self) -> None:
+        """Compute all again, once nothing has changed for a moment."""
+        self._steps = [self._examine]
+        self._timer.start(_PAUSE)
+
+    def compute(self) -> None:
+        """Compute all now."""
+        self._timer.stop()
+        self._steps = [self._examine]
+        while self._steps:
+            self._steps.pop(0)()
+
+    def close(self) -> None:
+        super().close()
+        self._follow(None)
+        self._timer.stop()
+        self._steps = []
+        self.found = self._plot_view = None
+        self._clear()
+
+    def go_to(self, row: int, _column: int = 0) -> None:
+        """All slice views show the strongest voxel of the hot spot in this row, and the crosshair stands there."""
+        if self.found is not None and 0 <= row < len(self.found.hot_spots):
+            from ..crosshair import jump
+
+            jump(self.panel.display.nodes.scene, self.found.hot_spots[row].place)
+            self._show_readout(self.found.hot_spots[row].place)
+
+    # --- computing --------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        if self._steps:
+            self._steps.pop(0)()
+        if self._steps:
+            self._timer.start(0)
+
+    def _examine(self) -> None:
+        nodes = self.panel.display.nodes
+        self._follow(nodes)
+        if nodes is None:
+            self.found = None
+            self._clear()
+            return
+        from .. import findings_of
+
+        reference = self.panel.volumes.reference
+        self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
+        self.ui.readoutLabel.text = readout(None)
+        self._steps = [
+            self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._write_nodes,
+            self._show_plot,
+        ]  # fmt: skip
+
+    # --- showing ----------------------------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        ui = self.ui
+        for widget in (
+            ui.warningsLabel, ui.ledgerLabel, ui.hotSpotsLabel, ui.hotSpotsTable, ui.sharesLabel, ui.sharesTable,
+            ui.inputsLabel, ui.inputsTable, ui.plotComboBoxLabel, ui.plotComboBox, ui.plotView,
+        ):  # fmt: skip
+            widget.setVisible(False)
+        ui.readoutLabel.text = _("Explain a volume first; what the map says is then listed here.")
+
+    def _show_hot_spots(self) -> None:
+        spots = self.found.hot_spots
+        rows = [
+            (str(spot.rank), percent(spot.share), millilitres(spot.ml), f"{spot.peak:.3g}", spot.segment)
+            for spot in spots
+        ]
+        table = self.ui.hotSpotsTable
+        fill(table, rows, stretched=4)
+        table.setVisible(bool(rows))
+        self.ui.hotSpotsLabel.text = (
+            _("Hot spots (click to go there)") if rows else _("No relevance above the threshold.")
+        )
+        self.ui.hotSpotsLabel.setVisible(True)
+
+    def _show_shares(self) -> None:
+        rows = [(share.name, percent(share.share), millilitres(share.ml)) for share in self.found.shares]
+        fill(self.ui.sharesTable, rows)
+        self.ui.sharesTable.setVisible(bool(rows))
+        self.ui.sharesLabel.setVisible(bool(rows))
+
+    def _show_account(self) -> None:
+        self.ui.ledgerLabel.text = self.found.ledger_line
+        self.ui.ledgerLabel.setVisible(True)
+        inputs = self.found.inputs
+        rows = [(name, percent(share)) for name, _relevance, share in inputs] if len(inputs) > 1 else []
+        fill(self.ui.inputsTable, rows)
+        self.ui.inputsTable.setVisible(bool(rows))
+        self.ui.inputsLabel.setVisible(bool(rows))
+
+    def _show_warnings(self) -> None:
+        warnings = self.found.warnings
+        self.ui.warningsLabel.text = "\n".join(f"⚠ {sentence}" for sentence in warnings)
+        self.ui.warningsLabel.setVisible(bool(warnings))
+
+    def _write_nodes(self) -> None:
+        """The same findings as tables and charts of the scene."""
+        from ..tables import write
+
+        write(self.panel.display.nodes, self.found)
+
+    def _show_plot(self, *_index: Any) -> None:
+        nodes = self.panel.display.nodes
+        chart = nodes.charts.get(_ORIENTATIONS[self.ui.plotComboBox.currentIndex]) if nodes else None
+        for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotView):
+            widget.setVisible(chart is not None)
+        if chart is not None:
+            view = _plot_view(nodes.scene)
+            view.SetPlotChartNodeID(chart.GetID())
+            if self._plot_view is not view:
+                self._plot_view = view
+                self.ui.plotView.setMRMLPlotViewNode(view)
+
+    # --- under the mouse --------------------------------------------------------------------------------------------
+
+    def _follow(self, nodes: Any) -> None:
+        """Read the map under the mouse, in the scene of ``nodes``; None: no longer."""
+        if (nodes is None) == (self._follower is None):
+            return
+        from ..crosshair import Follower
+
+        if nodes is None:
+            self._follower.stop()
+            self._follower = None
+        else:
+            self._follower = Follower(nodes.scene, self._show_readout)
+
+    def _show_readout(self, place: Any) -> None:
+        nodes = self.panel.display.nodes
+        if self.found is None or nodes is None:
+            return
+        from ..crosshair import readout as read
+
+        self.ui.readoutLabel.text = readout(read(nodes, self.found, place) if place else None)
+
+
+def _plot_view(scene: Any) -> Any:
+    """The panel's own plot view, which no layout shows."""
+    node = scene.GetSingletonNode(_PLOT_VIEW, "vtkMRMLPlotViewNode")
+    if node is None:
+        node = slicer.vtkMRMLPlotViewNode()
+        node.SetSingletonTag(_PLOT_VIEW)
+        node.SetLayoutName(_PLOT_VIEW)
+        node.SetName(_PLOT_VIEW)
+        node.SetSaveWithScene(False)
+        node = scene.AddNode(node)
+    return node
+
+
+def readout(under: Any) -> str:
+    """What is under the crosshair, in a line or two."""
+    if under is None:
+        return _("Move the mouse over a slice to read the map here.")
+    parts = [_("Relevance {value}").format(value=f"{under.relevance:.3g}")]
+    if under.segments:
+        parts.append(_("in {segments}").format(segments=", ".join(under.segments)))
+    spot = under.hot_spot
+    if spot is None:
+        return ", ".join([*parts, _("below the threshold")]) + "."
+    parts.append(
+        _("hot spot {rank} of {volume}, mean {mean}, peak {peak}").format(
+            rank=spot.rank, volume=millilitres(spot.ml), mean=f"{spot.mean:.3g}", peak=f"{spot.peak:.3g}"
+        )
+    )
+    return ", ".join(parts) + "."
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")
+
+
+def millilitres(volume: float) -> str:
+    return _("{volume} ml").format(volume=f"{volume:.3g}" if volume < 100 else f"{volume:.0f}")

@@ -1,0 +1,55 @@
+"""The Python packages that computing needs: looked for, and installed after asking."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from ...errors import UserError
+from ...worker import missing_requirements
+
+
+def ensure(file: Path) -> None:
+    """Make sure that the packages of a requirements file are installed; asks before it installs any.
+
+    PyTorch is left to the PyTorch extension where that is installed, since it finds the build for the graphics card.
+
+    Raises UserError if one is still missing.
+    """
+    missing = missing_requirements(file)
+    torch = next((line for line in missing if line.startswith("torch")), None)
+    if torch and hasattr(slicer.modules, "pytorchutils") and _install_torch(torch):
+        missing.remove(torch)
+    if missing and not slicer.app.testingEnabled():  # a test never changes the Python that it runs in
+        _install(missing)
+    missing = missing_requirements(file)
+    if missing:
+        raise UserError(
+            _("Python packages are not installed: {names}. Press Explain again and agree to install them.").format(
+                names=", ".join(missing)
+            )
+        )
+
+
+def _install_torch(requirement: str) -> bool:
+    import PyTorchUtils
+
+    version = requirement.removeprefix("torch") or None
+    return PyTorchUtils.PyTorchUtilsLogic().installTorch(True, torchVersionRequirement=version) is not None
+
+
+def _install(missing: list[str]) -> None:
+    if importlib.util.find_spec("slicer.packaging"):  # Slicer 5.12 and later
+        from slicer.packaging import pip_ensure
+
+        try:
+            pip_ensure(missing, requester="LRPExplain")
+        except RuntimeError:  # declined; `ensure` says what is missing
+            return
+    else:
+        question = _("These Python packages will be downloaded and installed: {names}. Continue?")
+        if slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing))):
+            slicer.util.pip_install(" ".join(missing))

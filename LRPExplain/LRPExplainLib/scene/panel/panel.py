@@ -1,0 +1,100 @@
+"""The panel: its sections, and the news between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vtk
+from slicer.util import VTKObservationMixin
+
+from .display import DisplaySection
+from .findings import FindingsSection
+from .method import MethodSection
+from .model import ModelSection
+from .question import QuestionSection
+from .run import RunSection
+from .section import Section
+from .trust import consent
+from .volumes import VolumesSection
+
+
+class Panel(VTKObservationMixin):
+    """Made once for each widget of the module.
+
+    ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered``
+    whether the user looks at the module. A section tells the panel what happened, and the panel tells those that it
+    concerns.
+    """
+
+    def __init__(self, ui: Any, logic: Any) -> None:
+        super().__init__()
+        self.ui = ui
+        self.logic = logic
+        self.parameters: Any = None
+        self.entered = False
+        logic.session.consent = consent
+        self.model = ModelSection(ui, self)
+        self.volumes = VolumesSection(ui, self)
+        self.question = QuestionSection(ui, self)
+        self.method = MethodSection(ui, self)
+        self.run = RunSection(ui, self)
+        self.display = DisplaySection(ui, self)
+        self.findings = FindingsSection(ui, self)
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return (self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings)
+
+    def set_parameters(self, parameters: Any) -> None:
+        """Show another parameter node, or none."""
+        self.removeObservers(self.refresh)
+        if parameters is None:
+            for section in self.sections:
+                section.close()
+        self.parameters = parameters
+        if parameters is not None:
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.refresh)
+            self.volumes.observe()
+            self.volumes.fill()
+        self.refresh()
+
+    def refresh(self, *_event: Any) -> None:
+        """The parameter node has changed."""
+        for section in self.sections:
+            section.refresh()
+
+    def enter(self) -> None:
+        self.entered = True
+        self.refresh()
+        self.volumes.fill()
+
+    def exit(self) -> None:
+        self.entered = False
+        self.question.live.stop()
+
+    def close(self) -> None:
+        """The widget goes away."""
+        self.set_parameters(None)
+        self.removeObservers()
+
+    # --- news -------------------------------------------------------------------------------------------------------
+
+    def on_model(self) -> None:
+        """What the model is has become known, or is no longer known."""
+        self.volumes.on_model()
+        self.question.on_model()
+        self.refresh()
+
+    def on_result(self, nodes: Any, first: bool) -> None:
+        """An explanation has been presented; ``first`` unless it only moved with the crosshair."""
+        if self.parameters is None:
+            return
+        self.display.on_result(nodes)
+        self.findings.on_result(nodes)
+        if first:
+            self.ui.displayCollapsibleButton.collapsed = False
+            self.ui.findingsCollapsibleButton.collapsed = False
+
+    def on_display(self) -> None:
+        """The map is shown otherwise, or another one is shown."""
+        self.findings.update()

@@ -1,0 +1,44 @@
+"""What all sections of the panel have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from slicer.util import VTKObservationMixin
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+
+class Section(VTKObservationMixin):
+    """A part of the panel: some widgets of the `.ui`, and what they do.
+
+    ``ui`` has the widgets by name; ``panel`` has the other sections, the logic and the parameter node, which is None
+    while a scene is being closed.
+    """
+
+    def __init__(self, ui: Any, panel: Panel) -> None:
+        super().__init__()
+        self.ui = ui
+        self.panel = panel
+
+    @property
+    def parameters(self) -> Any:
+        """The parameter node; None while there is none."""
+        return self.panel.parameters
+
+    def refresh(self) -> None:
+        """The parameter node has changed, or is another one, or there is none any more."""
+
+    def close(self) -> None:
+        """The scene or the panel is about to go: let go of its nodes."""
+        self.removeObservers()
+
+
+def show_rows(layout: Any, fields: dict[Any, bool]) -> None:
+    """Show or hide fields of a form together with their labels (QFormLayout.setRowVisible came with Qt 6.4 only)."""
+    for field, visible in fields.items():
+        field.setVisible(visible)
+        label = layout.labelForField(field)
+        if label is not None:
+            label.setVisible(visible)

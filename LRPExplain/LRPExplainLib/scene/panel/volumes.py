@@ -1,0 +1,134 @@
+"""Section "Volumes": one selector for each input channel of the model, and the reference segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ..nodes import ROLE_ATTRIBUTE
+from .matching import match
+from .section import Section
+from .segments import SegmentChoice
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+
+class VolumesSection(Section):
+    """Keeps the parameter node's ``inputVolumes`` and its reference segment in step with the selectors."""
+
+    def __init__(self, ui: Any, panel: Panel) -> None:
+        super().__init__(ui, panel)
+        self._selectors: list[Any] = []
+        self._updating = False
+        self.reference = SegmentChoice(ui.referenceSelector, "referenceSegmentation", "referenceSegment", panel)
+        self.show_channels([_("Volume")])
+
+    def show_channels(self, names: list[str]) -> None:
+        """One row for each channel; what was chosen stays where it was."""
+        layout = self.ui.volumesCollapsibleButton.layout()
+        while self._selectors:
+            layout.removeRow(self._selectors.pop())
+        for number, name in enumerate(names):
+            selector = slicer.qMRMLNodeComboBox()
+            selector.name = f"inputSelector{number + 1}"
+            selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+            selector.showChildNodeTypes = False  # neither label maps nor vector volumes
+            selector.noneEnabled = True
+            selector.addEnabled = selector.removeEnabled = selector.renameEnabled = False
+            selector.noneDisplay = _("Choose a volume")
+            selector.toolTip = _("The volume to explain. Its window, layers and transform stay as they are.")
+            selector.setMRMLScene(slicer.mrmlScene)
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
+            layout.insertRow(number, _("{channel}:").format(channel=name), selector)
+            qt.QWidget.setTabOrder((self._selectors or [self.ui.modelDetailsBrowser])[-1], selector)
+            self._selectors.append(selector)
+        qt.QWidget.setTabOrder(self._selectors[-1], self.ui.referenceSelector)
+        self._show()
+
+    @property
+    def nodes(self) -> list[Any]:
+        """The chosen volumes in the order of the channels; None where nothing is chosen."""
+        chosen = list(self.parameters.inputVolumes) if self.parameters else []
+        count = len(self._selectors)
+        return (chosen + [None] * count)[:count]
+
+    def on_model(self) -> None:
+        """Another model is known: it says how many volumes it wants, and what they are."""
+        facts = self.panel.model.facts
+        names = [entry["name"] for entry in facts["inputs"]] if facts else []
+        if facts:
+            self.show_channels(names if len(names) > 1 else [_("Volume")])
+            self.fill(names)
+
+    def fill(self, names: list[str] | None = None) -> None:
+        """Choose a volume for every channel that has none: by its name, or the active one for a single channel."""
+        if not self.parameters:
+            return
+        chosen = self.nodes
+        free = [node for node in _volumes() if all(node is not other for other in chosen)]
+        if len(chosen) == 1:
+            matched = [_active(free)]
+        else:
+            found = match(names or [], [node.GetName() for node in free])
+            matched = [None if index is None else free[index] for index in found]
+        result = [node or match for node, match in zip(chosen, [*matched, *chosen], strict=False)]
+        if any(a is not b for a, b in zip(result, chosen, strict=True)):
+            self.parameters.inputVolumes = result
+
+    def refresh(self) -> None:
+        self._show()
+        self.reference.refresh()
+
+    def observe(self) -> None:
+        """Follow the active volume as long as none is chosen."""
+        selection = _selection()
+        if selection is not None and not self.hasObserver(selection, vtk.vtkCommand.ModifiedEvent, self._on_active):
+            self.addObserver(selection, vtk.vtkCommand.ModifiedEvent, self._on_active)
+
+    def _on_active(self, *_event: Any) -> None:
+        if self.panel.entered and len(self._selectors) == 1:
+            self.fill()
+
+    def _on_chosen(self, *_node: Any) -> None:
+        if self.parameters and not self._updating:
+            self.parameters.inputVolumes = [selector.currentNode() for selector in self._selectors]
+
+    def _show(self) -> None:
+        self._updating = True
+        try:
+            for selector, node in zip(self._selectors, self.nodes, strict=True):
+                if selector.currentNode() is not node:
+                    selector.setCurrentNode(node)
+        finally:
+            self._updating = False
+
+
+def _selection() -> Any:
+    return slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSelectionNode")
+
+
+def _volumes() -> list[Any]:
+    """Scalar volumes that are neither label maps nor relevance."""
+    found = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [
+        node
+        for node in found
+        if node.IsA("vtkMRMLScalarVolumeNode")
+        and node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetAttribute(ROLE_ATTRIBUTE)
+    ]
+
+
+def _active(volumes: list[Any]) -> Any:
+    """The active volume, else the one that the slice views show, else the first."""
+    selection = _selection()
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    wanted = [selection.GetActiveVolumeID() if selection else None]
+    wanted.append(composite.GetBackgroundVolumeID() if composite else None)
+    by_id = {node.GetID(): node for node in volumes}
+    return next((by_id[name] for name in wanted if name in by_id), volumes[0] if volumes else None)

@@ -1,0 +1,245 @@
+"""From volume nodes to a request to the worker process, and from its answer to nodes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..errors import UserError
+from ..worker.client import Client
+from . import asking
+from .export import export_volume
+from .process import SlicerProcess, later
+
+Callback = Callable[..., None] | None
+_shared: Session | None = None
+
+
+def shared_session() -> Session:
+    """The application's one session; made when it is first asked for."""
+    global _shared
+    if _shared is None:
+        _shared = Session()
+        slicer.app.connect("aboutToQuit()", _shared.close)
+    return _shared
+
+
+class Run:
+    """A request on its way, from the worker to the nodes. After `cancel` none of its callbacks is called."""
+
+    def __init__(self) -> None:
+        self.request: Any = None
+        self.presenting: Generator[None, None, Any] | None = None
+        self.wanted = True
+
+    def cancel(self) -> None:
+        """Not wanted any more: the worker stops, and nodes that were being made go."""
+        self.wanted = False
+        if self.request is not None:
+            self.request.cancel()
+        if self.presenting is not None:
+            self.presenting.close()
+
+
+class Session:
+    """Requests about nodes of the scene. One worker process does the work; its files are in one temporary folder.
+
+    ``consent(what, may_ask)`` decides where a model would run code of its own: ``what`` has "sentences" and "sha256",
+    and only where ``may_ask`` is true may a person be asked. None: it is refused.
+    """
+
+    def __init__(self) -> None:
+        self.consent: Callable[[dict[str, Any], bool], bool] | None = None
+        self._client = Client(lambda client: SlicerProcess(client, self._folder), later)
+        self._temporary: Path | None = None
+        self._written: dict[str, tuple[object, Path]] = {}
+        self._count = 0
+
+    @property
+    def _folder(self) -> Path:
+        if self._temporary is None or not self._temporary.is_dir():
+            self._temporary = Path(tempfile.mkdtemp(prefix="LRPExplain-"))
+            self._written = {}
+        return self._temporary
+
+    def describe(self, model: Path, on_done: Callable[[Any], None], on_failed: Callable[[str], None]) -> Run:
+        """Ask what a model is; nobody is asked to trust it for that."""
+        run = Run()
+        done = _when_wanted(run, lambda event: on_done(event["facts"]))
+        self._send(run, "describe", {"model": str(model)}, "describe", False, on_done=done, on_failed=on_failed)
+        return run
+
+    def explain(
+        self,
+        volume_nodes: Sequence[Any],
+        model: Path,
+        *,
+        target: str | int | None = None,
+        rather_than: str | int | None = None,
+        where: Any = None,
+        value: str = "logit",
+        start: str = "value",
+        composite: str | None = None,
+        rules: dict[str, str] | None = None,
+        biases: str | None = None,
+        device: str = "auto",
+        memory: float | None = None,
+        update: Any = None,
+        lane: str = "main",
+        on_progress: Callback = None,
+        on_prediction: Callback = None,
+        on_done: Callback = None,
+        on_failed: Callback = None,
+    ) -> Run:
+        """Ask why; see `LRPExplainLogic.explain`.
+
+        What can be seen to be wrong at once is raised as UserError, all else is told by ``on_failed(sentence)``.
+        """
+        nodes = list(volume_nodes)
+        for node in nodes:
+            asking.check(node)
+        self._count += 1
+        try:
+            files = [self._export(node) for node in nodes]
+            place = asking.place(where, nodes[0], self._folder / f"asked-{self._count}.nrrd")
+        except OSError as error:
+            raise UserError(
+                _("The volume cannot be handed over ({reason}): make room in the folder for temporary files.").format(
+                    reason=error.strerror or error
+                )
+            ) from error
+        message = {
+            "model": str(model), "volumes": [str(file) for file in files], "target": target, "rather_than": rather_than,
+            "where": place, "value": value, "start": start, "composite": composite, "rules": rules or None,
+            "biases": biases, "device": device, "memory": memory, "out": str(self._folder / f"answer-{self._count}"),
+        }  # fmt: skip
+        run = Run()
+
+        def done(event: dict[str, Any]) -> None:
+            run.presenting = _presenting(Path(event["folder"]), nodes, update)
+            self._step(run, on_done, on_failed)
+
+        self._send(
+            run, "explain", message, lane, True,
+            on_progress=on_progress, on_prediction=on_prediction, on_done=done, on_failed=on_failed,
+        )  # fmt: skip
+        return run
+
+    def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
+        """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
+        ends: dict[str, Any] = {}
+        self.explain(
+            volume_nodes,
+            model,
+            **options,
+            on_done=lambda nodes: ends.update(nodes=nodes),
+            on_failed=lambda sentence: ends.update(sentence=sentence),
+        )
+        while not ends:
+            slicer.app.processEvents()
+            time.sleep(0.005)
+        if "sentence" in ends:
+            raise UserError(ends["sentence"])
+        return ends["nodes"]
+
+    def close(self) -> None:
+        """No process and no temporary file is left; the session can be used again."""
+        self._client.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def _send(
+        self,
+        run: Run,
+        verb: str,
+        message: dict[str, Any],
+        lane: str,
+        may_ask: bool,
+        on_failed: Callback,
+        **callbacks: Any,
+    ) -> None:
+        """Ask the worker; where trust is needed and given, ask again with it."""
+
+        def failed(event: dict[str, Any]) -> None:
+            trusted = (
+                event["kind"] == "trust" and self.consent is not None and self.consent(event["what"], may_ask)
+            )  # fmt: skip
+            if trusted and run.wanted:
+                self._send(run, verb, message | {"trust": True}, lane, may_ask, on_failed, **callbacks)
+            elif run.request is None:  # it could not even be sent: the caller must have its `Run` first
+                later(0, lambda: _tell(run, on_failed, event["sentence"]))
+            else:
+                _tell(run, on_failed, event["sentence"])
+
+        run.request = self._client.request(verb, message, lane=lane, on_failed=failed, **callbacks)
+
+    def _step(self, run: Run, on_done: Callback, on_failed: Callback) -> None:
+        """Present a part, and the rest when the application has served its user."""
+        if not run.wanted:
+            return
+        assert run.presenting is not None
+        try:
+            next(run.presenting)
+        except StopIteration as end:
+            run.presenting = None
+            if on_done is not None:
+                on_done(end.value)
+        except Exception as error:  # whatever it is, the panel must say it and become usable again
+            run.presenting = None
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            if on_failed is not None:
+                on_failed(str(error))
+        else:
+            later(0, lambda: self._step(run, on_done, on_failed))
+
+    def _export(self, node: Any) -> Path:
+        """The volume as a file, written once for each content of the node."""
+        key = asking.content(node)
+        known = self._written.get(node.GetID())
+        if known is None or known[0] != key or not known[1].is_file():
+            path = self._folder / f"{node.GetID()}-{time.monotonic_ns()}.nrrd"
+            try:
+                export_volume(node, path)
+            except UserError:
+                path.unlink(missing_ok=True)
+                raise
+            if known is not None:
+                known[1].unlink(missing_ok=True)
+            self._written[node.GetID()] = (key, path)
+        return self._written[node.GetID()][1]
+
+
+def _tell(run: Run, callback: Callback, sentence: str) -> None:
+    if callback is not None and run.wanted:
+        callback(sentence)
+
+
+def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda content: function(content) if run.wanted else None
+
+
+def _presenting(folder: Path, nodes: list[Any], update: Any) -> Generator[None, None, Any]:
+    """Read the answer's folder and show it, in steps; the folder goes in any case."""
+    from ..explanation import Explanation
+    from .presenting import present_in_steps
+
+    try:
+        if any(node.GetScene() is None for node in nodes):
+            raise UserError(_("The volume was removed while it was being explained: choose another one."))
+        explanation = Explanation.load(folder)
+        yield
+        if any(node.GetScene() is None for node in nodes):
+            raise UserError(_("The volume was removed while it was being explained: choose another one."))
+        return (yield from present_in_steps(explanation, nodes, update=update))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,286 @@
+"""Side by side: the image with the manual segmentation on the left, the same views with relevance on the right.
+
+The left views are the user's own (Red, Yellow, Green) without the overlay; the right ones are three more slice views
+that follow them, and are followed, in slice, zoom and layers. Everything that is changed for it is noted on nodes of
+the scene, so that `leave` brings back what was there before, also after the scene was saved and loaded in between.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import overlay, record
+from .host import Application, in_slicer, slicer, vtk
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+LAYOUT = 7701  # above Slicer's own (below 1000) and those of its modules
+PAIRS = {"Red": "LRPExplainRed", "Yellow": "LRPExplainYellow", "Green": "LRPExplainGreen"}
+_ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
+_COLORS = {"Red": "#F34A33", "Yellow": "#EDD54C", "Green": "#6EB04B"}
+_BEFORE = record.PREFIX + "SideBySideBefore"
+_LINKS: dict[int, Any] = {}
+
+
+def description() -> str:
+    """The layout in Slicer's XML: a row for each orientation, image left, relevance right."""
+
+    def view(name: str, label: str, color: str, orientation: str) -> str:
+        return (
+            f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
+            f'<property name="orientation" action="default">{orientation}</property>'
+            f'<property name="viewlabel" action="default">{label}</property>'
+            f'<property name="viewcolor" action="default">{color}</property></view></item>'
+        )
+
+    rows = "".join(
+        '<item><layout type="horizontal">'
+        + view(left, left[0], _COLORS[left], _ORIENTATIONS[left])
+        + view(right, f"{left[0]}+", _COLORS[left], _ORIENTATIONS[left])
+        + "</layout></item>"
+        for left, right in PAIRS.items()
+    )
+    return f'<layout type="vertical">{rows}</layout>'
+
+
+def layout_node(scene: Any) -> Any:
+    """The scene's layout node; made if there is none, as outside Slicer."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None:
+        node = slicer.vtkMRMLLayoutNode()
+        node.SetSingletonTag("vtkMRMLLayoutNode")
+        node = scene.AddNode(node)
+    return node
+
+
+def register(scene: Any) -> Any:
+    """Make the layout known, so that scenes saved in it can be shown; returns the layout node."""
+    node = layout_node(scene)
+    if not node.IsLayoutDescription(LAYOUT):
+        node.AddLayoutDescription(LAYOUT, description())
+    return node
+
+
+def active(scene: Any) -> bool:
+    """Whether the views stand side by side."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    return node is not None and node.GetViewArrangement() == LAYOUT
+
+
+def enter(presented: PresentedNodes, reference: Any | None = None, segment: str | None = None) -> None:
+    """Stand the views side by side; ``reference`` and its ``segment`` (an ID) are made visible if they are not."""
+    scene = presented.scene
+    node = register(scene)
+    if active(scene):
+        return
+    before: dict[str, Any] = {"layout": node.GetViewArrangement(), "shown": overlay.shown(presented)}
+    if reference is not None:
+        before["reference"] = _show_reference(reference, segment)
+    node.SetViewArrangement(LAYOUT)
+    pairs = _pairs(scene, presented.application)
+    before["linked"] = {}
+    for left, right in pairs:
+        composite = left.composite
+        before["linked"][left.name] = [composite.GetLinkedControl(), composite.GetHotLinkedControl()]
+        composite.SetAttribute(overlay.PLAIN, "1")
+        right.composite.RemoveAttribute(overlay.PLAIN)
+    node.SetAttribute(_BEFORE, json.dumps(before))
+    _clear_plain(scene)
+    _link(scene, pairs)
+    _restrict(scene, True)
+    overlay.show(presented)
+
+
+def leave(scene: Any) -> None:
+    """Back to the layout, and to everything else, as it was; without effect where nothing stands side by side."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is None or not node.GetAttribute(_BEFORE):
+        return
+    before = record.read_json(node, _BEFORE)
+    node.RemoveAttribute(_BEFORE)
+    link = _LINKS.pop(id(scene), None)
+    if link is not None:
+        link.stop()
+    composites = {composite.GetLayoutName(): composite for composite in overlay.composites(scene)}
+    for name in PAIRS:
+        if name in composites:
+            composites[name].RemoveAttribute(overlay.PLAIN)
+    for name, (linked, hot) in before.get("linked", {}).items():
+        if name in composites:
+            composites[name].SetLinkedControl(linked)
+            composites[name].SetHotLinkedControl(hot)
+    _restrict(scene, False)
+    _restore_reference(scene, before.get("reference"))
+    if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
+        node.SetViewArrangement(before.get("layout") or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    for first in record.records(scene):
+        if first.GetAttribute(record.SHOWN) == "1":
+            if before.get("shown", True):
+                overlay.lay(scene, first)
+            else:
+                overlay.take_out(scene, first)
+
+
+def resume(scene: Any) -> None:
+    """After a scene that was saved side by side has been loaded: the pairs follow each other again."""
+    if active(scene):
+        register(scene)
+        _link(scene, _pairs(scene, None))
+
+
+def arrange(scene: Any) -> None:
+    """Keep outlines and legends that were made meanwhile off the left side."""
+    if active(scene):
+        _restrict(scene, True)
+
+
+class _View:
+    """A slice view: its slice node and its composite node."""
+
+    def __init__(self, name: str, node: Any, composite: Any) -> None:
+        self.name, self.node, self.composite = name, node, composite
+
+
+def _pairs(scene: Any, application: Application | None) -> list[tuple[_View, _View]]:
+    both = [
+        (_view(scene, left, left, application), _view(scene, right, left, application)) for left, right in PAIRS.items()
+    ]
+    return [(left, right) for left, right in both if left is not None and right is not None]
+
+
+def _view(scene: Any, name: str, left: str, application: Application | None) -> _View | None:
+    """In Slicer the layout has made the view; outside it is made here."""
+    node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
+    composite = next((c for c in overlay.composites(scene) if c.GetLayoutName() == name), None)
+    if (node is None or composite is None) and not in_slicer():
+        logic = (application or Application(scene)).adopt(slicer.vtkMRMLSliceLogic())
+        node = logic.AddSliceNode(name)
+        node.SetOrientation(_ORIENTATIONS[left])
+        composite = logic.GetSliceCompositeNode()
+        logic.DeleteSliceModel()
+    return None if node is None or composite is None else _View(name, node, composite)
+
+
+def _clear_plain(scene: Any) -> None:
+    """Take the overlay out of the views that stay plain."""
+    maps = {node.GetID() for first in record.records(scene) for node in record.every_node(first)}
+    first_layer = slicer.vtkMRMLSliceCompositeNode.Layer_Last
+    for composite in overlay.composites(scene):
+        if composite.GetAttribute(overlay.PLAIN):
+            for layer in range(first_layer, first_layer + composite.GetNumberOfAdditionalLayers()):
+                if (composite.GetNthLayerVolumeID(layer) or "") in maps:
+                    composite.SetNthLayerVolumeID(layer, None)
+
+
+def _restrict(scene: Any, on: bool) -> None:
+    """Outlines and legends of explanations only on the right (and in 3D); or everywhere again."""
+    rights = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
+    views = [node.GetID() for node in rights if node is not None]
+    three_d = scene.GetNodesByClass("vtkMRMLViewNode")
+    three_d.UnRegister(None)
+    views += [three_d.GetItemAsObject(n).GetID() for n in range(three_d.GetNumberOfItems())]
+    for first in record.records(scene):
+        for display in overlay.companion_displays(first):
+            if list(display.GetViewNodeIDs() or ()) != (views if on else []):
+                display.SetViewNodeIDs(views if on else [])
+
+
+def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
+    """Make a segmentation visible; returns what to do to undo that."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    undo: dict[str, Any] = {"id": node.GetID(), "visible": display.GetVisibility(), "in_2d": display.GetVisibility2D()}
+    display.SetVisibility(True)
+    display.SetVisibility2D(True)
+    if segment and node.GetSegmentation().GetSegment(segment):
+        undo |= {"segment": segment, "segment_visible": display.GetSegmentVisibility(segment)}
+        display.SetSegmentVisibility(segment, True)
+    return undo
+
+
+def _restore_reference(scene: Any, undo: dict[str, Any] | None) -> None:
+    node = scene.GetNodeByID(undo["id"]) if undo else None
+    if not undo or node is None or node.GetDisplayNode() is None:
+        return
+    display = node.GetDisplayNode()
+    display.SetVisibility(undo["visible"])
+    display.SetVisibility2D(undo["in_2d"])
+    if "segment" in undo and node.GetSegmentation().GetSegment(undo["segment"]):
+        display.SetSegmentVisibility(undo["segment"], undo["segment_visible"])
+
+
+def _link(scene: Any, pairs: list[tuple[_View, _View]]) -> None:
+    if id(scene) in _LINKS:
+        _LINKS.pop(id(scene)).stop()
+    _LINKS[id(scene)] = _Link(scene, pairs)
+
+
+class _Link:
+    """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to."""
+
+    def __init__(self, scene: Any, pairs: list[tuple[_View, _View]]) -> None:
+        self._following = False
+        self._observed: list[tuple[Any, int]] = []
+        for left, right in pairs:
+            _follow(left.node, right.node)
+            _copy_layers(left.composite, right.composite)
+            self._observe(left.node, partial(_follow, left.node, right.node))
+            self._observe(right.node, partial(_follow, right.node, left.node))
+            self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
+        layout = layout_node(scene)
+        self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
+        self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
+
+    def _observe(self, node: Any, act: Any) -> None:
+        def changed(*_event: Any) -> None:
+            if self._following:
+                return
+            self._following = True
+            try:
+                act()
+            finally:
+                self._following = False
+
+        self._observed.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, changed)))
+
+    def _close(self, scene: Any) -> None:
+        _LINKS.pop(id(scene), None)
+        self.stop()
+
+    def stop(self) -> None:
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
+
+
+def _on_layout(scene: Any, *_event: Any) -> None:
+    """The user has chosen another layout: what was set for this one must not outlive it."""
+    if not active(scene):
+        leave(scene)
+
+
+def _follow(source: Any, target: Any) -> None:
+    """Same plane, same centre, same millimetres per pixel."""
+    modifying = target.StartModify()
+    target.GetSliceToRAS().DeepCopy(source.GetSliceToRAS())
+    target.UpdateMatrices()
+    target.SetXYZOrigin(source.GetXYZOrigin())
+    field, here, there = source.GetFieldOfView(), source.GetDimensions(), target.GetDimensions()
+    scale = [there[n] / here[n] if here[n] > 0 and there[n] > 0 else 1.0 for n in range(2)]
+    target.SetFieldOfView(field[0] * scale[0], field[1] * scale[1], field[2])
+    target.EndModify(modifying)
+
+
+def _copy_layers(source: Any, target: Any) -> None:
+    """Background, foreground and label of the left view also on the right."""
+    modifying = target.StartModify()
+    target.SetBackgroundVolumeID(source.GetBackgroundVolumeID())
+    target.SetForegroundVolumeID(source.GetForegroundVolumeID())
+    target.SetForegroundOpacity(source.GetForegroundOpacity())
+    target.SetLabelVolumeID(source.GetLabelVolumeID())
+    target.SetLabelOpacity(source.GetLabelOpacity())
+    target.EndModify(modifying)

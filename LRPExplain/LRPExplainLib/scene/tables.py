@@ -1,0 +1,143 @@
+"""Findings as MRML tables and plots, which Slicer saves, exports to CSV and shows in its table and plot views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from vtkmodules.util.numpy_support import numpy_to_vtk
+
+from ..findings.examination import Findings
+from ..findings.profiles import Profile
+from . import record
+from .hierarchy import put_in_folder
+from .host import vtk
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+_TABLE = record.PREFIX + "Table"
+_CHART = record.PREFIX + "Chart"
+_MINUS = "\N{MINUS SIGN}"
+# Colours of the plots' lines: as in the default colour map, dark enough for a white background
+_COLORS = {"for": (0.84, 0.19, 0.10), "against": (0.10, 0.35, 0.85)}
+Column = Sequence[float] | Sequence[str] | np.ndarray
+
+
+def write(presented: PresentedNodes, findings: Findings) -> None:
+    """Write the findings to the explanation's table and chart nodes; they are made when they are first wanted."""
+    _write_table(presented, "hot spots", _hot_spots(findings))
+    if findings.shares:
+        _write_table(presented, "segments", _shares(findings))
+    _write_table(presented, "ledger", _ledger(findings))
+    write_profiles(presented, findings.profiles)
+
+
+def write_profiles(presented: PresentedNodes, profiles: Sequence[Profile]) -> None:
+    """Relevance per slice along the three axes: a table, and a chart with a line for each sign."""
+    for profile in profiles:
+        name = f"slices {profile.name}"
+        directions = f" {_MINUS} ".join(profile.direction)
+        table = _write_table(
+            presented,
+            name,
+            {
+                _position(profile): profile.position,
+                "for the class": profile.positive,
+                "against the class": profile.negative,
+            },
+        )
+        if profile.name not in presented.charts:
+            _add_chart(presented, profile, table, directions)
+
+
+def _position(profile: Profile) -> str:
+    """Such as "S (mm)": how far towards the head."""
+    return f"{profile.direction[1]} (mm)"
+
+
+def _hot_spots(findings: Findings) -> dict[str, Column]:
+    spots = findings.hot_spots
+    columns: dict[str, Column] = {
+        "rank": np.array([spot.rank for spot in spots], np.int32),
+        "share of relevance (%)": np.array([spot.share * 100 for spot in spots]),
+        "relevance": np.array([spot.relevance for spot in spots]),
+        "volume (ml)": np.array([spot.ml for spot in spots]),
+        "mean": np.array([spot.mean for spot in spots]),
+        "peak": np.array([spot.peak for spot in spots]),
+    }
+    columns |= {f"peak {axis} (mm)": np.array([spot.place[n] for spot in spots]) for n, axis in enumerate("RAS")}
+    if findings.reference is not None:
+        columns["segment"] = [spot.segment for spot in spots]
+        columns["overlap (%)"] = np.array([spot.overlap * 100 for spot in spots])
+    return columns
+
+
+def _shares(findings: Findings) -> dict[str, Column]:
+    rows = findings.shares
+    return {
+        "segment": [row.name for row in rows],
+        "share of relevance (%)": np.array([row.share * 100 for row in rows]),
+        "for the class": np.array([row.positive for row in rows]),
+        "against the class": np.array([row.negative for row in rows]),
+        "volume (ml)": np.array([row.ml for row in rows]),
+        "times chance": np.array([row.density for row in rows]),
+    }
+
+
+def _ledger(findings: Findings) -> dict[str, Column]:
+    whole = float(findings.ledger["target_value"])
+    rows = [("target value", whole), *((f"in {name}", part) for name, part, _ in findings.inputs)]
+    rows += [(name, float(findings.ledger.get(name, 0.0))) for name in ("absorbed", "outside", "gap")]
+    return {
+        "entry": [name for name, _ in rows],
+        "relevance": np.array([part for _, part in rows]),
+        "share of target value (%)": np.array([part / whole * 100 if whole else 0.0 for _, part in rows]),
+    }
+
+
+def _write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Column]) -> Any:
+    node = presented.tables.get(name) or _add(presented, "vtkMRMLTableNode", "table", name, _TABLE)
+    table = vtk.vtkTable()
+    for title, values in columns.items():
+        if isinstance(values, np.ndarray):
+            column = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+        else:
+            column = vtk.vtkStringArray()
+            for value in values:
+                column.InsertNextValue(str(value))
+        column.SetName(title)
+        table.AddColumn(column)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)  # read-only in table views
+    return node
+
+
+def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attribute: str) -> Any:
+    scene, first = presented.scene, presented.relevance[0]
+    node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(f"{first.GetName()} {name}"))
+    node.SetAttribute(attribute, name)
+    record.mark(node, role)
+    record.link(first, role, [*(old for old in record.linked(first, role) if old is not None), node])
+    put_in_folder(first, [node])
+    return node
+
+
+def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directions: str) -> None:
+    chart = _add(presented, "vtkMRMLPlotChartNode", "chart", profile.name, _CHART)
+    chart.SetTitle(f"Relevance per {profile.name} slice")
+    chart.SetXAxisTitle(f"{directions} (mm)")
+    chart.SetYAxisTitle("Relevance")
+    for what, color in _COLORS.items():
+        series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{profile.name} {what}", record.PREFIX + "Series")
+        series.SetName(f"{what} {presented.target}")
+        series.SetAndObserveTableNodeID(table.GetID())
+        series.SetXColumnName(_position(profile))
+        series.SetYColumnName(f"{what} the class")
+        series.SetPlotType(series.PlotTypeScatter)
+        series.SetMarkerStyle(series.MarkerStyleNone)
+        series.SetLineWidth(2)
+        series.SetColor(*color)
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())

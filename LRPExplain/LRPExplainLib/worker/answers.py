@@ -1,0 +1,129 @@
+"""What the worker can be asked; it keeps the last model, and the last answer of it for further questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from ..errors import UserError
+from ..explain import Answered, answer
+from ..imaging import Box, Everywhere, Points, Region, read_segment
+from ..models import ExplainableModel, load_model, trust_request
+from ..question import Question
+from .server import NeedsTrust
+
+Message = dict[str, Any]
+Progress = Callable[[str, float], None]
+_HOW = ("composite", "rules", "biases", "device", "memory")
+
+
+class Answers:
+    """Describes models and explains what they say."""
+
+    def __init__(self) -> None:
+        self._model: tuple[object, ExplainableModel] | None = None
+        self._answered: tuple[object, Answered] | None = None
+
+    def describe(self, message: Message, progress: Progress, _predicted: Callable[[Message], None]) -> Message:
+        """What a model is, without running it."""
+        model = self._load(message, progress)
+        card, cuda = model.card, torch.cuda.is_available()
+        facts = {
+            "name": card.name,
+            "task": card.task,
+            "inputs": [{"name": entry.name, "modality": entry.modality} for entry in card.inputs],
+            "classes": [entry.name for entry in card.output.classes],
+            "composite": card.composite,
+            "stated": card.stated,
+            "notes": list(card.notes),
+            "parameters": sum(tensor.numel() for tensor in model.module.parameters()),
+            "sha256": model.sha256,
+            "path": str(model.path),
+            "device": "cuda" if cuda else "cpu",
+            "device_name": torch.cuda.get_device_name() if cuda else "CPU",
+            "trusted": bool(message.get("trust")),
+        }
+        return {"facts": facts}
+
+    def explain(self, message: Message, progress: Progress, predicted: Callable[[Message], None]) -> Message:
+        """Why a model says what it says; the explanation's folder is written to "out"."""
+        model = self._load(message, progress)
+        question = Question(
+            message.get("target"),
+            message.get("rather_than"),
+            _region(message.get("where")),
+            message.get("value") or "logit",
+            message.get("start") or "value",
+        )
+        answered = self._answer(model, message, question, progress)
+        predicted(_said(answered.prediction))
+        explanation = answered.ask(question, progress)
+        explanation.save(message["out"])
+        return {"folder": message["out"]}
+
+    def _load(self, message: Message, progress: Progress) -> ExplainableModel:
+        path, trust = Path(message["model"]), bool(message.get("trust"))
+        key = (trust, *_stamp(path))
+        if self._model is None or self._model[0] != key:
+            progress("loading", 0.01)
+            self._model = self._answered = None
+            try:
+                self._model = key, load_model(path, trust=trust)
+            except UserError as error:
+                _ask_for_trust(path, trust, error)
+                raise
+        return self._model[1]
+
+    def _answer(self, model: ExplainableModel, message: Message, question: Question, progress: Progress) -> Answered:
+        how: dict[str, Any] = {name: message.get(name) for name in _HOW}
+        how["device"] = how["device"] or "auto"
+        files = [_stamp(Path(path)) for path in message["volumes"]]
+        key = (id(model), *files, repr(how))
+        if self._answered is None or self._answered[0] != key:
+            self._answered = None  # its memory is wanted now
+            self._answered = key, answer(
+                model, message["volumes"], progress=progress, question=question, keep=True, **how
+            )  # fmt: skip
+        return self._answered[1]
+
+
+def _stamp(path: Path) -> tuple[Path, int]:
+    """What changes when a file does; one that is missing is refused when it is read."""
+    return path, path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _ask_for_trust(path: Path, trust: bool, error: UserError) -> None:
+    if trust or not path.exists():
+        return
+    request = trust_request(path)
+    if request.sentences:
+        raise NeedsTrust(str(error), {"sentences": list(request.sentences), "sha256": request.sha256}) from error
+
+
+def _region(where: Message | None) -> Region | None:
+    """The place of a question as the client writes it: RAS in mm, in the first volume's own space."""
+    if where is None:
+        return None
+    kinds: dict[str, Callable[[Message], Region]] = {
+        "everywhere": lambda values: Everywhere(),
+        "points": lambda values: Points(tuple(tuple(point) for point in values["points"])),
+        "box": lambda values: Box(tuple(values["centre"]), tuple(values["size"]), tuple(values["axes"])),
+        "segment": lambda values: read_segment(values["file"], values["name"]),
+    }
+    return kinds[where["kind"]](where)
+
+
+def _said(prediction: Any) -> Message:
+    """What the panel shows of a prediction before the map is there."""
+    if prediction.segmentation is None:
+        return {"probabilities": prediction.probabilities}
+    image = prediction.segmentation
+    counts = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=len(prediction.classes))
+    ml = float(np.prod(image.GetSpacing())) / 1000
+    names = [entry["name"] for entry in prediction.classes]
+    return {"volumes_ml": {name: float(count) * ml for name, count in zip(names[1:], counts[1:], strict=False)}}

@@ -1,0 +1,158 @@
+"""The other end of the worker's pipes: requests, and what comes of them. Standard library alone, no Qt.
+
+The process itself comes from outside, so that Slicer can use QProcess and tests something else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Protocol
+
+Message = dict[str, Any]
+CROSSHAIR = "crosshair"
+PATIENCE = 0.7  # seconds that a cancelled request has to end by itself
+CRASHED = (
+    "The computation ended without saying why: it may have run out of memory. Try again, or with a smaller volume."
+)
+
+
+class Process(Protocol):
+    """A running worker: JSON lines go in, and its end is told by `Client.ended`."""
+
+    def write(self, line: str) -> None: ...
+
+    def kill(self) -> None:
+        """End it now; nothing is told about it any more."""
+
+    def close(self) -> None:
+        """Let it end by itself, and wait for that."""
+
+
+class Request:
+    """One question to the worker. After `cancel` none of its callbacks is called."""
+
+    def __init__(self, client: Client, verb: str, arguments: Message, lane: str, callbacks: dict[str, Any]) -> None:
+        self._client, self._callbacks = client, callbacks
+        self.verb, self.arguments, self.lane = verb, arguments, lane
+        self.number = 0
+
+    def cancel(self) -> None:
+        self._callbacks = {}
+        self._client.drop(self)
+
+    def tell(self, name: str, *content: Any) -> None:
+        """Call a callback, if there is one and the request is still wanted."""
+        callback = self._callbacks.get(name)
+        if callback is not None:
+            callback(*content)
+
+
+class Client:
+    """Starts the worker when it is first needed, and again after it has ended; one request runs at a time.
+
+    Args:
+        spawn: starts a worker; it calls the client's `received` with each line and `ended` when the process is gone.
+        later: calls a function after so many seconds.
+    """
+
+    def __init__(self, spawn: Callable[[Client], Process], later: Callable[[float, Callable[[], None]], None]) -> None:
+        self._spawn, self._later = spawn, later
+        self._process: Process | None = None
+        self._running: Request | None = None
+        self._waiting: list[Request] = []
+        self._count = 0
+
+    def request(self, verb: str, arguments: Message, lane: str = "main", **callbacks: Any) -> Request:
+        """Ask; ``callbacks``: on_progress(stage, share, seconds_left), on_prediction(said), on_done(event),
+        on_failed(event).
+
+        In a lane only the newest of the waiting requests counts; what runs is finished, so that the crosshair's lane,
+        fed by the mouse, shows something all the time. It gives way to the lane "main".
+        """
+        new = Request(self, verb, arguments, lane, callbacks)
+        gone = {lane, CROSSHAIR} if lane == "main" else {lane}
+        self._waiting = [old for old in self._waiting if old.lane not in gone]
+        self._waiting.append(new)
+        running = self._running
+        if running is not None and lane == "main" and running.lane in gone:
+            running.cancel()
+        self._next()
+        return new
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return self._running is None and not self._waiting
+
+    def drop(self, request: Request) -> None:
+        """A request is not wanted any more."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+        if request is not self._running or self._process is None:
+            return
+        self._process.write(json.dumps({"id": request.number, "verb": "cancel"}) + "\n")
+
+        def insist() -> None:
+            if self._running is request:
+                self._end(kill=True)
+                self._next()
+
+        self._later(PATIENCE, insist)
+
+    def received(self, process: Process, line: str) -> None:
+        """A line of the worker."""
+        if process is not self._process or self._running is None:
+            return
+        event = json.loads(line)
+        request = self._running
+        if event["id"] != request.number:
+            return
+        kind = event["event"]
+        if kind == "progress":
+            request.tell("on_progress", event["stage"], event["share"], event["seconds_left"])
+        elif kind == "prediction":
+            request.tell("on_prediction", event["said"])
+        else:
+            self._running = None
+            try:
+                if kind != "cancelled":
+                    request.tell(f"on_{kind}", event)
+            finally:
+                self._next()
+
+    def ended(self, process: Process) -> None:
+        """The worker is gone, and nobody had asked it to go."""
+        if process is not self._process:
+            return
+        self._process = None
+        request, self._running = self._running, None
+        if request is not None:
+            request.tell("on_failed", {"sentence": CRASHED, "kind": "crash"})
+        self._next()
+
+    def close(self) -> None:
+        """No process any more, and nothing that waits; the client can be used again."""
+        self._waiting = []
+        self._end(kill=self._running is not None)
+
+    def _end(self, kill: bool) -> None:
+        process, self._process, self._running = self._process, None, None
+        if process is not None:
+            process.kill() if kill else process.close()
+
+    def _next(self) -> None:
+        if self._running is not None or not self._waiting:
+            return
+        request = self._running = self._waiting.pop(0)
+        self._count += 1
+        request.number = self._count
+        if self._process is None:
+            try:
+                self._process = self._spawn(self)
+            except OSError as error:
+                self._running = None
+                request.tell("on_failed", {"sentence": str(error), "kind": "user"})
+                return
+        message = {"id": request.number, "verb": request.verb, **request.arguments}
+        self._process.write(json.dumps(message) + "\n")

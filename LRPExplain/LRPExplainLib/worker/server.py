@@ -1,0 +1,143 @@
+"""Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
+
+Requests: {"id", "verb": "describe" | "explain" | "cancel", ...}. Events: {"id", "event": "progress" | "prediction" |
+"done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"). When
+standard input closes, because Slicer was left or has crashed, the process ends and takes its folder along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import UserError
+
+Message = dict[str, Any]
+_SPEAK = 0.1  # seconds between two events of progress
+
+
+class Cancelled(Exception):
+    """The request is not wanted any more."""
+
+
+class NeedsTrust(Exception):
+    """The model would run code of its own; the message is why it was refused."""
+
+    def __init__(self, sentence: str, what: Message) -> None:
+        super().__init__(sentence)
+        self.what = what
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="LRPExplainLib.worker")
+    parser.add_argument("--folder", type=Path, required=True, help="for results; removed at the end")
+    folder = parser.parse_args().folder
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not come between events
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torch")  # which PyTorch would leave among temporary files
+    sys.stdout = sys.stderr
+    Server(folder, events).serve()
+    return 0
+
+
+class Server:
+    """Reads requests on a thread of its own, so that a cancellation is heard while another thread computes."""
+
+    def __init__(self, folder: Path, events: TextIO) -> None:
+        from .answers import Answers  # loads PyTorch: here, and not in Slicer
+
+        self._folder, self._events = folder, events
+        self._waiting: queue.Queue[Message] = queue.Queue()
+        self._cancelled: set[int] = set()
+        self._answers = Answers()
+
+    def serve(self) -> None:
+        threading.Thread(target=self._listen, daemon=True).start()
+        while True:
+            self._handle(self._waiting.get())
+
+    def _listen(self) -> None:
+        for line in sys.stdin.buffer:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                print(f"not a request: {line!r}", file=sys.stderr)
+                continue
+            if message["verb"] == "cancel":
+                self._cancelled.add(message["id"])
+            else:
+                self._waiting.put(message)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os._exit(0)
+
+    def _handle(self, message: Message) -> None:
+        number = message["id"]
+        progress = self._progress(number)
+        try:
+            progress("starting", 0.0)
+            verb: Callable[..., Message] = {"describe": self._answers.describe, "explain": self._answers.explain}[
+                message["verb"]
+            ]
+            done = verb(message, progress, lambda said: self._tell(number, "prediction", said=said))
+            progress("done", 1.0)
+            self._tell(number, "done", **done)
+        except Cancelled:
+            self._tell(number, "cancelled")
+        except NeedsTrust as refused:
+            self._tell(number, "failed", sentence=str(refused), kind="trust", what=refused.what)
+        except Exception as error:
+            self._tell(number, "failed", sentence=_sentence(error), kind=_kind(error))
+        self._cancelled.discard(number)
+
+    def _progress(self, number: int) -> Callable[[str, float], None]:
+        """Tells how far it is, not more often than somebody can read, and ends what is not wanted any more."""
+        begin = time.monotonic()
+        told, told_at, furthest = "", 0.0, 0.0
+
+        def progress(stage: str, share: float) -> None:
+            if number in self._cancelled:
+                raise Cancelled
+            nonlocal told, told_at, furthest
+            now, name = time.monotonic(), stage.split(" ")[0]
+            share = furthest = max(share, furthest)  # a model that was loaded first does not set the bar back
+            if name == told and now - told_at < _SPEAK:
+                return
+            told, told_at, gone = name, now, now - begin
+            left = gone * (1 - share) / share if share > 0.1 and gone > 1 else None
+            self._tell(number, "progress", stage=name, share=share, seconds_left=left)
+
+        return progress
+
+    def _tell(self, number: int, event: str, **content: Any) -> None:
+        self._events.write(json.dumps({"id": number, "event": event, **content}) + "\n")
+        self._events.flush()
+
+
+def _sentence(error: Exception) -> str:
+    from ..lrp import LRPError
+
+    if isinstance(error, UserError | LRPError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this volume: crop it, or use a device with more."
+    traceback.print_exception(error)  # to standard error: Slicer's log has it
+    return f"The computation failed ({type(error).__name__}: {error}): please report it with Slicer's log."
+
+
+def _kind(error: Exception) -> str:
+    from ..inference import short_of_memory
+    from ..lrp import LRPError
+
+    if short_of_memory(error) or (error.__cause__ is not None and short_of_memory(error.__cause__)):
+        return "memory"
+    return "user" if isinstance(error, UserError | LRPError) else "bug"

@@ -1,0 +1,345 @@
+"""Findings with closed-form answers: every voxel's place and value is known."""
+
+import numpy as np
+import pytest
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.findings import (
+    Field,
+    Findings,
+    Layer,
+    Magnitudes,
+    Reference,
+    Selection,
+    find_clusters,
+    profiles_of,
+)
+from LRPExplainLib.findings.account import ledger_line
+from LRPExplainLib.findings.body import MARGIN_MM, relevance_outside
+from LRPExplainLib.findings.caution import border_share, warnings_of
+
+# i runs to the left (2 mm), j to the front (3 mm), k to the head (4 mm): a voxel has 24 mm3
+MATRIX = np.array([[-2.0, 0, 0, 40], [0, 3.0, 0, -60], [0, 0, 4.0, -30], [0, 0, 0, 1]])
+LEDGER = {"target_value": 10.0, "in_volume": 9.0, "absorbed": 0.5, "outside": 0.5, "in_volume_by_input": [9.0]}
+
+
+def empty() -> np.ndarray:
+    return np.zeros((14, 20, 24), np.float32)
+
+
+def two_blocks() -> np.ndarray:
+    """+1 in 27 voxels with a peak of 5 in their middle; -2 in 8 voxels that touch them at a corner; one lone 0.5."""
+    values = empty()
+    values[2:5, 4:7, 6:9] = 1.0
+    values[3, 5, 7] = 5.0
+    values[5:7, 7:9, 9:11] = -2.0
+    values[12, 18, 22] = 0.5
+    return values
+
+
+def findings(values: np.ndarray, selection: Selection, reference: Reference | None = None) -> Findings:
+    return Findings([Field(values, MATRIX)], [None], ["T1"], LEDGER, {}, selection, reference)
+
+
+# --- how much lies above a level -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sign", ["both", "positive", "negative"])
+def test_a_share_of_the_mass_is_kept_by_the_fewest_voxels_that_hold_it(sign: str) -> None:
+    values = (np.random.default_rng(3).normal(size=20_000) ** 3).astype(np.float32)
+    chosen = {"both": np.abs(values), "positive": values.clip(0), "negative": (-values).clip(0)}[sign]
+    magnitudes = Magnitudes([values])
+    assert magnitudes.total(sign) == pytest.approx(chosen.sum(dtype=np.float64), rel=1e-9)
+    assert magnitudes.peak(sign) == chosen.max()
+    for share in (0.01, 0.3, 0.5, 0.9, 0.999):
+        level = magnitudes.level(share, sign)
+        total = chosen.sum(dtype=np.float64)
+        assert chosen[chosen >= level].sum(dtype=np.float64) >= share * total * (1 - 1e-9)
+        assert chosen[chosen > level].sum(dtype=np.float64) < share * total
+
+
+def test_the_ends_of_the_mass_are_the_peak_and_every_voxel() -> None:
+    magnitudes = Magnitudes([np.array([1.0, -3.0, 2.0], np.float32)])
+    assert magnitudes.level(0.0) == 3.0
+    assert magnitudes.level(1.0) == 0.0
+    assert magnitudes.level(0.0, "positive") == 2.0
+
+
+def test_a_map_of_zeros_has_no_mass_no_peak_and_no_level() -> None:
+    magnitudes = Magnitudes([np.zeros(100, np.float32)])
+    assert (magnitudes.total(), magnitudes.peak(), magnitudes.level(0.5)) == (0.0, 0.0, 0.0)
+
+
+def test_several_maps_count_as_one() -> None:
+    magnitudes = Magnitudes([np.array([1.0, -1.0], np.float32), np.array([4.0], np.float32)])
+    assert magnitudes.total() == 6.0
+    assert magnitudes.level(0.6) == 4.0
+    assert magnitudes.level(0.7) == 1.0
+
+
+def test_denormal_numbers_are_nothing() -> None:
+    assert Magnitudes([np.full(10, 1e-40, np.float32)]).total() == 0.0
+
+
+# --- selection -------------------------------------------------------------------------------------------------------
+
+
+def test_a_threshold_by_peak_and_one_by_mass_mean_what_they_say() -> None:
+    magnitudes = Magnitudes([two_blocks()])
+    assert Selection("peak", 40).level(magnitudes) == 2.0
+    assert Selection("peak", 40, sign="negative").level(magnitudes) == pytest.approx(0.8)
+    assert Selection("mass", 100 * 5 / 47.5).level(magnitudes) == 5.0
+    assert Selection("mass", 40).level(magnitudes) == 2.0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 101}, {"threshold": -1}, {"threshold_kind": "sigma"}, {"sign": "plus"}, {"minimum_cluster_ml": -1}],
+)
+def test_a_selection_out_of_range_is_refused_in_one_sentence(wrong: dict) -> None:
+    with pytest.raises(UserError):
+        Selection(**wrong)
+
+
+# --- regions ---------------------------------------------------------------------------------------------------------
+
+
+def test_regions_are_ranked_by_their_relevance_and_signs_stay_apart() -> None:
+    clusters = find_clusters(Field(two_blocks(), MATRIX), 0.1)
+    assert clusters.totals.tolist() == [31.0, -16.0, 0.5]
+    assert clusters.voxels.tolist() == [27, 8, 1]
+    assert clusters.peaks.tolist() == [5.0, -2.0, 0.5]
+    assert clusters.places[0].tolist() == [7, 5, 3]
+    assert [clusters.at(index) for index in ((6, 4, 2), (9, 7, 5), (22, 18, 12), (0, 0, 0), (23, 19, 13))] == [
+        1,
+        2,
+        3,
+        0,
+        0,
+    ]
+
+
+def test_voxels_that_touch_at_a_corner_are_one_region() -> None:
+    values = empty()
+    values[1, 1, 1] = values[2, 2, 2] = 1.0
+    assert len(find_clusters(Field(values, MATRIX), 0.5)) == 1
+
+
+def test_regions_below_the_least_volume_are_dropped_and_said_so() -> None:
+    field = Field(two_blocks(), MATRIX)
+    clusters = find_clusters(field, 0.1, minimum_ml=0.024 * 8)  # eight voxels are just enough
+    assert clusters.voxels.tolist() == [27, 8]
+    assert int(clusters.dropped.sum()) == 1
+    assert field.values[clusters.box][clusters.dropped].tolist() == [0.5]
+    assert find_clusters(field, 0.1, minimum_ml=0.2).voxels.tolist() == [27]
+
+
+@pytest.mark.parametrize(("sign", "totals"), [("positive", [31.0, 0.5]), ("negative", [-16.0])])
+def test_one_sign_alone(sign: str, totals: list[float]) -> None:
+    assert find_clusters(Field(two_blocks(), MATRIX), 0.1, sign).totals.tolist() == totals
+
+
+def test_nothing_above_the_threshold_is_no_region() -> None:
+    clusters = find_clusters(Field(empty(), MATRIX), 0.0)
+    assert len(clusters) == 0
+    assert clusters.at((3, 3, 3)) == 0
+
+
+def test_hot_spots_have_share_volume_mean_peak_and_place() -> None:
+    first, second, lone = findings(two_blocks(), Selection("peak", 5)).hot_spots
+    assert (first.rank, first.relevance, first.peak) == (1, 31.0, 5.0)
+    assert first.share == pytest.approx(31 / 47.5)
+    assert first.ml == pytest.approx(27 * 0.024)
+    assert first.mean == pytest.approx(31 / 27)
+    assert first.place == (40 - 2 * 7, -60 + 3 * 5, -30 + 4 * 3)
+    assert (second.relevance, second.peak) == (-16.0, -2.0)
+    assert lone.rank == 3
+    assert first.segment == ""
+
+
+def test_a_hot_spot_names_the_segment_that_holds_most_of_its_relevance() -> None:
+    labels = np.zeros(empty().shape, np.uint8)
+    labels[2:5, 4:7, 6:8] = 7  # two of three columns, the peak among them
+    labels[2:5, 4:7, 8:9] = 9
+    reference = Reference((Layer(labels, {7: "tumour", 9: "oedema"}),))
+    first, second, _ = findings(two_blocks(), Selection("peak", 5), reference).hot_spots
+    assert (first.segment, first.overlap) == ("tumour", pytest.approx(22 / 31))
+    assert (second.segment, second.overlap) == ("outside", 1.0)
+
+
+def test_the_readout_names_relevance_region_and_segments() -> None:
+    labels = np.zeros(empty().shape, np.int16)
+    labels[3, 5, 7] = 300
+    whole = np.ones(empty().shape, np.uint8)
+    reference = Reference((Layer(labels, {300: "core"}), Layer(whole, {1: "head"})))
+    found = findings(two_blocks(), Selection("peak", 30), reference)
+    inside, outside = found.at((7, 5, 3)), found.at((0, 0, 0))
+    assert (inside.relevance, inside.segments) == (5.0, ("core", "head"))
+    assert inside.hot_spot is not None
+    assert inside.hot_spot.ml == pytest.approx(0.024)
+    assert (outside.relevance, outside.hot_spot, outside.segments) == (0.0, None, ("head",))
+    assert found.at_point((40 - 14, -60 + 15, -30 + 12)) == inside
+    assert found.at_point((1000, 0, 0)) is None
+
+
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+
+def test_shares_per_segment_and_outside_add_up_to_the_whole() -> None:
+    labels = np.zeros(empty().shape, np.uint8)
+    labels[2:5, 4:7, 6:9] = 1
+    labels[5:7, 7:9, 9:11] = 2
+    rows = findings(two_blocks(), Selection(), Reference((Layer(labels, {1: "a", 2: "b"}),))).shares
+    assert [row.name for row in rows] == ["a", "b", "outside"]
+    assert [(row.positive, row.negative) for row in rows] == [(31, 0), (0, -16), (0.5, 0)]
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert rows[0].ml == pytest.approx(27 * 0.024)
+    assert rows[0].density == pytest.approx(31 / 47.5 / (27 / empty().size))
+
+
+def test_overlapping_segments_each_count_and_a_label_without_a_name_is_outside() -> None:
+    one, two = np.zeros(empty().shape, np.uint8), np.zeros(empty().shape, np.uint8)
+    one[2:5, 4:7, 6:9] = 1
+    two[3, 5, 7] = 1
+    two[12, 18, 22] = 5
+    rows = findings(two_blocks(), Selection(), Reference((Layer(one, {1: "block"}), Layer(two, {1: "core"})))).shares
+    assert [(row.name, row.positive) for row in rows] == [("block", 31), ("core", 5), ("outside", 0.5)]
+
+
+def test_an_empty_segment_has_no_share_and_no_density() -> None:
+    rows = findings(
+        two_blocks(), Selection(), Reference((Layer(np.zeros(empty().shape, np.uint8), {4: "none"}),))
+    ).shares
+    assert (rows[0].share, rows[0].density, rows[0].ml) == (0, 0, 0)
+    assert rows[1].share == pytest.approx(1)
+
+
+# --- profiles --------------------------------------------------------------------------------------------------------
+
+
+def test_profiles_hold_the_sums_of_both_signs_per_slice_at_ascending_positions() -> None:
+    sagittal, coronal, axial = profiles_of(Field(two_blocks(), MATRIX))
+    assert [(p.name, p.direction, p.axis) for p in (sagittal, coronal, axial)] == [
+        ("sagittal", "LR", 0),
+        ("coronal", "PA", 1),
+        ("axial", "IS", 2),
+    ]
+    for profile in (sagittal, coronal, axial):
+        assert profile.positive.sum() == pytest.approx(31.5)
+        assert profile.negative.sum() == pytest.approx(-16)
+        assert (np.diff(profile.position) > 0).all()
+    assert axial.positive[2:5].tolist() == [9, 13, 9]
+    assert axial.position[3] == -30 + 12
+    assert sagittal.positive[sagittal.position == 40 - 14] == [13]
+    assert coronal.negative[coronal.position == -60 + 21] == [-8]
+
+
+def test_a_tilted_grid_gives_each_axis_its_own_name() -> None:
+    angle = 0.5
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn[:, [2, 0, 1]]
+    assert [p.name for p in profiles_of(Field(empty(), matrix))] == ["axial", "sagittal", "coronal"]
+
+
+# --- the ledger and the warnings -------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_one_line() -> None:
+    assert ledger_line(LEDGER | {"relative_gap": 2e-7}) == (
+        "Target value 10 = 90.0 % in the volume + 5.0 % absorbed + 5.0 % outside the field of view; closes to 2e-07."
+    )
+    assert "closes exactly" in ledger_line(LEDGER)
+
+
+def head(shape: tuple[int, int, int] = (48, 48, 48)) -> tuple[np.ndarray, np.ndarray]:
+    """A ball of tissue in noisy air with a dark hole in it; how far each voxel (of 2 mm) is from the middle, in mm."""
+    k, j, i = np.indices(shape)
+    radius = 2 * np.sqrt(sum((axis - 23.5) ** 2 for axis in (i, j, k)))
+    values = np.where(radius < 34, 100.0, 0.0) + np.random.default_rng(0).random(shape) * 5
+    values[radius < 8] = 0.0
+    return values.astype(np.float32), radius
+
+
+def test_relevance_in_air_is_told_from_relevance_in_a_hole_of_the_body() -> None:
+    values, radius = head()
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
+    for where, expected in (
+        (radius < 7, 0.0),
+        ((radius > 20) & (radius < 32), 0.0),
+        (radius > 34 + MARGIN_MM + 4, 1.0),
+    ):
+        share = relevance_outside(Field(where.astype(np.float32), matrix), Field(values, matrix))
+        assert share == pytest.approx(expected, abs=0.02)
+
+
+def test_where_there_is_no_air_nothing_is_outside_the_body() -> None:
+    matrix = np.eye(4)
+    noise = np.random.default_rng(1).random((20, 20, 20)).astype(np.float32)
+    assert relevance_outside(Field(noise, matrix), Field(np.ones_like(noise), matrix)) is None
+
+
+def test_relevance_at_the_border_of_the_field_of_view_is_measured() -> None:
+    values = np.zeros((40, 40, 40), np.float32)
+    values[20, 20, 20], values[20, 20, 1] = 3.0, -1.0
+    assert border_share(Field(values, np.eye(4))) == pytest.approx(0.25)
+    thin = np.ones((1, 40, 40), np.float32)  # an X-ray has no inside along k
+    assert border_share(Field(thin, np.eye(4))) == pytest.approx(1 - 28 * 28 / 1600)
+
+
+def caution(
+    relevance: np.ndarray, volume: np.ndarray | None = None, ledger: dict | None = None, card: dict | None = None
+):
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
+    fields = [None if volume is None else Field(volume, matrix)]
+    return warnings_of([Field(relevance, matrix)], fields, ["T1"], LEDGER | (ledger or {}), card or {})
+
+
+def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> None:
+    values, radius = head()
+    inside = ((radius > 10) & (radius < 30)).astype(np.float32)
+    assert caution(inside, values) == []
+    astray = caution(inside + (radius > 46), values)
+    assert len(astray) == 2  # air reaches the border here
+    assert astray[0].endswith("% of the relevance lies outside the body, in air.")
+    cut = inside * 0
+    cut[:2] = 1
+    assert any("border of the field of view" in text for text in caution(cut, None))
+    assert any("ledger is open" in text for text in caution(inside, None, {"relative_gap": 0.01}))
+    assert any("absorbed by biases" in text for text in caution(inside, None, {"absorbed": 9.2}))
+    assert any("92 %" in text for text in caution(inside, None, {"absorbed": 9.2}))
+    assert any("outside the field of view" in text for text in caution(inside, None, {"outside": 2.0}))
+
+
+@pytest.mark.parametrize(
+    ("step", "factor", "warns"),
+    [
+        ({"type": "range", "lower": -160, "upper": 240}, 1.0, False),
+        ({"type": "range", "lower": -160, "upper": 240}, 100.0, True),
+        ({"type": "zscore", "mean": 90.0, "std": 20.0}, 1.0, False),
+        ({"type": "zscore", "mean": 90.0, "std": 20.0}, 100.0, True),
+        ({"type": "percentile"}, 100.0, False),
+    ],
+)
+def test_intensities_unlike_the_training_are_told_where_the_card_knows_them(
+    step: dict, factor: float, warns: bool
+) -> None:
+    values, radius = head()
+    inside = ((radius > 10) & (radius < 30)).astype(np.float32)
+    found = caution(inside, values * factor, None, {"preprocessing": {"intensity": [step]}})
+    assert any("trained on" in text for text in found) == warns
+
+
+def test_voxels_much_coarser_than_the_models_are_told() -> None:
+    values, radius = head()
+    inside = ((radius > 10) & (radius < 30)).astype(np.float32)
+    assert caution(inside, values, None, {"preprocessing": {"spacing": [1.0, 1.0, 1.0]}}) == []
+    coarse = caution(inside, values, None, {"preprocessing": {"spacing": [0.5, 0.5, 0.9]}})
+    assert len(coarse) == 1
+    assert "voxels of up to 2 mm" in coarse[0]
+
+
+def test_inputs_have_their_share_of_the_target_value() -> None:
+    ledger = LEDGER | {"in_volume_by_input": [6.0, 3.0]}
+    field = Field(two_blocks(), MATRIX)
+    found = Findings([field, field], [None, None], ["T1", "FLAIR"], ledger, {}, Selection())
+    assert found.inputs == (("T1", 6.0, 0.6), ("FLAIR", 3.0, 0.3))

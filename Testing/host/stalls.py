@@ -1,0 +1,45 @@
+"""How long the event loop was held: a timer that should fire all the time tells when it did not."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from PySide6 import QtCore
+
+
+class Stalls:
+    """Measures from its making until `stop`: the longest time between two ticks, in milliseconds.
+
+    ``longest`` is by the clock, ``busy`` by the processor time that this thread used meanwhile: on a crowded machine
+    the clock also counts the time in which others ran.
+    """
+
+    INTERVAL = 5  # ms between two ticks of an idle loop
+
+    def __init__(self) -> None:
+        self.longest = self.busy = 0.0
+        self.ticks = 0
+        self._last, self._used = time.perf_counter(), time.thread_time()
+        self._timer = QtCore.QTimer()
+        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(self.INTERVAL)
+
+    def _tick(self) -> None:
+        now, used = time.perf_counter(), time.thread_time()
+        self.longest = max(self.longest, (now - self._last) * 1000 - self.INTERVAL)
+        self.busy = max(self.busy, (used - self._used) * 1000)
+        self._last, self._used = now, used
+        self.ticks += 1
+
+    def stop(self) -> None:
+        self._tick()
+        self._timer.stop()
+
+    def problem(self, limit: float) -> str:
+        """What went wrong, if the loop was held for more than ``limit`` ms; empty otherwise."""
+        crowded = os.getloadavg()[0] > (os.cpu_count() or 1)
+        held = self.busy if crowded and self.longest < 10 * limit else self.longest
+        said = f"the event loop was held for {self.longest:.0f} ms ({self.busy:.0f} ms of them busy)"
+        return said if held > limit else ""

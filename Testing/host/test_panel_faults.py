@@ -1,0 +1,239 @@
+"""What can go wrong around a run, tried at the panel: each ends in one sentence, and the panel stays usable."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+from host import dialogs
+from host.hands import Person, workers
+from host.host import Host
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made, to see that none is left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def person(temporary: Path, host: Host) -> Person:
+    return Person(host, host.open())
+
+
+def relevance_volumes() -> list[Any]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
+
+
+def one_sentence(text: str) -> bool:
+    return bool(text) and "Traceback" not in text and len(text) < 400
+
+
+def refused(person: Person) -> str:
+    """Press Explain and return the sentence that comes instead of a map."""
+    person.begin()
+    person.wait_for_the_end()
+    said = person.said()
+    assert one_sentence(said), said
+    assert relevance_volumes() == []
+    return said
+
+
+def test_a_volume_without_display_node_is_explained(person: Person) -> None:
+    volume, _ = person.load_sample()
+    slicer.mrmlScene.RemoveNode(volume.GetDisplayNode())
+    person.explain()
+    assert len(relevance_volumes()) == 1
+
+
+def test_relevance_follows_a_linear_parent_transform(person: Person) -> None:
+    volume, _ = person.load_sample()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 25.0)
+    transform.SetMatrixTransformToParent(matrix)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    person.explain()
+    (relevance,) = relevance_volumes()
+    bounds, expected = [0.0] * 6, [0.0] * 6
+    for x in (25.0, -10.0):
+        matrix.SetElement(0, 3, x)
+        transform.SetMatrixTransformToParent(matrix)
+        relevance.GetRASBounds(bounds)
+        volume.GetRASBounds(expected)
+        np.testing.assert_allclose(bounds, expected, atol=1e-6)
+
+
+def test_a_non_linear_parent_transform_is_refused_or_hardened_with_consent(person: Person) -> None:
+    volume, _ = person.load_sample()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+    spline = vtk.vtkThinPlateSplineTransform()
+    for points, shift in ((vtk.vtkPoints(), 0.0), (vtk.vtkPoints(), 5.0)):
+        for place in ((0, 0, 0), (50, 0, 0), (0, 50, 0), (0, 0, 50)):
+            points.InsertNextPoint(place[0] + shift * (place[1] > 0), place[1], place[2])
+        (spline.SetTargetLandmarks if shift else spline.SetSourceLandmarks)(points)
+    spline.SetBasisToR()
+    transform.SetAndObserveTransformToParent(spline)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    assert not transform.IsLinear()
+    dialogs.dialogs.refuse = True
+    assert "transform" in refused(person)
+    assert volume.GetParentTransformNode() is transform
+
+
+def test_the_proxy_of_a_sequence_is_explained(person: Person) -> None:
+    volume, _ = person.load_sample()
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "series")
+    sequence.SetDataNodeAtValue(volume, "0")
+    sequence.SetDataNodeAtValue(volume, "1")
+    slicer.mrmlScene.RemoveNode(volume)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    proxy = browser.GetProxyNode(sequence)
+    slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(proxy.GetID())
+    person.host.choose(person.volume_selector(), proxy.GetName())
+    person.explain()
+    assert len(relevance_volumes()) == 1
+
+
+@pytest.mark.parametrize("kind", ["vtkMRMLVectorVolumeNode", "vtkMRMLLabelMapVolumeNode"])
+def test_vector_and_label_volumes_are_not_offered_and_are_refused_by_the_logic(person: Person, kind: str) -> None:
+    shape = (8, 8, 8, 3) if "Vector" in kind else (8, 8, 8)
+    node = slicer.util.addVolumeFromArray(np.ones(shape, np.uint8), name="other", nodeClassName=kind)
+    person.host.process()
+    assert "other" not in person.offered_volumes()
+    with pytest.raises(Exception, match="other") as caught:
+        person.widget.logic.explain([node], person.widget.logic.bundledModel)
+    assert type(caught.value).__name__ == "UserError"
+    assert one_sentence(str(caught.value))
+
+
+def test_in_an_empty_scene_explain_waits_and_says_for_what(person: Person) -> None:
+    assert not person.ui.explainButton.enabled
+    assert "volume" in person.ui.explainButton.toolTip
+
+
+def test_two_scenes_one_after_the_other(person: Person) -> None:
+    for _ in range(2):
+        person.load_sample()
+        person.explain()
+        assert len(relevance_volumes()) == 1
+        slicer.mrmlScene.Clear(0)
+        person.host.process()
+        assert relevance_volumes() == []
+        assert not person.ui.explainButton.enabled
+
+
+def test_a_model_that_is_removed_after_it_was_loaded(person: Person, tmp_path: Path) -> None:
+    bundled = person.widget.logic.bundledModel
+    for name in (bundled.name, bundled.name.replace(".safetensors", ".card.json")):
+        shutil.copy(bundled.parent / name, tmp_path / name)
+    person.load_sample()
+    person.choose_model(tmp_path / bundled.name)
+    person.host.wait(lambda: person.widget.panel.model.facts is not None, 60)
+    (tmp_path / bundled.name).unlink()
+    assert bundled.name in refused(person)
+    person.click(person.ui.demoModelButton)
+    person.explain()
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[int], None]]:
+    """Sets how large a file can grow, in bytes, for this process and those it starts; -1: as large as before."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size < 0 else size, before[1]))
+
+    yield limit
+    limit(-1)
+
+
+def test_a_full_disk_in_the_temporary_folder(person: Person, disk: Callable[[int], None]) -> None:
+    person.load_sample()
+    disk(4096)
+    said = refused(person)
+    disk(-1)
+    assert "temporary" in said or "space" in said or "written" in said
+    person.explain()
+
+
+def test_without_torch_the_panel_opens_and_says_what_to_do(
+    temporary: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import LRPExplainLib.worker
+
+    monkeypatch.setattr(LRPExplainLib.worker, "missing_requirements", lambda file: ["torch>=2.4"])
+    monkeypatch.setattr("LRPExplainLib.scene.panel.packages.missing_requirements", lambda file: ["torch>=2.4"])
+    dialogs.dialogs.refuse = True
+    person = Person(host, host.open())
+    person.load_sample()
+    assert "install" in person.ui.modelSummaryLabel.text
+    said = refused(person)
+    assert "torch" in said
+    assert any("torch" in text for text in dialogs.dialogs.shown)
+    assert workers() == []
+
+
+def test_deleting_the_input_volume_during_a_run_ends_in_a_message(person: Person, temporary: Path) -> None:
+    volume, _ = person.load_sample()
+    name = volume.GetName()
+    person.begin()
+    slicer.mrmlScene.RemoveNode(volume)
+    person.wait_for_the_end()
+    assert name in person.said() or "volume" in person.said()
+    assert one_sentence(person.said())
+    assert relevance_volumes() == []
+    person.load_sample()
+    person.explain()
+
+
+def test_closing_the_scene_during_a_run_ends_it(person: Person) -> None:
+    person.load_sample()
+    person.begin()
+    person.host.wait(workers, 30)
+    slicer.mrmlScene.Clear(0)
+    person.host.wait(lambda: not person.ui.cancelButton.enabled, 5)
+    assert relevance_volumes() == []
+    person.load_sample()
+    person.explain()
+
+
+def test_slicer_starts_without_torch_and_quickly() -> None:
+    code = """
+import sys
+sys.path.insert(0, "Testing")
+from host.host import Host
+with Host() as host:
+    import numpy, unittest
+    seconds = host.load()
+    host.start_up()
+    heavy = [name for name in ("torch", "SimpleITK", "scipy", "tqdm") if name in sys.modules]
+    host.open()
+    print(heavy, "torch" in sys.modules, seconds)
+"""
+    root = Path(__file__).resolve().parents[2]
+    best = 1.0
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        said = next(line for line in done.stdout.splitlines() if line.startswith("["))
+        heavy, torch, seconds = said.rsplit(" ", 2)
+        assert (heavy, torch) == ("[]", "False")
+        best = min(best, float(seconds))
+    assert best < 0.1

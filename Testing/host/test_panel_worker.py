@@ -1,0 +1,129 @@
+"""The panel and its worker process: never waiting, cancelled at once, killed at any moment, gone in the end."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+
+from host.hands import Person, workers
+from host.host import Host
+from host.stalls import Stalls
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def person(temporary: Path, host: Host) -> Person:
+    return Person(host, host.open())
+
+
+def resampled(volume: Any, size: int) -> Any:
+    """The volume on ``size`` voxels in each direction, in the same place."""
+    voxels = slicer.util.arrayFromVolume(volume)
+    index = np.ix_(*[np.linspace(0, n - 1, size).round().astype(int) for n in voxels.shape])
+    node = slicer.util.addVolumeFromArray(voxels[index].astype(np.float32), name=f"{volume.GetName()} {size}")
+    node.SetSpacing([s * n / size for s, n in zip(volume.GetSpacing(), voxels.shape[::-1], strict=True)])
+    node.SetOrigin(volume.GetOrigin())
+    return node
+
+
+def test_the_event_loop_is_never_held_longer_than_100_ms_at_128_voxels(person: Person) -> None:
+    volume, lesion = person.load_sample()
+    large = resampled(volume, 128)
+    for node in (volume, lesion):
+        slicer.mrmlScene.RemoveNode(node)
+    person.host.choose(person.volume_selector(), large.GetName())
+    person.host.wait(lambda: person.ui.explainButton.enabled, 30)
+    stalls = Stalls()
+    person.click(person.ui.explainButton)
+    person.wait_for_the_end(300)
+    person.host.wait(lambda: person.ui.hotSpotsTable.rowCount > 0, 60)
+    stalls.stop()
+    assert not person.said()
+    assert not stalls.problem(100)
+
+
+def test_cancel_returns_within_a_second_and_leaves_nothing(person: Person) -> None:
+    person.load_sample()
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    for wait in (0.0, 0.5, 2.0):
+        person.begin()
+        end = time.monotonic() + wait
+        person.host.wait(lambda end=end: time.monotonic() > end)
+        before = time.monotonic()
+        person.click(person.ui.cancelButton)
+        person.host.wait(lambda: person.ui.explainButton.enabled, 1.0)
+        assert time.monotonic() - before < 1.0
+    person.host.process()
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+    person.explain()
+
+
+def test_the_worker_may_be_killed_at_ten_random_moments(person: Person) -> None:
+    person.load_sample()
+    person.explain()  # how long a run takes with a warm worker
+    began = time.monotonic()
+    person.explain()
+    length = time.monotonic() - began
+    chance = random.Random(0)
+    for _ in range(10):
+        person.begin()
+        end = time.monotonic() + chance.uniform(0, length)
+        person.host.wait(lambda end=end: time.monotonic() > end)
+        killed = workers()
+        for each in killed:
+            each.kill()
+        person.wait_for_the_end()
+        said = person.said()
+        assert "Traceback" not in said
+    person.explain()
+    assert person.host.errors == []
+
+
+def test_nothing_is_left_of_the_worker_after_slicer_is_closed(temporary: Path) -> None:
+    with Host() as host:
+        person = Person(host, host.open())
+        person.load_sample()
+        person.explain()
+        assert host.errors == []
+    end = time.monotonic() + 5
+    while (workers() or list(temporary.iterdir())) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert workers() == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_crosshair_explains_the_voxel_below_it_and_newer_places_go_first(person: Person) -> None:
+    volume, _ = person.load_sample()
+    person.explain()
+    person.click(person.ui.crosshairCheckBox)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    middle = np.array([(bounds[0] + bounds[1]) / 2, (bounds[2] + bounds[3]) / 2, (bounds[4] + bounds[5]) / 2])
+    for shift in range(6):
+        crosshair.SetCrosshairRAS(middle[0] + shift, middle[1], middle[2])
+        person.host.process()
+    maps = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    before = len([node for node in maps if node.GetAttribute("LRPExplain.Role") == "relevance"])
+
+    def explained() -> bool:
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        return len([node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]) > before
+
+    person.host.wait(explained, 60)
+    person.click(person.ui.crosshairCheckBox)
+    assert not person.said()

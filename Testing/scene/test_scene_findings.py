@@ -1,0 +1,216 @@
+"""Findings from nodes: reference segmentations, transforms, the crosshair, tables and plots."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hand_built import LANDMARK, build, fill, head, like, oblique, ras_positions
+from LRPExplainLib.scene import findings_of, present
+from LRPExplainLib.scene.crosshair import Follower, crosshair_node, jump, readout
+from LRPExplainLib.scene.display import Display
+from LRPExplainLib.scene.nodes import add_segmentation
+from LRPExplainLib.scene.tables import write
+from slicer.util import arrayFromTableColumn
+from vtkmodules.vtkCommonMath import vtkMatrix4x4
+
+PEAK = Display(threshold_kind="peak", threshold=40)
+
+
+def ball(image: sitk.Image, center: Any, radius: float) -> sitk.Image:
+    inside = np.linalg.norm(ras_positions(image) - np.array(center), axis=-1) < radius
+    return like(image, inside.astype(np.uint8))
+
+
+def segmentation_of(scene: Any, labels: sitk.Image, *names: str) -> Any:
+    return add_segmentation(scene, labels, [{"name": "background"}, *({"name": name} for name in names)], "manual")
+
+
+def linear(scene: Any, by: float) -> Any:
+    matrix = vtkMatrix4x4()
+    matrix.SetElement(0, 3, by)
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(matrix)
+    return node
+
+
+def test_hot_spots_lie_where_they_were_planted_and_name_the_segment(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    reference = segmentation_of(shown.scene, ball(head(), LANDMARK, 12), "tumour")
+    strong, weak = findings_of(shown, PEAK, reference).hot_spots
+    assert np.linalg.norm(np.subtract(strong.place, LANDMARK)) < 9
+    assert np.linalg.norm(np.subtract(weak.place, np.multiply(LANDMARK, [-1, 1, 1]))) < 9
+    assert (strong.segment, strong.overlap, weak.segment) == ("tumour", 1.0, "outside")
+    assert strong.share == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_a_reference_of_another_geometry_is_brought_onto_the_map(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    other = fill(oblique((60, 70, 50), (1.5, 1.3, 1.9)))
+    reference = segmentation_of(shown.scene, ball(other, LANDMARK, 12), "tumour")
+    rows = findings_of(shown, PEAK, reference).shares
+    assert [row.name for row in rows] == ["tumour", "outside"]
+    assert rows[0].positive == pytest.approx(rows[0].positive + rows[1].positive, rel=1e-6)
+    assert rows[0].ml == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.03)
+
+
+@pytest.mark.parametrize("moved", ["volume", "reference", "both"])
+def test_transforms_of_volume_and_reference_are_followed(tmp_path: Path, moved: str) -> None:
+    shown = present(build(tmp_path))
+    center = np.array(LANDMARK) + {"volume": [40, 0, 0], "reference": [-40, 0, 0], "both": [0, 0, 0]}[moved]
+    big = head((90, 60, 50))
+    reference = segmentation_of(shown.scene, ball(big, center, 12), "tumour")
+    transform = linear(shown.scene, 40)
+    for name, node in (("volume", shown.volumes[0]), ("reference", reference)):
+        if moved in (name, "both"):
+            node.SetAndObserveTransformNodeID(transform.GetID())
+    rows = findings_of(shown, PEAK, reference).shares
+    assert rows[0].share == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_overlapping_and_surface_only_segments_are_read_and_left_as_they_are(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    node = shown.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "surfaces")
+    node.CreateDefaultDisplayNodes()
+    from vtkmodules.vtkFiltersSources import vtkSphereSource
+
+    for radius in (12, 20):
+        sphere = vtkSphereSource()
+        sphere.SetCenter(*LANDMARK)
+        sphere.SetRadius(radius)
+        sphere.SetThetaResolution(40)
+        sphere.SetPhiResolution(40)
+        sphere.Update()
+        node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), f"ball {radius}", [1, 0, 0])
+    node.SetSourceRepresentationToClosedSurface()
+    before = node.GetSegmentation().ContainsRepresentation("Binary labelmap")
+    rows = findings_of(shown, PEAK, node).shares
+    assert [row.name for row in rows] == ["ball 12", "ball 20", "outside"]
+    assert rows[0].share == pytest.approx(2 / 3, abs=0.01)
+    assert rows[1].share == pytest.approx(2 / 3, abs=0.01)
+    assert node.GetSegmentation().ContainsRepresentation("Binary labelmap") == before
+
+
+def test_one_segment_alone_can_be_the_reference_and_a_change_of_it_counts(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    labels = ball(head(), LANDMARK, 12) + 2 * ball(head(), np.multiply(LANDMARK, [-1, 1, 1]), 12)
+    reference = segmentation_of(shown.scene, sitk.Cast(labels, sitk.sitkUInt8), "right", "left")
+    both = findings_of(shown, PEAK, reference).shares
+    assert [row.name for row in both] == ["right", "left", "outside"]
+    only = findings_of(shown, PEAK, reference, "class_2").shares
+    assert [(row.name, round(row.share, 3)) for row in only] == [("left", 0.333), ("outside", 0.667)]
+    reference.GetSegmentation().GetSegment("class_2").SetName("mirror")
+    assert findings_of(shown, PEAK, reference, "class_2").shares[0].name == "mirror"
+    reference.GetSegmentation().RemoveSegment("class_1")
+    assert [row.name for row in findings_of(shown, PEAK, reference).shares] == ["mirror", "outside"]
+
+
+def test_an_empty_reference_is_all_outside(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    empty = shown.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "empty")
+    empty.GetSegmentation().AddEmptySegment("nothing", "nothing")
+    rows = findings_of(shown, PEAK, empty).shares
+    assert rows[-1].name == "outside"
+    assert rows[-1].share == pytest.approx(1)
+
+
+# --- the crosshair ---------------------------------------------------------------------------------------------------
+
+
+def test_the_readout_follows_the_crosshair_through_a_transform(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    shown.volumes[0].SetAndObserveTransformNodeID(linear(shown.scene, 40).GetID())
+    found = findings_of(shown, PEAK, shown.segmentation)
+    there = readout(shown, found, np.add(LANDMARK, [40, 0, 0]))
+    assert there is not None
+    assert (there.relevance, there.segments, there.intensity) == (1.0, ("lesion",), 200.0)
+    assert there.hot_spot == found.hot_spots[0]
+    assert there.hot_spot.mean == 1.0
+    beside = readout(shown, found, (40, 0, 0))
+    assert beside is not None
+    assert (beside.relevance, beside.hot_spot) == (0.0, None)
+    assert readout(shown, found, (500, 0, 0)) is None
+
+
+def test_a_nonlinear_transform_is_followed_too(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    from vtkmodules.vtkCommonCore import vtkPoints
+    from vtkmodules.vtkCommonTransforms import vtkThinPlateSplineTransform
+
+    spline, source, target = vtkThinPlateSplineTransform(), vtkPoints(), vtkPoints()
+    for corner in ((0, 0, 0), (60, 0, 0), (0, 60, 0), (0, 0, 60), (60, 60, 60)):
+        source.InsertNextPoint(corner)
+        target.InsertNextPoint(corner[0] + 7, corner[1], corner[2])
+    spline.SetSourceLandmarks(source)
+    spline.SetTargetLandmarks(target)
+    spline.SetBasisToR()
+    transform = shown.scene.AddNewNodeByClass("vtkMRMLTransformNode")
+    transform.SetAndObserveTransformToParent(spline)
+    shown.volumes[0].SetAndObserveTransformNodeID(transform.GetID())
+    there = readout(shown, findings_of(shown, PEAK), np.add(LANDMARK, [7, 0, 0]))
+    assert there is not None
+    assert there.relevance == 1.0
+
+
+def test_a_follower_hears_the_mouse_until_it_is_stopped(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    heard: list[Any] = []
+    follower = Follower(shown.scene, heard.append)
+    node = crosshair_node(shown.scene)
+    node.SetCursorPositionRAS([1.0, 2.0, 3.0])
+    assert heard[-1] == (1.0, 2.0, 3.0)
+    node.SetCursorPositionInvalid()
+    assert heard[-1] is None
+    follower.stop()
+    count = len(heard)
+    node.SetCursorPositionRAS([4.0, 5.0, 6.0])
+    assert len(heard) == count
+
+
+def test_a_click_on_a_hot_spot_brings_all_slice_views_there(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    place = findings_of(shown, PEAK).hot_spots[0].place
+    jump(shown.scene, place)
+    for name, axis in (("Red", 2), ("Yellow", 0), ("Green", 1)):
+        node = shown.scene.GetSingletonNode(name, "vtkMRMLSliceNode")
+        assert node.GetSliceToRAS().GetElement(axis, 3) == pytest.approx(place[axis], abs=1e-4)
+    assert np.allclose(crosshair_node(shown.scene).GetCrosshairRAS(), place)
+
+
+# --- tables and plots ------------------------------------------------------------------------------------------------
+
+
+def test_tables_and_plots_hold_the_findings_and_are_written_again_in_place(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    found = findings_of(shown, PEAK, shown.segmentation)
+    write(shown, found)
+    tables = shown.tables
+    assert sorted(tables) == ["hot spots", "ledger", "segments", "slices axial", "slices coronal", "slices sagittal"]
+    np.testing.assert_allclose(arrayFromTableColumn(tables["hot spots"], "peak"), [1.0, -0.5])
+    assert tables["hot spots"].GetTable().GetColumnByName("segment").GetValue(0) == found.hot_spots[0].segment
+    axial = found.profiles[2]
+    np.testing.assert_allclose(arrayFromTableColumn(tables["slices axial"], "for the class"), axial.positive)
+    np.testing.assert_allclose(arrayFromTableColumn(tables["slices axial"], "S (mm)"), axial.position)
+    assert tables["ledger"].GetCellText(0, 0) == "target value"
+    chart = shown.charts["axial"]
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert [(s.GetXColumnName(), s.GetYColumnName()) for s in series] == [
+        ("S (mm)", "for the class"),
+        ("S (mm)", "against the class"),
+    ]
+    assert {s.GetTableNodeID() for s in series} == {tables["slices axial"].GetID()}
+    count = shown.scene.GetNumberOfNodes()
+    write(shown, findings_of(shown, Display(threshold_kind="peak", threshold=60), shown.segmentation))
+    assert shown.scene.GetNumberOfNodes() == count
+    assert tables["hot spots"].GetNumberOfRows() == 1
+
+
+def test_findings_of_several_inputs_name_them_and_show_the_chosen_one(tmp_path: Path) -> None:
+    explanation = build(tmp_path, [head(), head()])
+    explanation.ledger["in_volume_by_input"] = [8.0, 4.0]
+    shown = present(explanation)
+    shown.volumes[1].SetName("FLAIR")
+    found = findings_of(shown, Display(threshold_kind="peak", threshold=40, input=1))
+    assert [(name, round(share, 2)) for name, _, share in found.inputs] == [("scan1", 0.64), ("FLAIR", 0.32)]
+    assert found.hot_spots[0].share == pytest.approx(1 / 3)

@@ -1,0 +1,96 @@
+"""A real worker on real pipes, and a loop that hands its lines to the client: what QProcess does in Slicer."""
+
+import heapq
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from LRPExplainLib.worker.client import Client, Request
+
+
+class Pipes:
+    """The client's process; see `LRPExplainLib.worker.client.Process`."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "LRPExplainLib.worker", "--folder", str(folder)]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert self.child.stdout is not None
+        os.set_blocking(self.child.stdout.fileno(), False)
+        self._rest = b""
+        self.over = False
+
+    def write(self, line: str) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(line.encode())
+        self.child.stdin.flush()
+
+    def kill(self) -> None:
+        self.over = True
+        self.child.kill()
+        self.child.wait()
+
+    def close(self) -> None:
+        self.over = True
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        self.child.wait(10)
+
+    def lines(self) -> list[str]:
+        assert self.child.stdout is not None
+        *lines, self._rest = (self._rest + (self.child.stdout.read() or b"")).split(b"\n")
+        return [line.decode() for line in lines]
+
+
+class Loop:
+    """An event loop with one client in it; `worker` is the process that runs now, `started` counts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.started = 0
+        self.worker: Pipes | None = None
+        self.client = Client(self._spawn, self._later)
+
+    def _spawn(self, client: Client) -> Pipes:
+        self._folder.mkdir(exist_ok=True)
+        self.started += 1
+        self.worker = Pipes(self._folder)
+        return self.worker
+
+    def _later(self, seconds: float, function: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._timers, (time.monotonic() + seconds, self._count, function))
+
+    def turn(self) -> None:
+        """One round: lines that came, a process that ended, timers that are due."""
+        worker = self.worker
+        if worker is not None and not worker.over:
+            ended = worker.child.poll() is not None  # looked up first, so that its last lines are read
+            for line in worker.lines():
+                if not worker.over:
+                    self.client.received(worker, line)
+            if ended and not worker.over:
+                worker.over = True
+                self.client.ended(worker)
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it took too long"
+            self.turn()
+            time.sleep(0.002)
+
+    def ask(self, verb: str, arguments: dict[str, Any], lane: str = "main") -> tuple[Request, dict[str, list[Any]]]:
+        """Request something; returns the request and what its callbacks were told."""
+        told: dict[str, list[Any]] = {"progress": [], "prediction": [], "done": [], "failed": []}
+        callbacks = {
+            f"on_{name}": (lambda *a, name=name: told[name].append(a if len(a) > 1 else a[0])) for name in told
+        }
+        return self.client.request(verb, arguments, lane=lane, **callbacks), told

@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"models", "outcome", "question"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
-    | {"lrp", "models", "outcome", "question", "summaries"},
+    | {"lrp", "methods", "models", "outcome", "question", "summaries"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},

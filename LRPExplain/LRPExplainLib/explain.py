@@ -36,7 +36,7 @@ Progress = Callable[[str, float], None]
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
 # The composite whose memory is that of a gradient: every layer keeps its input.
-_RECKONED_LIKE = "epsilon"
+RECKONED_LIKE = "epsilon"
 
 
 def explain(
@@ -55,7 +55,7 @@ def explain(
     start: str = "value",
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
-    method: str | Method = LRP,
+    method: str | Method | None = LRP,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
@@ -107,7 +107,7 @@ def answer(
     memory: float | None = None,
     question: Question | None = None,
     keep: bool = False,
-    method: str | Method = LRP,
+    method: str | Method | None = LRP,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> "Answered":
     """The first half of `explain`: what the model says. Arguments and errors as there.
@@ -182,13 +182,13 @@ def plan(
     biases: lrp.Biases | None = None,
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
-    method: str | Method = LRP,
+    method: str | Method | None = LRP,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> dict[str, Any]:
     """What `explain` would do, arguments and errors as there; one forward pass of one batch is run, for the time.
 
     Returns:
-        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite" (or the method's name), the facts of
+        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite" (None but for lrp), "method", the facts of
         `Inference.facts`, and "seconds" for "predicting" and for "explaining"; of a question about a region, the views
         that hold it.
     """
@@ -205,7 +205,8 @@ def plan(
     return {
         "grid": ready.prepared.grid.as_dict(),
         "device": _device_name(ready.device),
-        "composite": ready.composite.name if ready.method is None else ready.method.name,
+        "composite": ready.composite.name if ready.method is None else None,
+        "method": LRP if ready.method is None else ready.method.name,
         **facts,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
@@ -273,7 +274,7 @@ def _made_ready(
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
         if method is not None:
-            chosen = lrp.composite_named(_RECKONED_LIKE)
+            chosen = lrp.composite_named(RECKONED_LIKE)
         _check_count(loaded.card, volumes)
         images, sources = _read(volumes, loaded.card)
     with stage("preparing"):

@@ -32,13 +32,14 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         ways.append(f"{facts['segments']} segments recomputed")
     if facts["offload"]:
         ways.append("activations wait in the CPU's memory")
+    rules = f"composite {facts['composite']}" if facts["composite"] else f"method {facts['method']}"
     gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
     fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
         f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
-        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
+        f"Run        {', '.join(ways)}; {rules}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
         f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
         f"Time       about {duration(seconds['predicting'])} to predict and at most"

@@ -1,5 +1,7 @@
 """explain(..., method=...): the same volumes, targets, folder and geometry as LRP, and an honest ledger."""
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -7,12 +9,15 @@ import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
+from LRPExplainLib.comparison import compare
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.explain import explain, plan
+from LRPExplainLib.evaluation import Perturbation, Settings, Subject, evaluate
+from LRPExplainLib.explain import explain, plan, running
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere, Grid
 from LRPExplainLib.methods import METHODS, IntegratedGradients, method_named
 from LRPExplainLib.models import load_model
+from LRPExplainLib.summaries import plan_summary
 from torch import Tensor, nn
 
 FAST = {
@@ -163,7 +168,8 @@ def test_rules_belong_to_lrp(model, more):
 def test_the_plan_of_a_method_tells_its_name_and_the_time_of_its_passes(model):
     volume = make_volume()
     facts = plan(model, [volume], device="cpu", method="rise", parameters={"masks": 10})
-    assert facts["composite"] == "rise"
+    assert (facts["composite"], facts["method"]) == (None, "rise")
+    assert "method rise" in plan_summary(facts)
     assert facts["seconds"]["explaining"] == pytest.approx(11 * facts["seconds"]["predicting"], rel=1e-6)
     for name in METHODS:
         facts = plan(model, [volume], device="cpu", method=method_named(name, FAST.get(name)))
@@ -187,3 +193,38 @@ def test_the_command_takes_a_method_and_says_what_its_map_sums_to(tmp_path, caps
         assert main([*base, *wrong, "--out", str(tmp_path / "no")]) == 2
         assert sentence in capsys.readouterr().err
         assert not (tmp_path / "no").exists()
+
+
+def test_the_evaluation_asks_the_method_that_made_the_map(tmp_path):
+    """Sanity explains again, by the same method; a map made of others has its faithfulness, but no such check."""
+    volume, weights = tmp_path / "t1.nrrd", save_model(tmp_path, segmenter(), **CARD)
+    sitk.WriteImage(make_volume(), str(volume))
+    for name in ("gradient-x-input", "grad-cam"):
+        explain(weights, [volume], "white", device="cpu", method=name).save(tmp_path / name)
+    explanation = Explanation.load(tmp_path / "gradient-x-input")
+    with running():
+        subject = Subject.of(explanation, device="cpu")
+        again = subject.on_volumes(subject.relevance())[0]
+    np.testing.assert_allclose(again, array(explanation.relevance[0]), rtol=1e-3, atol=1e-5)
+    compare([tmp_path / "gradient-x-input", tmp_path / "grad-cam"]).save(tmp_path / "both")
+    coarse = Settings(perturbation=Perturbation(edge_mm=12, baselines=("mean",), runs=2))
+    combined = evaluate(tmp_path / "both" / "combined", (), ["faithfulness"], coarse, device="cpu")
+    assert combined.checks["faithfulness"]["pieces"] > 1
+    with pytest.raises(UserError, match="made of others"):
+        evaluate(tmp_path / "both" / "consensus", (), ["sanity"], coarse, device="cpu")
+
+
+def test_what_the_evaluation_writes_weighs_the_combined_map(tmp_path):
+    volume, weights = tmp_path / "t1.nrrd", save_model(tmp_path, segmenter(), **CARD)
+    sitk.WriteImage(make_volume(), str(volume))
+    coarse = Settings(perturbation=Perturbation(edge_mm=12, baselines=("mean",), runs=2))
+    for name in ("lrp", "gradient-x-input"):
+        explain(weights, [volume], "white", device="cpu", method=name).save(tmp_path / name)
+        evaluate(tmp_path / name, (), ["faithfulness"], coarse, device="cpu").save(tmp_path / f"{name} evaluated")
+    found = compare(
+        [tmp_path / "lrp", tmp_path / "gradient-x-input"],
+        evaluations=[tmp_path / "gradient-x-input evaluated", tmp_path / "lrp evaluated"],
+    ).facts["explanations"]  # fmt: skip
+    for row, name in zip(found, ("lrp", "gradient-x-input"), strict=True):
+        facts = json.loads((tmp_path / f"{name} evaluated" / "evaluation.json").read_text())
+        assert row["faithfulness"] == facts["checks"]["faithfulness"]["baselines"]["mean"]["abpc"]

@@ -24,7 +24,7 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def method_named(
-    method: str | Method = LRP, parameters: Mapping[str, str | int | float] | None = None
+    method: str | Method | None = LRP, parameters: Mapping[str, str | int | float] | None = None
 ) -> Method | None:
     """The method of this name; None for LRP, which is not one of these.
 
@@ -39,7 +39,7 @@ def method_named(
         if given:
             raise TypeError("a Method is whole: put its parameters into it")
         found = method
-    elif method == LRP:
+    elif method is None or method == LRP:
         if given:
             raise UserError(f"lrp has no parameter '{next(iter(given))}': its rules are chosen by composite and rules.")
         return None

@@ -14,6 +14,8 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Perturbation, Settings, Subject, evaluate
 from LRPExplainLib.explain import explain, plan, running
 from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.findings.account import ledger_line
+from LRPExplainLib.findings.caution import warnings_of
 from LRPExplainLib.imaging import Everywhere, Grid
 from LRPExplainLib.methods import METHODS, IntegratedGradients, method_named
 from LRPExplainLib.models import load_model
@@ -85,6 +87,14 @@ def test_a_map_that_shares_nothing_out_does_not_claim_to(model):
     assert ledger["absorbed"] == 0
     assert ledger["gap"] == pytest.approx(ledger["target_value"] - ledger["in_volume"] - ledger["outside"])
     assert "sum means nothing" in ledger["note"]
+    assert "absorbed" not in ledger_line(ledger)
+    assert ledger["note"] in ledger_line(ledger)
+    assert warnings_of([], [], [], ledger, {}) == [ledger["note"]]
+
+
+def test_a_large_baseline_is_not_said_to_be_absorbed_by_biases(model):
+    ledger = explain(model, [make_volume()], "white", device="cpu", method=IntegratedGradients(steps=60)).ledger
+    assert not any("biases" in sentence for sentence in warnings_of([], [], [], ledger | {"absorbed": 1e9}, {}))
 
 
 def test_a_probability_is_explained_by_its_own_gradient(tmp_path):

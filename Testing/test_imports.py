@@ -82,11 +82,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
-    "explain": {"cascade", "errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"}
-    | {"refusals"},
+    "ledgers": set(),
+    "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
+    "methods": {"methods", "errors", "imaging", "inference", "lrp"},
+    "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
+    | {"models", "outcome", "question", "refusals"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
-    | {"lrp", "models", "outcome", "question", "summaries"},
+    | {"lrp", "methods", "models", "outcome", "question", "summaries"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
@@ -94,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summaries": {"explanation"},
     "cli": {
         "asking",
+        "comparison",
         "demonstration",
         "errors",
         "evaluation",

@@ -19,7 +19,7 @@ from .server import NeedsTrust
 
 Message = dict[str, Any]
 Progress = Callable[[str, float], None]
-_HOW = ("composite", "rules", "biases", "device", "memory")
+_HOW = ("composite", "rules", "biases", "device", "memory", "method", "parameters")
 
 
 class Answers:

@@ -86,6 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "models", "outcome", "question", "summaries"},
+    "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "imaging", "lrp", "models", "question"}
+    | {"reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
@@ -102,7 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inspection",
         "models",
     }
-    | {"lrp", "scene", "summaries"},
+    | {"lrp", "reporting", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,67 @@
+"""Where the files of a record are now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..imaging.reading import volume_files
+from ..models.loading import sha256_of
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look for what a record names.
+
+    Attributes:
+        model: the model's file or folder; None: it is looked for.
+        volumes: one per input, in the record's order; empty: they are looked for.
+        segment: the segmentation that was asked about; None: it is looked for.
+        near: folders in which files of the recorded name are looked for, where the recorded path is not there.
+    """
+
+    model: Path | None = None
+    volumes: Sequence[Path] = ()
+    segment: Path | None = None
+    near: Sequence[Path] = ()
+
+    def model_of(self, facts: dict[str, Any]) -> Path:
+        """Errors as `_find`."""
+        return self._find("model", facts["model"]["path"], self.model, "--model")
+
+    def volumes_of(self, facts: dict[str, Any]) -> list[Path]:
+        """Raises UserError besides where their number is wrong, or one was given from memory."""
+        wanted = facts["volumes"]
+        if self.volumes and len(self.volumes) != len(wanted):
+            raise UserError(f"The record is of {len(wanted)} volumes, but {len(self.volumes)} were given: give each.")
+        given = list(self.volumes) or [None] * len(wanted)
+        return [
+            self._find("volume", entry["path"] or entry["name"], place, "--volume")
+            for entry, place in zip(wanted, given, strict=True)
+        ]
+
+    def segment_of(self, facts: dict[str, Any]) -> Path | None:
+        """The segmentation that was asked about, if that was the question."""
+        if facts["target"]["where"] != "segment":
+            return None
+        region = facts["target"]["region"]
+        return self._find("segmentation", region["file"] or region["segment"], self.segment, "--segment")
+
+    def _find(self, what: str, recorded: str, given: Path | None, option: str) -> Path:
+        """The first place where it is.
+
+        Raises:
+            UserError: nowhere.
+        """
+        candidates = [given] if given is not None else [Path(recorded), *(folder / recorded for folder in self.near)]
+        for candidate in candidates:
+            if candidate.exists():
+                return candidate
+        name = given if given is not None else recorded
+        raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")
+
+
+def volume_digest(path: Path) -> str:
+    """SHA-256 of a volume, as explanations record it."""
+    return sha256_of(*volume_files(path))

@@ -152,7 +152,8 @@ def _add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluation", type=Path, metavar="DIR", help="folder that 'evaluate' wrote")
     parser.add_argument("--no-views", action="store_true", help="draw no pictures")
     parser.add_argument("--with-names", action="store_true",
-                        help="keep whole paths, and of DICOM the patient's name and ID (default: file names only)")  # fmt: skip
+                        help="keep whole paths, and of DICOM the patient's name and ID (default: file names only)",
+                        )  # fmt: skip
     parser.set_defaults(run=_record)
 
 
@@ -333,10 +334,9 @@ def _verify(options: argparse.Namespace) -> int:
     near = (options.record.resolve().parent, Path.cwd())
     places = Places(options.model, options.volumes, options.segment, near)
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    how = {"device": options.device, "memory": options.memory, "trust": options.trust}
     with _bar() as progress:
-        found = verify(
-            made, places, tolerance, device=options.device, memory=options.memory, trust=options.trust, progress=progress
-        )  # fmt: skip
+        found = verify(made, places, tolerance, **how, progress=progress)
     print(found.table())
     if options.out and found.explanation is not None:
         found.explanation.save(options.out)

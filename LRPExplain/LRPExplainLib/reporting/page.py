@@ -69,8 +69,10 @@ def _warnings(found: Mapping[str, Any]) -> str:
             " lies outside the body, and whether the intensities are those of the training, was not looked at."
         )
     if not sentences:
-        return '<p class="quiet">Nothing was found that warns against the map: its ledger closes, and it lies neither in'\
-               " air nor at the border.</p>"  # fmt: skip
+        return (
+            '<p class="quiet">Nothing was found that warns against the map: its ledger closes, and it lies neither in'
+            " air nor at the border.</p>"
+        )
     return '<ul class="warnings">' + "".join(f"<li>{escape(text)}</li>" for text in sentences) + "</ul>"
 
 
@@ -153,8 +155,8 @@ def _hot_spots(facts: Mapping[str, Any]) -> str:
     spots = found["hot_spots"]
     kind = "the strongest voxel" if found["selection"]["threshold_kind"] == "peak" else "the relevance"
     several = len(facts["volumes"]) > 1
-    header = [*(["volume"] if several else []), "rank", "of the relevance", "relevance", "ml", "strongest at R, A, S (mm)",
-              "predicted there"]  # fmt: skip
+    header = ["rank", "of the relevance", "relevance", "ml", "strongest at R, A, S (mm)", "predicted there"]
+    header = [*(["volume"] if several else []), *header]
     rows = [
         [
             *([spot["volume"]] if several else []), f"{spot['rank']}", _percent(spot["share"]),
@@ -204,11 +206,11 @@ def _provenance(facts: Mapping[str, Any]) -> str:
         (_label(key), _plain(value)) for key, value in model["card"]["preprocessing"].items() if value is not None
     ]
     commands = facts["commands"]
-    explain = (
-        f"<p>This command explains it again, in a folder that holds the files above:</p><pre>{escape(commands['explain'])}</pre>"
-        if commands["explain"] else
-        "<p>The command line has no words for this question (a rotated box, or something given from memory).</p>"
-    )  # fmt: skip
+    explain = "<p>The command line has no words for this question (a rotated box, or something from memory).</p>"
+    if commands["explain"]:
+        where = "" if facts["with_names"] else ", in a folder that holds the files above"
+        explain = f"<p>This command explains it again{where}:</p><pre>{escape(commands['explain'])}</pre>"
+    rules = [[row["match"], row["rule"]] for row in facts["composite"]["rules"]]
     return (
         f"<h2>Provenance</h2>{_list(patients) if patients else ''}{table(['file', 'SHA-256'], files, numbered=False)}"
         f"{table(['volume', 'voxels', 'mm'], volumes, numbered=False)}"
@@ -216,7 +218,7 @@ def _provenance(facts: Mapping[str, Any]) -> str:
         f" agrees:</p><pre>{escape(commands['verify'])}</pre>"
         f"<h3>Versions and run</h3>{_list([(key, value) for key, value in made['versions'].items()] + run)}"
         f"<h3>What the model's card asks for</h3>{_list(settings)}"
-        f"<h3>Rules</h3>{table(['layers', 'rule'], [[row['match'], row['rule']] for row in facts['composite']['rules']])}"
+        f"<h3>Rules</h3>{table(['layers', 'rule'], rows=rules)}"
     )
 
 
@@ -231,8 +233,9 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _footer(facts: Mapping[str, Any]) -> str:
     names = "whole paths and patients' names" if facts["with_names"] else "no paths and no patients' names"
+    version = escape(facts["made_with"]["lrpexplain"])
     return (
-        f"<footer>Made by LRPExplain {escape(facts['made_with']['lrpexplain'])}, {_when(facts['created'])}; holds {names}."
+        f"<footer>Made by LRPExplain {version}, {_when(facts['created'])}; holds {names}."
         " A relevance map tells what the model used, not what is true; for research.</footer>"
     )
 

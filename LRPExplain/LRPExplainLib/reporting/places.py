@@ -35,7 +35,7 @@ class Places:
         wanted = facts["volumes"]
         if self.volumes and len(self.volumes) != len(wanted):
             raise UserError(f"The record is of {len(wanted)} volumes, but {len(self.volumes)} were given: give each.")
-        given = list(self.volumes) or [None] * len(wanted)
+        given: list[Path | None] = [*self.volumes] if self.volumes else [None] * len(wanted)
         return [
             self._find("volume", entry["path"] or entry["name"], place, "--volume")
             for entry, place in zip(wanted, given, strict=True)

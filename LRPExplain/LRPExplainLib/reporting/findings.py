@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..explanation import Explanation
-from ..findings import Field, Findings, Layer, Magnitudes, Reference, Selection
+from ..findings import Field, Findings, HotSpot, Layer, Magnitudes, Reference, Selection
+from ..findings.reference import OUTSIDE
 from ..imaging import Grid, read_volume
 from ..imaging.grid import same_grid
 from ..imaging.reading import volume_files
@@ -39,7 +40,7 @@ def findings_facts(explanation: Explanation, names: Sequence[str]) -> dict[str, 
             maps, volumes, list(names), explanation.ledger, card, selection, reference, n, magnitudes
         )  # fmt: skip
         regions += len(found.clusters)
-        spots += [{"volume": name, **_spot(spot)} for spot in found.hot_spots]
+        spots += [{"volume": name, **_spot(spot, explanation.prediction.classes)} for spot in found.hot_spots]
     unseen = [name for name, volume in zip(names, volumes, strict=True) if volume is None]
     return {
         "warnings": list(found.warnings),
@@ -50,10 +51,11 @@ def findings_facts(explanation: Explanation, names: Sequence[str]) -> dict[str, 
     }
 
 
-def _spot(spot: Any) -> dict[str, Any]:
+def _spot(spot: HotSpot, classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     facts = asdict(spot)
     place, segment, overlap = facts.pop("place"), facts.pop("segment"), facts.pop("overlap")
-    return {**facts, "place_ras": list(place), "predicted": segment or None, "overlap": overlap}
+    predicted = classes[0]["name"] if segment == OUTSIDE and classes else segment or None
+    return {**facts, "place_ras": list(place), "predicted": predicted, "overlap": overlap}
 
 
 def _field(image: sitk.Image) -> Field:

@@ -15,6 +15,7 @@ from .markdown import html_of, table
 _STYLE = Path(__file__).with_name("style.css")
 _SHOWN_SPOTS = 12
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_CAPTIONS = {"axial": "Axial", "sagittal": "Sagittal", "coronal": "Coronal", "3d": "3D"}
 _WHERE = {
     "prediction": "the voxels predicted as it",
     "output": "the whole volume's one answer",
@@ -81,7 +82,7 @@ def _pictures(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         return f'<p class="quiet">{escape(facts["pictures"]["missing"] or "No pictures were asked for.")}</p>'
     figures = [
         f'<figure><img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
-        f"<figcaption>{escape(name)}</figcaption></figure>"
+        f"<figcaption>{escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
         for name, png in pictures.items()
     ]
     return (
@@ -99,7 +100,7 @@ def _question(facts: Mapping[str, Any]) -> str:
     rows.append(("Asked over", _WHERE.get(target["where"], target["where"])))
     if "voxels" in target:
         rows.append(("Voxels", f"{target['voxels']}"))
-    rows += [(_label(key), _plain(value)) for key, value in (target.get("region") or {}).items()]
+    rows += [(_label(key), _plain(value)) for key, value in (target.get("region") or {}).items() if value is not None]
     rows += [("Explained is", f"the {target['value']}, each voxel starting with {_start(target['start'])}")]
     rows += [("Composite", f"{composite['name']}: {composite['description']}")]
     rows += [("Biases", f"{composite['biases']} what they receive")]
@@ -147,6 +148,7 @@ def _account(label: str, value: float, whole: float, kind: str, row: str = "") -
 
 
 def _percent(share: float) -> str:
+    share += 0.0  # of -0 it makes 0
     return f"{share * 100:.2f} %" if abs(share) >= 5e-5 or share == 0 else f"{share * 100:.1e} %"
 
 
@@ -201,7 +203,7 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     patients = [(f"Patient of {entry['name']}", ", ".join(f"{key} {value}" for key, value in who.items()))
                 for entry in facts["volumes"] if (who := entry.get("patient"))]  # fmt: skip
-    run = [("Device", made["device"]), *((_label(key), _plain(value)) for key, value in made.get("run", {}).items())]
+    run = [("Device", made["device"]), *_run(made.get("run", {}))]
     settings = [
         (_label(key), _plain(value)) for key, value in model["card"]["preprocessing"].items() if value is not None
     ]
@@ -222,8 +224,16 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the network was run; memory is told in bytes."""
+    return [
+        (_label(key), f"{value / 2**30:.2f} GiB" if key.startswith("memory") else _plain(value))
+        for key, value in facts.items()
+    ]
+
+
 def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
-    header = ["layer", "operator", "rule", "relevance in from the output", "passed on", "absorbed by biases",
+    header = ["layer", "operator", "rule", "received", "passed on", "absorbed by biases",
               "by stabilisers", "changed"]  # fmt: skip
     keys = ("relevance_out", "relevance_in", "absorbed_bias", "absorbed_stabiliser", "changed")
     body = [[row["layer"], row["operator"].removeprefix("aten."), row["rule"], *(f"{row[key]:.5g}" for key in keys)]
@@ -245,7 +255,7 @@ def _list(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _label(key: str) -> str:
-    return key.replace("_", " ")
+    return "SHA-256" if key == "sha256" else key.replace("_", " ")
 
 
 def _plain(value: Any) -> str:
@@ -253,7 +263,9 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{_label(str(key))} {_plain(entry)}" for key, entry in value.items())
     if isinstance(value, (list, tuple)):
-        return "; ".join(_plain(entry) for entry in value)
+        return ", ".join(_plain(entry) for entry in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     return "–" if value is None else str(value)

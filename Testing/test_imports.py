@@ -86,8 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "models", "outcome", "question", "summaries"},
-    "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "imaging", "lrp", "models", "question"}
-    | {"reporting"},
+    "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
+    | {"lrp", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},

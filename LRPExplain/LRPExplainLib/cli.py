@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, evaluate, record, verify, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`: explain, evaluate, record, verify, export-dicom, inspect, card, trust, demo."""
 
 import argparse
 import importlib.util
@@ -47,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(
-        required=True, metavar="explain | evaluate | record | verify | inspect | card | trust | demo"
-    )
+    verbs = parser.add_subparsers(required=True, metavar=_VERBS)
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -76,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(verbs.add_parser("evaluate", help="tell how far to trust an explanation"))
     _add_record(verbs.add_parser("record", help="write an explanation's record, for reviewers and regulators"))
     _add_verify(verbs.add_parser("verify", help="compute a record's explanation again and say whether it agrees"))
+    _add_export_dicom(verbs.add_parser("export-dicom", help="write relevance and hot spots for the series they are of"))
 
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
     inspect.add_argument("model", help="as for explain")
@@ -114,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_VERBS = "explain | evaluate | record | verify | export-dicom | inspect | card | trust | demo"
 _MODEL = (
     "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
     " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"
@@ -170,6 +170,13 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     _add_trust(parser)
     _add_device(parser)
     parser.set_defaults(run=_verify)
+
+
+def _add_export_dicom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanation", type=Path, metavar="EXPLANATION",
+                        help="folder that 'explain' wrote of a DICOM series")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the DICOM objects")
+    parser.set_defaults(run=_export_dicom)
 
 
 def _names(text: str) -> list[str]:
@@ -342,6 +349,14 @@ def _verify(options: argparse.Namespace) -> int:
         found.explanation.save(options.out)
         print(f"The explanation that was made again is in {options.out}")
     return 0 if found.agrees else DISAGREES
+
+
+def _export_dicom(options: argparse.Namespace) -> None:
+    from .explanation import Explanation
+    from .reporting import export_dicom
+
+    for path in export_dicom(Explanation.load(options.explanation), options.out):
+        print(path)
 
 
 def _inspect(options: argparse.Namespace) -> None:

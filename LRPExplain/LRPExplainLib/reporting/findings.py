@@ -27,28 +27,33 @@ def findings_facts(explanation: Explanation, names: Sequence[str]) -> dict[str, 
         names: what to call the volumes. One that has gone or changed is named under "unseen": what depends on its
             voxels (air around the body, the range of intensities) was not looked at then.
     """
+    found = findings_of(explanation, names)
+    spots = [
+        {"volume": name, **_spot(spot, explanation.prediction.classes)}
+        for name, each in zip(names, found, strict=True)
+        for spot in each.hot_spots
+    ]
+    return {
+        "warnings": list(found[0].warnings),  # of all volumes
+        "unseen": [name for name, volume in zip(names, found[0].volumes, strict=True) if volume is None],
+        "selection": asdict(found[0].selection),
+        "regions": sum(len(each.clusters) for each in found),
+        "hot_spots": sorted(spots, key=lambda spot: -float(spot["share"])),
+    }
+
+
+def findings_of(explanation: Explanation, names: Sequence[str]) -> list[Findings]:
+    """The findings in each volume; what is predicted there serves as the reference."""
     selection = Selection()
     maps = [_field(image) for image in explanation.relevance]
     volumes = [_source(entry) for entry in explanation.volumes]
     magnitudes = Magnitudes([field.values for field in maps])
     card = explanation.model["card"]
-    spots: list[dict[str, Any]] = []
-    regions = 0
-    for n, name in enumerate(names):
-        reference = _predicted(explanation, n)
-        found = Findings(
-            maps, volumes, list(names), explanation.ledger, card, selection, reference, n, magnitudes
-        )  # fmt: skip
-        regions += len(found.clusters)
-        spots += [{"volume": name, **_spot(spot, explanation.prediction.classes)} for spot in found.hot_spots]
-    unseen = [name for name, volume in zip(names, volumes, strict=True) if volume is None]
-    return {
-        "warnings": list(found.warnings),
-        "unseen": unseen,
-        "selection": asdict(selection),
-        "regions": regions,
-        "hot_spots": sorted(spots, key=lambda spot: -spot["share"]),
-    }
+    references = [_predicted(explanation, n) for n in range(len(maps))]
+    return [
+        Findings(maps, volumes, list(names), explanation.ledger, card, selection, reference, n, magnitudes)
+        for n, reference in enumerate(references)
+    ]
 
 
 def _spot(spot: HotSpot, classes: Sequence[dict[str, Any]]) -> dict[str, Any]:

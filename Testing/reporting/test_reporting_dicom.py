@@ -1,5 +1,7 @@
 """DICOM: relevance and hot spots as objects that refer to the series they are of, read back by others."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,15 @@ def test_the_map_says_what_its_values_are(exported, explanation):
     values = sitk.GetArrayFromImage(explanation.relevance[0])
     assert mapping.DoubleFloatRealWorldValueLastValueMapped == pytest.approx(float(values.max()))
     assert found.SeriesInstanceUID != pydicom.dcmread(exported / "hot_spots.dcm").SeriesInstanceUID
+
+
+@pytest.mark.parametrize("name", ["relevance.dcm", "hot_spots.dcm"])
+def test_each_object_is_valid(exported, name):
+    validator = shutil.which("dciodvfy")
+    if validator is None:
+        pytest.skip("needs dciodvfy (Debian: dicom3tools)")
+    told = subprocess.run([validator, str(exported / name)], capture_output=True, text=True, check=False)
+    assert [line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")] == []
 
 
 def test_a_volume_from_another_file_has_no_series_to_refer_to(place, tmp_path):

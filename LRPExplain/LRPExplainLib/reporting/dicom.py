@@ -125,6 +125,7 @@ def _made(explanation: Explanation, number: int, label: str) -> dict[str, Any]:
 
 
 def _parametric_map(source: "list[Dataset]", values: NDArray[np.float32], explanation: Explanation, n: int) -> Any:
+    from highdicom import VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
@@ -135,11 +136,17 @@ def _parametric_map(source: "list[Dataset]", values: NDArray[np.float32], explan
         unit=codes.UCUM.NoUnits, value_range=(float(values.min()), float(values.max())), slope=1.0, intercept=0.0,
         quantity_definition=CodedConcept("RELEVANCE", _SCHEME, "Relevance by layer-wise relevance propagation"),
     )  # fmt: skip
-    return _said_plainly(
-        ParametricMap, source, values.astype(np.float32), contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping], window_center=0.0, window_width=2 * most,
+    # relevance is small: only an exactly linear window may be narrower than 1
+    window = VOILUTTransformation(window_center=0.0, window_width=2 * most, voi_lut_function="LINEAR_EXACT")
+    made = _said_plainly(
+        ParametricMap, source, values.astype(np.float32),
+        contains_recognizable_visual_features=True,  # relevance may lie on a face
+        real_world_value_mappings=[mapping], voi_lut_transformations=[window],
         **_made(explanation, _MAP_NUMBER + n, "RELEVANCE"),
     )  # fmt: skip
+    if "Laterality" not in made:
+        made.Laterality = ""  # unknown; it must be there where the body part may be one of a pair
+    return made
 
 
 def _segmentation(source: "list[Dataset]", found: Findings, explanation: Explanation, n: int) -> Any:

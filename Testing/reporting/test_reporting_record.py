@@ -206,7 +206,7 @@ def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_
         dataset.save_as(file)
     model = save_model(tmp_path, segmenter(), **CARD)
     made = explain(model, [series], "white", "epsilon", "cpu", region=Everywhere())
-    record = make_record(made, "x.html")
+    record = make_record(made, "x.html", evaluate(made, checks=["complexity"]))
     text = record.html()
     assert record.facts["volumes"][0]["name"] == "series 1"
     for name in (PATIENT, "Doe^Jane", "P1951"):
@@ -286,6 +286,32 @@ def test_other_files_do_not_agree_and_are_not_computed_with(saved, place, tmp_pa
     found = verify(Record.load(saved), Places(model=model, near=[place]), device="cpu")
     assert failed(found) == {"model net"}
     assert found.explanation is None
+
+
+def test_a_record_of_one_answer_for_the_whole_volume(place, tmp_path):
+    output = {"activation": "softmax", "classes": [{"name": "ill"}, {"name": "well"}]}
+    model = save_model(tmp_path, classifier(), task="classification", output=output)
+    made = explain(model, [place / "t1.nrrd"], "ill", "epsilon", "cpu", value="probability")
+    record = make_record(made, "x.html")
+    assert record.facts["prediction"] == {"classes": [], "values": made.prediction.probabilities}
+    assert f'<td>ill</td><td class="n">{made.prediction.probabilities["ill"]:.4g}</td>' in record.html()
+    near = [place, tmp_path]
+    assert verify(record, Places(near=near), device="cpu").agrees
+    record.facts["prediction"]["values"]["ill"] += 0.1
+    assert failed(verify(record, Places(near=near), device="cpu")) == {"prediction"}
+
+
+def test_a_record_of_several_volumes(place, tmp_path):
+    sitk.WriteImage(make_volume(seed=3), str(tmp_path / "t2.nrrd"))
+    inputs = [{"name": "T1"}, {"name": "T2"}]
+    model = save_model(tmp_path, segmenter(2), "two", **CARD, inputs=inputs)
+    made = explain(model, [place / "t1.nrrd", tmp_path / "t2.nrrd"], "white", "epsilon", "cpu", region=Everywhere())
+    record = make_record(made, "x.html")
+    assert len(record.facts["relevance"]) == 2
+    assert {spot["volume"] for spot in record.facts["findings"]["hot_spots"]} == {"t1.nrrd", "t2.nrrd"}
+    assert verify(record, Places(near=[place, tmp_path]), device="cpu").agrees
+    with pytest.raises(UserError, match="2 volumes, but 1"):
+        verify(record, Places(volumes=[place / "t1.nrrd"], near=[tmp_path]), device="cpu")
 
 
 # --- its parts ------------------------------------------------------------------------------------------------------

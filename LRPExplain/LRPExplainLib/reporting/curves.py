@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import ceil, floor
 from typing import Any
 
 WIDTH, HEIGHT = 320, 170
@@ -25,7 +26,7 @@ def curves(baseline: str, row: Mapping[str, Any]) -> str:
     ticks = [
         f'<text x="{_LEFT - 4}" y="{_y(value, low, high) + 3:.1f}" text-anchor="end">{value:g}</text>'
         f'<path class="grid" d="M{_LEFT} {_y(value, low, high):.1f}H{WIDTH - _RIGHT}"/>'
-        for value in (0.0, 0.5, 1.0)
+        for value in _ticks(low, high)
     ]
     return (
         f'<figure class="curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="perturbation curves">'
@@ -52,6 +53,12 @@ def _points(curve: Sequence[Mapping[str, Any]], pieces: int, low: float, high: f
         f"{_LEFT + width * (point['pieces'] / pieces) ** 0.5:.1f},{_y(point['score'], low, high):.1f}"
         for point in curve
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values within a range, at most six."""
+    step = 0.5 if high - low <= 2.5 else float(ceil((high - low) / 5))
+    return [n * step for n in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def _y(value: float, low: float, high: float) -> float:

@@ -28,7 +28,7 @@ class Places:
 
     def model_of(self, facts: dict[str, Any]) -> Path:
         """Errors as `_find`."""
-        return self._find("model", facts["model"]["path"], self.model, "--model")
+        return self._find("model", facts["model"]["path"], self.model, "--model", facts["model"]["sha256"])
 
     def volumes_of(self, facts: dict[str, Any]) -> list[Path]:
         """Raises UserError besides where their number is wrong, or one was given from memory."""
@@ -37,7 +37,7 @@ class Places:
             raise UserError(f"The record is of {len(wanted)} volumes, but {len(self.volumes)} were given: give each.")
         given: list[Path | None] = [*self.volumes] if self.volumes else [None] * len(wanted)
         return [
-            self._find("volume", entry["path"] or entry["name"], place, "--volume")
+            self._find("volume", entry["path"] or entry["name"], place, "--volume", entry["sha256"])
             for entry, place in zip(wanted, given, strict=True)
         ]
 
@@ -46,18 +46,20 @@ class Places:
         if facts["target"]["where"] != "segment":
             return None
         region = facts["target"]["region"]
-        return self._find("segmentation", region["file"] or region["segment"], self.segment, "--segment")
+        name = region["file"] or region["segment"]
+        return self._find("segmentation", name, self.segment, "--segment", region["sha256"])
 
-    def _find(self, what: str, recorded: str, given: Path | None, option: str) -> Path:
-        """The first place where it is.
+    def _find(self, what: str, recorded: str, given: Path | None, option: str, sha256: str | None) -> Path:
+        """Where it is: of several files of its name the one with this SHA-256, else the first one.
 
         Raises:
             UserError: nowhere.
         """
         candidates = [given] if given is not None else [Path(recorded), *(folder / recorded for folder in self.near)]
-        for candidate in candidates:
-            if candidate.exists():
-                return candidate
+        found = [candidate for candidate in candidates if candidate.exists()]
+        if found:
+            same = (each for each in found if each.is_file() and sha256_of(each) == sha256)
+            return found[0] if len(found) == 1 else next(same, found[0])
         name = given if given is not None else recorded
         raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")
 

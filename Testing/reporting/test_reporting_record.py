@@ -277,6 +277,14 @@ def test_a_picture_that_was_exchanged_is_noticed(saved, place):
     assert failed(verify(Record.load(saved), Places(near=[place]), device="cpu")) == {"pictures"}
 
 
+def test_a_figure_that_was_changed_in_the_page_alone_is_noticed(saved, place, explanation):
+    shown = f'<td class="n">{explanation.ledger["target_value"]:.6g}</td>'
+    page = saved.read_text(encoding="utf-8")
+    assert shown in page
+    saved.write_text(page.replace(shown, '<td class="n">1234</td>'), encoding="utf-8")
+    assert failed(verify(Record.load(saved), Places(near=[place]), device="cpu")) == {"page"}
+
+
 def test_other_files_do_not_agree_and_are_not_computed_with(saved, place, tmp_path, capsys):
     other = make_volume(seed=5)
     sitk.WriteImage(other, str(tmp_path / "other.nrrd"))

@@ -47,10 +47,12 @@ class Record:
     Attributes:
         facts: what the JSON file holds, whose schema is record.schema.json.
         pictures: name -> PNG, as the views drew them; empty where the record was read from its JSON file.
+        read: the page that the record was read from, if it was.
     """
 
     facts: dict[str, Any]
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    read: str | None = field(default=None, compare=False, repr=False)
 
     def html(self) -> str:
         """The page."""
@@ -79,13 +81,13 @@ class Record:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise UserError(f"The record '{path}' cannot be read ({reason(error)}): check the path.") from error
-        pictures = {}
+        pictures, whole = {}, None
         if path.suffix.lower() == HTML:
             inside = _FACTS_IN_PAGE.search(text)
             if inside is None:
                 raise UserError(f"'{path}' is no record of LRPExplain: give a file that 'lrpexplain record' wrote.")
             pictures = {name: _png(data) for name, data in _PICTURE_IN_PAGE.findall(text)}
-            text = inside.group(1)
+            whole, text = text, inside.group(1)
         try:
             facts = json.loads(text)
         except ValueError as error:
@@ -94,7 +96,7 @@ class Record:
         if problem is not None:
             place = "/".join(str(part) for part in problem.absolute_path) or "the whole"
             raise UserError(f"'{path}' is no record ({place}: {problem.message[:200]}): make it again.")
-        return cls(facts, pictures)
+        return cls(facts, pictures, whole)
 
 
 def check_place(file: Path) -> None:

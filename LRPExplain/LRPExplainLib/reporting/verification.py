@@ -8,6 +8,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from .. import __version__
 from ..errors import UserError
 from ..evaluation.subject import recorded_composite
 from ..explain import explain
@@ -155,12 +156,16 @@ def _adds_up(facts: Mapping[str, Any], tolerance: float) -> Check:
 
 
 def _page(record: Record) -> list[Check]:
-    """Of an HTML file: whether its pictures are those that it was made with."""
-    if not record.pictures:
+    """Of an HTML file: whether it shows what its facts say, and the pictures that it was made with."""
+    if record.read is None:
         return []
+    if record.facts["made_with"]["lrpexplain"] == __version__:
+        text = Check("page", record.html() == record.read, "what it shows, against the facts inside")
+    else:
+        text = Check("page", True, "not compared: another version of LRPExplain made it")
     told = {view["name"]: view["sha256"] for view in record.facts["pictures"]["views"]}
     found = {name: hashlib.sha256(png).hexdigest() for name, png in record.pictures.items()}
-    return [Check("pictures", told == found, f"SHA-256 of {len(found)} views")]
+    return [text, Check("pictures", told == found, f"SHA-256 of {len(found)} views")]
 
 
 def _compared(facts: Mapping[str, Any], again: Explanation, tolerance: float) -> list[Check]:

@@ -241,6 +241,16 @@ def test_files_are_found_where_the_options_say(saved, place, tmp_path, capsys):
                  str(place / "t1.nrrd"), "--segment", str(place / "expert.nrrd")]) == 0  # fmt: skip
 
 
+def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanation, place, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(place, moved)
+    record = make_record(explanation, "x.html", with_names=True)
+    for entry in (record.facts["model"], record.facts["volumes"][0]):
+        entry["path"] = entry["path"].replace(PATIENT, "gone")
+    record.facts["target"]["region"]["file"] = "/gone/expert.nrrd"
+    assert verify(record, Places(near=[moved]), device="cpu").agrees
+
+
 @pytest.mark.parametrize(
     ("change", "which"),
     [

@@ -6,6 +6,7 @@ kept; a folder of slices becomes "series 1".
 
 import os
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -68,7 +69,7 @@ class Verbatim(Aliases):
         super().__init__({}, {})
 
     def __call__(self, value: Any) -> Any:
-        return value
+        return deepcopy(value)
 
 
 def last_part(path: str) -> str:

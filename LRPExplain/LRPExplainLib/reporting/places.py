@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import UserError
 from ..imaging.reading import volume_files
 from ..models.loading import sha256_of
+from .aliases import last_part
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class Places:
         Raises:
             UserError: nowhere.
         """
-        candidates = [given] if given is not None else [Path(recorded), *(folder / recorded for folder in self.near)]
+        candidates = (
+            [given] if given is not None else [Path(recorded), *(folder / last_part(recorded) for folder in self.near)]
+        )
         found = [candidate for candidate in candidates if candidate.exists()]
         if found:
             same = (each for each in found if each.is_file() and sha256_of(each) == sha256)

@@ -80,9 +80,10 @@ class Host:
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
         scope = QtCore.QSettings.Scope.UserScope
         QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, scope, self._settings.name)
-        self._offer_python()
         dialogs.forget()
         pythonqt.complaints.clear()
+        self._path_before = os.environ.get("PATH", "")
+        self._offer_python_slicer()
         self._install()
         from .application import SlicerApplication, qSlicerApplication
         from .modules import qSlicerScriptedLoadableModule, qSlicerScriptedLoadableModuleWidget
@@ -100,17 +101,15 @@ class Host:
         self.process()
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.close()
-
-    def _offer_python(self) -> None:
-        """`PythonSlicer` on the path, as Slicer's launcher has it: the Python that runs the tests."""
-        self._programs = tempfile.TemporaryDirectory(prefix="slicer-bin-", ignore_cleanup_errors=True)
-        program = Path(self._programs.name) / "PythonSlicer"
+    def _offer_python_slicer(self) -> None:
+        """Slicer's own Python is on its PATH as PythonSlicer; here it is the one that runs this."""
+        program = Path(self._settings.name) / "PythonSlicer"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
         program.chmod(0o755)
-        self._path_before = os.environ.get("PATH", "")
-        os.environ["PATH"] = os.pathsep.join([self._programs.name, self._path_before])
+        os.environ["PATH"] = os.pathsep.join([self._settings.name, self._path_before])
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
         self._before.setdefault(name, getattr(owner, name, None))
@@ -166,9 +165,8 @@ class Host:
                 setattr(slicer, name, before)
         with contextlib.suppress(AttributeError):
             del slicer.selfTests
-        self._settings.cleanup()
         os.environ["PATH"] = self._path_before
-        self._programs.cleanup()
+        self._settings.cleanup()
 
     # Modules
 

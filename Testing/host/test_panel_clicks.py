@@ -57,8 +57,8 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     person.open(ui.displayCollapsibleButton)
     colors = relevance.GetDisplayNode().GetColorNode()
     before = person.opaque_share(colors)
-    person.slide(ui.thresholdSlider, 60)
-    assert person.opaque_share(relevance.GetDisplayNode().GetColorNode()) < before
+    person.slide(ui.thresholdSlider, 30)  # percent of the relevance that is kept
+    host.wait(lambda: person.opaque_share(relevance.GetDisplayNode().GetColorNode()) < before, 1)
 
     person.open(ui.findingsCollapsibleButton)
     host.wait(lambda: ui.hotSpotsTable.rowCount > 0 and ui.hotSpotsTable.visible, 30)

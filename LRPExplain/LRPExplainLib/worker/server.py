@@ -44,6 +44,7 @@ def main() -> int:
     folder = parser.parse_args().folder
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between events
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torch")  # which PyTorch would leave among temporary files
     sys.stdout = sys.stderr
     Server(folder, events).serve()
     return 0

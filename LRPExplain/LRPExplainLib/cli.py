@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, evaluate, compare, record, verify, export-dicom, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`; its verbs are in `_VERBS`."""
 
 import argparse
 import importlib.util

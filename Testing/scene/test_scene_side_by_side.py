@@ -1,5 +1,7 @@
 """Side by side: image and manual segmentation left, the same views with relevance right, and back."""
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +81,6 @@ def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) 
         sides = {"left": view(nodes.scene, left), "right": view(nodes.scene, right)}
         other = sides["right" if moved == "left" else "left"]
         mover = sides[moved]
-        mover.SetInteractionFlags(mover.SliceToRASFlag)  # as Slicer does while a person moves a view
         mover.SetDimensions(400, 300, 1)
         other.SetDimensions(800, 300, 1)
         mover.JumpSliceByOffsetting(*LANDMARK)
@@ -93,18 +94,28 @@ def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) 
         np.testing.assert_allclose(matrix(mover), matrix(other))
 
 
-def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(case: Any) -> None:
-    """A real Slicer fits the right views when they are first drawn."""
+def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(
+    case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real Slicer fits the right views when they are first drawn; a second later they lead as well."""
     nodes, _ = case
     mine = view(nodes.scene, "Red")
     mine.JumpSliceByOffsetting(*LANDMARK)
     before = matrix(mine).copy()
+    timers: list[Any] = []
+    process = types.SimpleNamespace(later=lambda seconds, function: timers.append(function))
+    monkeypatch.setitem(sys.modules, "LRPExplainLib.scene.process", process)
     enter(nodes)
+    side_by_side._LINKS[id(nodes.scene)].stop()
+    monkeypatch.setattr(side_by_side, "in_slicer", lambda: True)
+    side_by_side._link(nodes.scene, side_by_side._pairs(nodes.scene, nodes.application))
     new = view(nodes.scene, PAIRS["Red"])
     new.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 0, 0)
-    new.SetFieldOfView(10, 10, 1)
     np.testing.assert_allclose(matrix(mine), before)
     np.testing.assert_allclose(matrix(new), before)
+    timers[0]()
+    new.SetSliceOffset(3)
+    np.testing.assert_allclose(matrix(mine), matrix(new))
 
 
 def test_a_layer_that_the_user_changes_on_the_left_changes_on_the_right(case: Any) -> None:

@@ -22,6 +22,9 @@ PAIRS = {"Red": "LRPExplainRed", "Yellow": "LRPExplainYellow", "Green": "LRPExpl
 _ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 _COLORS = {"Red": "#F34A33", "Yellow": "#EDD54C", "Green": "#6EB04B"}
 _BEFORE = record.PREFIX + "SideBySideBefore"
+# Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the
+# layout was set, with the interaction flags of a person's move).
+_SETTLING = 1.0
 _LINKS: dict[int, Any] = {}
 
 
@@ -226,12 +229,17 @@ class _Link:
 
     def __init__(self, scene: Any, pairs: list[tuple[_View, _View]]) -> None:
         self._following = False
+        self._settled = not in_slicer()
+        if in_slicer():
+            from .process import later
+
+            later(_SETTLING, self._settle)
         self._observed: list[tuple[Any, int]] = []
         for left, right in pairs:
             _follow(left.node, right.node)
             _copy_layers(left.composite, right.composite)
             self._observe(left.node, partial(_follow, left.node, right.node))
-            self._observe(right.node, partial(_lead, left.node, right.node))
+            self._observe(right.node, partial(self._lead, left.node, right.node))
             self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
         layout = layout_node(scene)
         self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
@@ -249,6 +257,17 @@ class _Link:
 
         self._observed.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, changed)))
 
+    def _settle(self) -> None:
+        self._settled = True
+
+    def _lead(self, left: Any, right: Any) -> None:
+        """The right view leads as the left one does, but not while Slicer still sets it up: that must not move the
+        user's own view."""
+        if self._settled:
+            _follow(right, left)
+        else:
+            _follow(left, right)
+
     def _close(self, scene: Any) -> None:
         _LINKS.pop(id(scene), None)
         self.stop()
@@ -263,17 +282,6 @@ def _on_layout(scene: Any, *_event: Any) -> None:
     """The user has chosen another layout: what was set for this one must not outlive it."""
     if not active(scene):
         leave(scene)
-
-
-def _lead(left: Any, right: Any) -> None:
-    """The right view leads while a person moves it; what Slicer does to it, as fitting a view that is new, is undone.
-
-    Slicer sets a slice node's interaction flags from the start to the end of each move by slider, wheel or mouse.
-    """
-    if right.GetInteractionFlags() or right.GetInteracting():
-        _follow(right, left)
-    else:
-        _follow(left, right)
 
 
 def _follow(source: Any, target: Any) -> None:

@@ -13,9 +13,15 @@ from PySide6 import QtCore, QtUiTools, QtWidgets
 from . import pythonqt
 from .widgets import ALL
 
+# Python has them in Slicer, but no Designer plugin makes them (Libs/MRML/Widgets/DesignerPlugins): a `.ui` file that
+# names one gets a bare QWidget. Seen in a real Slicer.
+_WITHOUT_PLUGIN = ("qMRMLPlotView",)
+
 
 class _Loader(QtUiTools.QUiLoader):
     def createWidget(self, name: str, parent: QtWidgets.QWidget | None = None, objectName: str = "") -> Any:
+        if name in _WITHOUT_PLUGIN:
+            raise LookupError(f"Slicer's Designer plugins have no {name}: make it in Python and put it into a layout.")
         if name in ALL:
             widget = ALL[name](parent)
             widget.setObjectName(objectName)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lrp_formulas import (
@@ -47,6 +48,9 @@ from LRPExplainLib.lrp import capture, rules
 from torch import Tensor, nn
 
 TOLERANCE = 1e-6
+PLACES = torch.tensor(
+    [[[[-0.7, 0.2], [0.4, -1.1]], [[0.9, 0.6], [0.0, 0.1]]]]
+).double()  # [1, 2, 2, 2], one beside the image
 TINY = rules.Stabilizer(1e-15, relative=False)
 
 # name -> (the engine's rule, the formula, the stabiliser)
@@ -324,6 +328,12 @@ AVERAGES = table(
     ("bilinear, corners", lambda: nn.Upsample(size=(3, 5), mode="bilinear", align_corners=True), (2, 1, 2, 3)),
     ("trilinear", lambda: nn.Upsample(scale_factor=2, mode="trilinear"), (2, 1, 2, 1, 2)),
     ("downwards", lambda: nn.Upsample(size=(2, 2, 2), mode="trilinear"), (2, 1, 3, 3, 4)),
+    ("sampled", of(lambda x: F.grid_sample(x, PLACES.expand(2, -1, -1, -1), align_corners=False)), (2, 1, 3, 4)),
+    (
+        "sampled nearest",
+        of(lambda x: F.grid_sample(x, PLACES.expand(2, -1, -1, -1), "nearest", "border")),
+        (2, 1, 3, 4),
+    ),
 )
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lrp_helpers import difference, noise, of, seeded
-from LRPExplainLib.lrp import attribute, capture
+from LRPExplainLib.lrp import COMPOSITES, attribute, capture
+from LRPExplainLib.lrp.rules import z_plus
 from LRPExplainLib.lrp.spelled import deviation, variance, variance_and_mean, vector_norm
 from torch import Tensor, nn
 
@@ -55,6 +56,8 @@ SPELLED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "LSTM": (lambda: Recurrent(nn.LSTM), (2, 5, 3)),
     "GRU": (lambda: Recurrent(nn.GRU), (2, 5, 3)),
     "bilinear": (Bilinear, (2, 3, 5)),
+    "bicubic": (of(lambda x: F.interpolate(x, scale_factor=2.5, mode="bicubic")), (2, 3, 5, 4)),
+    "bicubic, corners": (of(lambda x: F.interpolate(x, (3, 9), mode="bicubic", align_corners=True)), (2, 3, 5, 4)),
 }
 
 
@@ -82,6 +85,19 @@ def test_a_gated_linear_unit_is_the_signal_times_its_gate() -> None:
         3, 1
     ):  # of a product each factor gets one half (Achtibat 2024), the gate's through a sigmoid
         assert difference(half, start / 2) < 1e-12
+
+
+def test_bicubic_weights_below_zero_are_seen() -> None:
+    """Along one axis it is one linear layer: z+ on a signal that is not negative leaves those weights nothing."""
+    x = noise(1, 1, 6, 1).abs()
+    model = of(lambda x: F.interpolate(x, (11, 1), mode="bicubic"))()
+    start = noise(1, 1, 11, 1, seed=3).abs()
+    w = torch.autograd.functional.jacobian(lambda v: model(v).flatten(), x).flatten(1)
+    assert (w < 0).any()
+    z = w.clamp(min=0) * x.flatten()
+    expected = (z / z.sum(1, keepdim=True)).T @ start.flatten()
+    found = attribute(capture(model, x), x, start, COMPOSITES["epsilon"].override({"linear": z_plus()}))
+    assert difference(found.relevance.flatten(), expected) < 1e-5
 
 
 @pytest.mark.parametrize("order", [2, 1, 3.5, 0, float("inf"), float("-inf")])

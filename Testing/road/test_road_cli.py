@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -124,20 +125,23 @@ def _corrupt(folder: Path) -> Path:
     return folder / "corrupt.ts"
 
 
-def _nan() -> sitk.Image:
+def _with(value: float) -> sitk.Image:
     image = make_volume()
-    image[1, 1, 1] = float("nan")
+    image[1, 1, 1] = value
     return image
 
 
 BAD = {
     "missing file": lambda f: {"volume": f / "nowhere.nii.gz"},
     "not an image": lambda f: {"volume": _text(f)},
-    "NaN voxels": lambda f: {"volume": _volume(f, _nan())},
+    "NaN voxels": lambda f: {"volume": _volume(f, _with(math.nan))},
+    "infinite voxels": lambda f: {"volume": _volume(f, _with(math.inf))},
     "constant image": lambda f: {"volume": _volume(f, make_volume() * 0 + 7)},
     "4D volume": lambda f: {"volume": _time_series(f)},
     "RGB volume": lambda f: {"volume": _volume(f, sitk.Compose([sitk.Cast(make_volume(), sitk.sitkUInt8)] * 3))},
     "unknown target": lambda f: {"more": ["--target", "tumour"]},
+    "unknown rule": lambda f: {"more": ["--rule", "conv=magic"]},
+    "rule for no layer": lambda f: {"more": ["--rule", "nowhere.*=flat"]},
     "unknown composite": lambda f: {"more": ["--composite", "magic"]},
     "missing model": lambda f: {"model": f / "nowhere.ts"},
     "corrupt model": lambda f: {"model": _corrupt(f)},
@@ -182,6 +186,13 @@ def test_the_module_runs_as_a_command(tmp_path, model):
     )
     assert result.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fresh_process_prints_no_warnings(model):
+    """In tests the warnings of PyTorch are caught, so that a process of its own must show that there are none."""
+    command = [sys.executable, "-m", "LRPExplainLib", "inspect", str(model)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("arguments", [[], ["explain"], ["explain", "--model", "m"], ["dance"]])

@@ -112,6 +112,20 @@ class Unchanged(Answer):
         return [source], Flow([unbroadcast(relevance, shape_of(source))])
 
 
+class Normalised(Answer):
+    """A signal over a signal, `x / norm(x)` or `x * rsqrt(...)`: the divisor is held fixed, the dividend gets all."""
+
+    source = "identity rule for normalisation: Achtibat 2024, prop. 3.4"
+    role = "scale"
+
+    def __init__(self, signal: int) -> None:
+        self._signal = signal
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[self._signal]
+        return [source], Flow([unbroadcast(relevance, shape_of(source))])
+
+
 class View(Answer):
     """Views whose adjoint is a view or a copy of the relevance."""
 
@@ -393,7 +407,8 @@ def _handed_out(call: Call, sharers: Sequence[Any], parts: Sequence[Tensor]) -> 
 
 def averaging(call: Call) -> tuple[Sources, LinearMap]:
     """Pooling, resampling and sums as a linear map of their one signal."""
-    source, *rest = call.args
+    source, *given = call.args
+    rest = [call.value(argument) for argument in given]
 
     def run(x: Tensor) -> Tensor:
         return call.run(x, *rest, **call.node.kwargs)

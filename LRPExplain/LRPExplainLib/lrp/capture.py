@@ -70,7 +70,7 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
             torch.no_grad(),
             warnings.catch_warnings(),
             sdpa_kernel(SDPBackend.MATH),
-            torch.backends.mkldnn.flags(enabled=False),
+            _without_onednn(),
         ):
             warnings.simplefilter("ignore")
             traced = _functional(flat, inputs)
@@ -86,6 +86,17 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
         raise LRPError("The model returns no tensor; there is nothing to explain.")
     return traced, structure[-1]
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """The switch alone: `torch.backends.mkldnn.flags` touches TF32 as well, and warns on the way out."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:

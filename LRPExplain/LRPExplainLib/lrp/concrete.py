@@ -36,7 +36,8 @@ class ConcreteIntegers(TorchDispatchMode):
         concrete = all(t.dtype in WHOLE and not isinstance(t, FakeTensor) for t in tensors)
         concrete &= bool(tensors) or kwargs.get("dtype") in WHOLE
         if func._schema.is_mutable:
-            concrete &= id(args[0]) in self._made
+            written = args[0] if args else next(iter(kwargs.values()), None)  # `self`, which may be given by name
+            concrete &= id(written) in self._made
         if not concrete or torch.Tag.nondeterministic_seeded in func.tags:
             return func(*args, **kwargs)
         with _disable_current_modes():

@@ -22,6 +22,7 @@ from .answers import (
     Concatenation,
     LinearLayer,
     Masking,
+    Normalised,
     Padding,
     Product,
     Selection,
@@ -76,9 +77,12 @@ def _product(node: fx.Node, graph: Graph) -> Answer | None:
     """A factor that is constant scales; of two signals, one may be a gate."""
     a, b = arguments(node)[:2]
     if graph.is_constant(a) or graph.is_constant(b):
-        return SCALING if packet(node) is aten.mul or graph.is_constant(b) else None
+        return SCALING if packet(node) is aten.mul or graph.is_constant(b) else ACTIVATION
     if packet(node) is aten.div:
-        return Product("gate", gate=1)  # x / norm(x): the divisor is held fixed
+        return Normalised(0)
+    divisors = [_seen(factor, DIVISORS) for factor in (a, b)]
+    if any(divisors) and not all(divisors):
+        return Normalised(divisors.index(False))
     gate = _gate_of(a, b)
     return Product("product" if gate is None else "gate", gate)
 
@@ -97,6 +101,12 @@ def _biased_matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
 
 def _addition(node: fx.Node, graph: Graph) -> Answer | None:
     return SHIFT if any(graph.is_constant(arg) for arg in arguments(node)[:2]) else SUM
+
+
+def _sampling(node: fx.Node, graph: Graph) -> Answer | None:
+    """Sampling at fixed places, nearest or linear, is resampling. Bicubic weights have signs."""
+    _, grid, mode = arguments(node)[:3]
+    return AVERAGE if graph.is_constant(grid) and mode in (0, 1) else None
 
 
 def _weighted(answer: Answer, weight: int) -> Pick:
@@ -137,6 +147,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
         ),
         AVERAGE,
     ),
+    **dict.fromkeys((aten.grid_sampler_2d, aten.grid_sampler_3d), _sampling),
     **dict.fromkeys(
         (
             aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.adaptive_max_pool2d,
@@ -185,6 +196,7 @@ GATES = {
     aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq,
     aten.ne,
 }  # fmt: skip
+DIVISORS = {aten.rsqrt, aten.reciprocal}  # times one of these is a division
 TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
     aten.select, aten.slice, aten.repeat, aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
@@ -268,16 +280,16 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
 
 def _gate_of(a: Any, b: Any) -> int | None:
     """Which of two factors is a gate, if just one is."""
-    gates = [_is_gate(a), _is_gate(b)]
+    gates = [_seen(a, GATES), _seen(b, GATES)]
     return gates.index(True) if any(gates) and not all(gates) else None
 
 
-def _is_gate(argument: Any) -> bool:
-    """Whether a signal is a sigmoid, softmax or decision, seen through views."""
+def _seen(argument: Any, kinds: set[Any]) -> bool:
+    """Whether a signal comes from one of these operators, seen through views."""
     node = argument
     while isinstance(node, fx.Node) and node.op == "call_function":
         kind = packet(node)
-        if kind in GATES:
+        if kind in kinds:
             return True
         if kind not in TRANSPARENT:
             return False

@@ -107,7 +107,7 @@ class Stabilizer:
         return torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
 
     def local(self) -> bool:
-        """Whether it makes no difference beyond rounding of which part of a layer the scale is."""
+        """Whether it hardly matters of which part of a layer the scale is: no more than the little it takes changes."""
         return not self.relative or self.epsilon <= _NEGLIGIBLE
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 aten = torch.ops.aten
 Axes = Sequence[int] | int | None
@@ -60,6 +61,21 @@ def gated_linear_unit(x: Tensor, dim: int = -1) -> Tensor:
     return signal * gate.sigmoid()
 
 
+def bicubic(
+    x: Tensor, size: Sequence[int], align_corners: bool, scale_h: float | None = None, scale_w: float | None = None
+) -> Tensor:
+    """`aten.upsample_bicubic2d` as a matrix per axis: its weights have signs, which rules must see."""
+
+    def along(length: int, out: int, scale: float | None) -> Tensor:
+        with _disable_current_modes():  # its numbers are known while the network is traced
+            eye = torch.eye(length, dtype=torch.float64)[None, None]
+            matrix = aten.upsample_bicubic2d.default(eye, [out, length], align_corners, scale, None)[0, 0]
+            return matrix.to(x.device, x.dtype)
+
+    rows, columns = along(x.shape[-2], size[0], scale_h), along(x.shape[-1], size[1], scale_w)
+    return rows @ (x @ columns.mT)
+
+
 def trilinear(
     a: Tensor,
     b: Tensor,
@@ -92,5 +108,6 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.std.correction: deviation,
     aten.var_mean.correction: variance_and_mean,
     aten.glu.default: gated_linear_unit,
+    aten.upsample_bicubic2d.default: bicubic,
     aten._trilinear.default: trilinear,
 }

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..findings.examination import Findings, Readout
-from .geometry import to_local
-from .host import slicer
+from .geometry import matrix_of, to_local
+from .host import slicer, vtk
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
+
+_ENOUGH = 50_000  # places of a map that are looked at
 
 
 def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float]) -> Readout | None:
@@ -20,8 +24,6 @@ def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float])
         (node for node, field in zip(presented.relevance, findings.maps, strict=True) if field is findings.field),
         presented.relevance[0],
     )
-    from .geometry import matrix_of
-
     local = type(findings.field)(findings.field.values, matrix_of(relevance))
     index = local.index(to_local(relevance, ras))
     return findings.at(index) if index is not None else None
@@ -64,8 +66,34 @@ class Follower:
 
 def jump(scene: Any, ras: Sequence[float]) -> None:
     """Let all slice views show a place (RAS, mm), as a click on a hot spot does, and put the crosshair there."""
+    for node in _slice_nodes(scene):
+        node.JumpSliceByOffsetting(*ras)
+    crosshair_node(scene).SetCrosshairRAS(*ras)
+
+
+def bring_into_view(presented: PresentedNodes, level: float) -> None:
+    """Go to the strongest place if no slice view cuts what is at least at this level: a first look would find nothing.
+
+    Else the views stay where the user has them.
+    """
+    relevance = presented.relevance[0]
+    values = slicer.util.arrayFromVolume(relevance)
+    found = np.flatnonzero(np.abs(values) >= level)
+    found = found[:: max(1, len(found) // _ENOUGH)]
+    k, j, i = np.unravel_index(found, values.shape)
+    places = matrix_of(relevance, world=True) @ np.stack([i, j, k, np.ones_like(i)])
+    reach = max(relevance.GetSpacing()) / 2
+    for node in _slice_nodes(presented.scene):
+        to_slice = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
+        normal = np.array([to_slice.GetElement(2, column) for column in range(4)])
+        if (np.abs(normal @ places) <= reach).any():
+            return
+    if len(found):
+        jump(presented.scene, presented.focus)
+
+
+def _slice_nodes(scene: Any) -> list[Any]:
     nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
     nodes.UnRegister(None)
-    for n in range(nodes.GetNumberOfItems()):
-        nodes.GetItemAsObject(n).JumpSliceByOffsetting(*ras)
-    crosshair_node(scene).SetCrosshairRAS(*ras)
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]

@@ -88,7 +88,7 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
 
 
 def add_colors(scene: Any, name: str, hidden: bool = False) -> Any:
-    """An empty colour table that is saved with the scene."""
+    """A colour table of one transparent entry (views complain about none), saved with the scene."""
     node = slicer.vtkMRMLColorTableNode()
     node.SetName(name)
     node.SetTypeToUser()
@@ -96,6 +96,8 @@ def add_colors(scene: Any, name: str, hidden: bool = False) -> Any:
     node.SetAttribute(ROLE_ATTRIBUTE, "colors")
     node.SetHideFromEditors(hidden)
     node.SetSaveWithScene(True)
+    node.SetNumberOfColors(1)
+    node.SetColor(0, "0", 0.0, 0.0, 0.0, 0.0)
     return scene.AddNode(node)
 
 
@@ -127,7 +129,7 @@ def set_voxels(node: Any, image: sitk.Image) -> None:
     node.EndModify(modifying)
 
 
-def add_legend(scene: Any, title: str) -> Any:
+def add_legend(scene: Any, title: str, colors: Any) -> Any:
     """A colour legend for the relevance overlay, shown in every view.
 
     Slicer draws a volume's own legend only where that volume is background, foreground or label (seen in 5.13), which
@@ -143,6 +145,7 @@ def add_legend(scene: Any, title: str) -> Any:
     display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
     display.SetScalarVisibility(True)
     display.SetVisibility2D(True)
+    display.SetAndObserveColorNodeID(colors.GetID())  # views draw a legend as soon as it is there
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
     legend.SetTitleText(title)
     legend.SetLabelFormat("%.3g")

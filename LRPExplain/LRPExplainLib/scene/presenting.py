@@ -254,7 +254,7 @@ def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, t
     region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
     if legend is None:
-        legend = nodes.add_legend(scene, title)
+        legend = nodes.add_legend(scene, title, record.linked_one(first, "colors"))
         record.link(first, "legend", [legend])
     legend.GetNthDisplayNode(1).SetTitleText(title)
     hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])

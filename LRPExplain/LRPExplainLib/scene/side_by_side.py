@@ -115,7 +115,7 @@ def leave(scene: Any) -> None:
     _restrict(scene, False)
     _restore_reference(scene, before.get("reference"))
     if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
-        node.SetViewArrangement(before.get("layout") or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        node.SetViewArrangement(before.get("layout", slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView))
     for first in record.records(scene):
         if first.GetAttribute(record.SHOWN) == "1":
             if before.get("shown", True):

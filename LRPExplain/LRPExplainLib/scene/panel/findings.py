@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ORIENTATIONS = ("sagittal", "coronal", "axial")  # as in the combo box
 _PLOT_VIEW = "LRPExplain"
+_PLOT_HEIGHT = 180  # pixels
 _PAUSE = 200  # ms without a change before the numbers follow a slider
 
 
@@ -32,6 +33,10 @@ class FindingsSection(Section):
         self._timer.connect("timeout()", self._step)
         self._follower: Any = None
         self._plot_view: Any = None
+        self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
+        self._plot.setMRMLScene(slicer.mrmlScene)
+        self._plot.minimumHeight = _PLOT_HEIGHT
+        ui.plotFrame.layout().addWidget(self._plot)
         ui.hotSpotsTable.connect("cellClicked(int,int)", self.go_to)
         ui.plotComboBox.addItems([_("sagittal, left to right"), _("coronal, back to front"), _("axial, foot to head")])
         ui.plotComboBox.currentIndex = 2
@@ -101,7 +106,7 @@ class FindingsSection(Section):
         ui = self.ui
         for widget in (
             ui.warningsLabel, ui.ledgerLabel, ui.hotSpotsLabel, ui.hotSpotsTable, ui.sharesLabel, ui.sharesTable,
-            ui.inputsLabel, ui.inputsTable, ui.plotComboBoxLabel, ui.plotComboBox, ui.plotView,
+            ui.inputsLabel, ui.inputsTable, ui.plotComboBoxLabel, ui.plotComboBox, ui.plotFrame,
         ):  # fmt: skip
             widget.setVisible(False)
         ui.readoutLabel.text = _("Explain a volume first; what the map says is then listed here.")
@@ -149,14 +154,14 @@ class FindingsSection(Section):
     def _show_plot(self, *_index: Any) -> None:
         nodes = self.panel.display.nodes
         chart = nodes.charts.get(_ORIENTATIONS[self.ui.plotComboBox.currentIndex]) if nodes else None
-        for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotView):
+        for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotFrame):
             widget.setVisible(chart is not None)
         if chart is not None:
             view = _plot_view(nodes.scene)
             view.SetPlotChartNodeID(chart.GetID())
             if self._plot_view is not view:
                 self._plot_view = view
-                self.ui.plotView.setMRMLPlotViewNode(view)
+                self._plot.setMRMLPlotViewNode(view)
 
     # --- under the mouse --------------------------------------------------------------------------------------------
 

@@ -82,17 +82,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
-    "explain": {"errors", "explanation", "imaging", "inference", "lrp", "models", "outcome", "question"},
+    "ledgers": set(),
+    "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
+    "methods": {"methods", "errors", "imaging", "inference", "lrp"},
+    "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
+    | {"models", "outcome", "question", "refusals"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
-    | {"lrp", "models", "outcome", "question", "summaries"},
-    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome"},
+    | {"lrp", "methods", "models", "outcome", "question", "summaries"},
+    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
     "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {
         "asking",
+        "comparison",
         "demonstration",
         "errors",
         "evaluation",
@@ -105,6 +110,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"lrp", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
+    "cascade": {"imaging", "inference", "lrp", "models", "outcome"},
+    "refusals": {"errors", "lrp", "models"},
 }
 
 

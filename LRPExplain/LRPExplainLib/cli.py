@@ -1,4 +1,4 @@
-"""The shell command `lrpexplain`: explain, evaluate, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`: explain, evaluate, compare, inspect, card, trust, demo."""
 
 import argparse
 import importlib.util
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | evaluate | inspect | card | trust | demo")
+    verbs = parser.add_subparsers(required=True, metavar="explain | evaluate | compare | inspect | card | trust | demo")
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     add_question(explain)
     explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
     _add_rules(explain)
+    explain.add_argument("--method", default="lrp", metavar="NAME",
+                         help="lrp, or another method on the same target: gradient, gradient-x-input, "
+                         "integrated-gradients, smoothgrad, grad-cam, guided-backprop, occlusion, rise "
+                         "(default: %(default)s)")  # fmt: skip
+    explain.add_argument("--parameter", action="append", default=[], dest="parameters", metavar="NAME=VALUE",
+                         help="of the method, as steps=100 or layer=encoder.3; may be given several times")  # fmt: skip
     place = explain.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
     place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
@@ -68,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.set_defaults(run=_explain)
 
     _add_evaluate(verbs.add_parser("evaluate", help="tell how far to trust an explanation"))
+    _add_compare(verbs.add_parser("compare", help="how far explanations of one answer agree, and what they share"))
 
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
     inspect.add_argument("model", help="as for explain")
@@ -141,6 +148,28 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanations", type=Path, nargs="+", metavar="EXPLANATION",
+                        help="folders that 'explain' wrote, of one question about the same volumes")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the comparison")
+    parser.add_argument("--weights", type=_numbers, metavar="W,W,...",
+                        help="of the combined map, one per explanation (default: faithfulness where it was evaluated, "
+                        "else all alike)")  # fmt: skip
+    parser.add_argument("--evaluations", type=Path, nargs="+", default=[], metavar="DIR",
+                        help="folders that 'evaluate' wrote, in any order")  # fmt: skip
+    parser.add_argument("--top", type=float, default=1.0, metavar="ML",
+                        help="of how much of the most relevant volume the overlap is told "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.set_defaults(run=_compare)
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+_numbers.__name__ = "list of numbers"
+
+
 def _add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true",
                         help="let a bundle run the code that it asks for; what that is, is printed")  # fmt: skip
@@ -176,6 +205,16 @@ def _rules(options: argparse.Namespace) -> dict[str, str]:
         if not (layer and equals and rule):
             raise UserError(f"'{text}' is no rule for a layer: write LAYER=RULE, for example input=flat.")
         table[layer] = rule
+    return table
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, str]:
+    table = {}
+    for text in options.parameters:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"'{text}' is no parameter of a method: write NAME=VALUE, for example steps=100.")
+        table[name] = value
     return table
 
 
@@ -224,7 +263,7 @@ def _explain(options: argparse.Namespace) -> None:
     question = question_of(options)
     model = _load(options)
     how = {"device": options.device, "rules": _rules(options), "window": _window(options), "memory": options.memory,
-           "biases": options.biases}  # fmt: skip
+           "biases": options.biases, "method": options.method, "parameters": _parameters(options)}  # fmt: skip
     if options.dry_run:
         print(plan_summary(plan(model, options.volumes, question, options.composite, **how)))
         return
@@ -256,6 +295,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluation.save(options.out)
     print(evaluation.table())
     print(f"The evaluation is in {options.out}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .comparison import check_comparison_output, compare
+
+    check_comparison_output(options.out)
+    comparison = compare(options.explanations, options.weights, options.evaluations, options.top)
+    comparison.save(options.out)
+    print(comparison.table())
+    print(
+        f"The comparison is in {options.out}, its maps are {options.out / 'consensus'} and {options.out / 'combined'}"
+    )
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -18,21 +18,28 @@ import torch
 from torch import Tensor
 
 from . import __version__, lrp
+from .cascade import previous_segmentation, with_geometry
 from .errors import UserError
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
+from .imaging.segmentation import check_labels, read_labels
 from .inference import Inference, short_of_memory, slices_of
+from .ledgers import ledger_facts
+from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import read_outcome, require_tensor
 from .question import Question, as_question
+from .refusals import said_plainly
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
 
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
+# The composite whose memory is that of a gradient: every layer keeps its input.
+RECKONED_LIKE = "epsilon"
 
 
 def explain(
@@ -51,6 +58,8 @@ def explain(
     start: str = "value",
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    method: str | Method | None = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
 ) -> Explanation:
     """Explain what a model says about one examination.
 
@@ -73,6 +82,9 @@ def explain(
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device; None: most of what is free there.
+        method: "lrp", or another attribution method (see `methods.METHODS`), which takes neither composite nor rules;
+            what its map sums to is told by `ledger["conserves"]` and `ledger["note"]`.
+        parameters: of that method; see the fields of its class.
 
     Raises:
         UserError, lrp.LRPError: one sentence on what is wrong with the input and what to do.
@@ -80,7 +92,7 @@ def explain(
     question = as_question(target, rather_than, region, value, start)
     answered = answer(
         model, volumes, composite, device, progress, rules,
-        biases=biases, window=window, memory=memory, question=question,
+        biases=biases, window=window, memory=memory, question=question, method=method, parameters=parameters,
     )  # fmt: skip
     return answered.ask(question, progress)
 
@@ -98,6 +110,8 @@ def answer(
     memory: float | None = None,
     question: Question | None = None,
     keep: bool = False,
+    method: str | Method | None = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
 ) -> "Answered":
     """The first half of `explain`: what the model says. Arguments and errors as there.
 
@@ -105,9 +119,12 @@ def answer(
         question: refused here already where that does not need the answer.
         keep: several questions will follow: activations stay in memory for all of them.
     """
+    chosen = method_named(method, parameters)
     stage = _Stages(progress or (lambda name, share: None))
     with running():
-        ready = _made_ready(stage, model, volumes, composite, device, rules, biases, window, memory, question, keep)
+        ready = _made_ready(
+            stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen
+        )
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
             card = ready.model.card.completed(output.shape)
@@ -139,17 +156,18 @@ class Answered:
         with running():
             asked = question.ask(self._output, self._outcome, prepared, self._card)
             with stage("propagating"):
-                attribution = inference.attribute(asked.coefficients, stage.part("propagating"))
+                attribution = ready.attribute(asked.coefficients, self._output, stage.part("propagating"))
                 attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
             with stage("returning"):
                 relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
+                ledger |= {} if ready.method is None else ready.method.ledger_facts()
         stage.finish()
         loaded, card = ready.model, self._card
         return Explanation(
             relevance=relevance,
             prediction=self.prediction,
             target=asked.facts,
-            composite=_composite_facts(ready.composite),
+            composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
             ledger=ledger,
             model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
             volumes=ready.sources,
@@ -167,23 +185,31 @@ def plan(
     biases: lrp.Biases | None = None,
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    method: str | Method | None = LRP,
+    parameters: Mapping[str, str | int | float] | None = None,
 ) -> dict[str, Any]:
     """What `explain` would do, arguments and errors as there; one forward pass of one batch is run, for the time.
 
     Returns:
-        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite", the facts of `Inference.facts`, and "seconds"
-        for "predicting" and for "explaining"; of a question about a region, the views that hold it.
+        JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite" (None but for lrp), "method", the facts of
+        `Inference.facts`, and "seconds" for "predicting" and for "explaining"; of a question about a region, the views
+        that hold it.
     """
+    chosen = method_named(method, parameters)
     with running():
         ready = _made_ready(
-            _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory
-        )
+            _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory,
+            method=chosen,
+        )  # fmt: skip
         facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
         predicting, explaining = ready.inference.seconds(facts["explained"])
+        if ready.method is not None:
+            explaining = predicting * facts["explained"] / facts["views"] * ready.method.passes(ready.inference)
     return {
         "grid": ready.prepared.grid.as_dict(),
         "device": _device_name(ready.device),
-        "composite": ready.composite.name,
+        "composite": ready.composite.name if ready.method is None else None,
+        "method": LRP if ready.method is None else ready.method.name,
         **facts,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
@@ -215,6 +241,15 @@ class Ready:
     sources: list[dict[str, Any]]
     prepared: Prepared
     inference: Inference
+    method: Method | None = None
+
+    def attribute(
+        self, coefficients: Tensor, output: Tensor, progress: Callable[[float, str], None]
+    ) -> lrp.Attribution:
+        """Relevance of the prepared volumes for coefficients of the network's output, by LRP or another method."""
+        if self.method is None:
+            return self.inference.attribute(coefficients, progress)
+        return self.method.attribute(self.inference, coefficients, output, progress)
 
 
 def _made_ready(
@@ -229,8 +264,11 @@ def _made_ready(
     memory: float | None,
     question: Question | None = None,
     keep: bool = False,
+    method: Method | None = None,
 ) -> Ready:
     with stage("reading"):
+        if method is not None and (composite or rules or biases):
+            raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
         place = _device(device)
         if memory is not None and not memory > 0:
             raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
@@ -238,18 +276,28 @@ def _made_ready(
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
-        _check_count(loaded.card, volumes)
+        if method is not None:
+            chosen = lrp.composite_named(RECKONED_LIKE)
+        _check_count(loaded, volumes)
         images, sources = _read(volumes, loaded.card)
     with stage("preparing"):
         wishes = loaded.card.preprocessing
         least = least_size(wishes.window, wishes.slices)
-        prepared = prepare(images, wishes, [source["name"] for source in sources], least)
+        names = [source["name"] for source in sources]
+        inputs = loaded.card.inputs
+        if loaded.previous is not None and len(images) < len(inputs):
+            made, maker = previous_segmentation(loaded.previous, images, names, place, memory, stage.part("preparing"))
+            images, names = [*images, made], [*names, inputs[-1].name]
+            sources.append(with_geometry(made, names[-1], maker))
+        labels = [entry.labels or None for entry in inputs] or [None] * len(images)
+        prepared = prepare(images, wishes, names, least, labels)
         if question is not None:
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
-    with stage("capturing"):
+    with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
         inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
-    return Ready(loaded, chosen, place, sources, prepared, inference)
+        settled = None if method is None else method.settled(inference)
+    return Ready(loaded, chosen, place, sources, prepared, inference, settled)
 
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
@@ -313,14 +361,18 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
-def _check_count(card: ModelCard, volumes: Sequence[object]) -> None:
+def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     if isinstance(volumes, (str, os.PathLike, sitk.Image)):
         raise TypeError("volumes is a sequence: put a single volume into a list")
+    card = model.card
     wanted = [entry.name for entry in card.inputs]
-    if not volumes or (wanted and len(volumes) != len(wanted)):
+    made = model.previous is not None  # the last input, if it is not given
+    if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
         needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
+        instead = ", or put the trained model of the previous stage beside it" if staged else ""
         raise UserError(
-            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each."
+            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each{instead}."
         )
 
 
@@ -328,13 +380,21 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
     """The images, and where each came from."""
     images, sources = [], []
     for n, volume in enumerate(volumes):
+        labels = card.inputs[n].labels if card.inputs else ()
         if isinstance(volume, sitk.Image):
             name, path = card.inputs[n].name if card.inputs else f"volume {n + 1}", None
-            check_volume(volume, name)
+            if labels:
+                check_labels(volume, name, labels)
+            else:
+                check_volume(volume, name)
             image, digest = volume, None
         else:
             file = Path(volume)
-            image, name, path = read_volume(file), file.name, str(file.resolve())
+            image, name, path = (
+                read_labels(file, labels) if labels else read_volume(file),
+                file.name,
+                str(file.resolve()),
+            )
             digest = sha256_of(*volume_files(file))
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
@@ -354,27 +414,7 @@ def _bring_back(
     if target_value == 0:
         raise UserError(f"The model's output for '{name}' is exactly 0, so there is nothing to share out.")
     images, outside = prepared.relevance_to_source(at_input)
-    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
-    in_volume = [float(array.sum(dtype=np.float64)) for array in arrays]
-    gap = target_value - sum(in_volume) - account["absorbed"] - sum(outside)
-    ledger = {
-        "target_value": target_value,
-        "in_volume": sum(in_volume),
-        "absorbed": account["absorbed"],
-        "outside": sum(outside),
-        # what speaks for and against the target; their sum is in_volume
-        "in_volume_positive": sum(float(array.sum(dtype=np.float64, where=array > 0)) for array in arrays),
-        "in_volume_negative": sum(float(array.sum(dtype=np.float64, where=array < 0)) for array in arrays),
-        "gap": gap,
-        "relative_gap": abs(gap / target_value),
-        "in_volume_by_input": in_volume,
-        "outside_by_input": outside,
-        "absorbed_bias": account["absorbed_bias"],
-        "absorbed_stabiliser": account["absorbed_stabiliser"],
-        "changed": account["changed"],
-        "by_layer": account["by_layer"],
-    }
-    return tuple(images), ledger
+    return tuple(images), ledger_facts(target_value, images, outside, account, prepared.unseen())
 
 
 def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:

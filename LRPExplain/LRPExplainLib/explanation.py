@@ -63,10 +63,14 @@ class Explanation:
         relevance: one float32 image per input volume, voxel by voxel on the volume's own grid.
         prediction: what the model said.
         target: {"class", "index", "where", "value", "start", "text", ...}: what was explained; see `question.Asked`.
-        composite: {"name", "description", "normalization", "rules": [{"match", "rule"}]}.
-        ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}.
+        composite: {"name", "description", "normalization", "rules": [{"match", "rule"}]}; of another method than LRP
+            also "method" and "parameters", and no rules.
+        ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}; of
+            another method also "conserves" (whether the map sums to the target value) and "note" (what its sum means).
         model: {"name", "path", "sha256", "card"}.
-        volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory.
+        volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory. The
+            segmentation that a cascade's previous stage made of the others is the last, with that model's
+            {"name", "path", "sha256"} as "made_by".
         provenance: {"created", "versions", "device", "timings"}.
 
     All dictionaries hold JSON values. Two explanations are equal when all of it is, images voxel by voxel.
@@ -92,6 +96,11 @@ class Explanation:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def given(self) -> int:
+        """How many of the volumes were given, which are the first ones."""
+        return sum("made_by" not in entry for entry in self.volumes)
 
     def save(self, folder: str | os.PathLike[str], compressed: bool = True) -> None:
         """Write the folder, whole or not at all. An empty folder or an earlier explanation is replaced.

@@ -21,11 +21,16 @@ from torch import Tensor, nn
 from . import lrp
 from .errors import UserError
 from .imaging.windows import View, Windows
+from .lrp.graph import shape_of
 from .models import ExplainableModel
+from .models.adapting import Adapted
 from .outcome import require_tensor
 
 Progress = Callable[[float, str], None]  # told the share that is done, and which of several views that is
 Work = Callable[[Sequence[View], Callable[[float], None]], None]
+# Views, their inputs [n, C', ...] on the device, the coefficients of their answers, and who is told the share done.
+# Where there are fewer views than a batch holds, the last input is repeated, with coefficients 0.
+Visit = Callable[[Sequence[View], Tensor, Tensor, Callable[[float], None]], None]
 
 GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -132,10 +137,7 @@ class Inference:
         """
         relevance = torch.zeros_like(self._volume)
         ledgers: list[lrp.Ledger] = []
-        views = self.explained(coefficients)
-        if not views:
-            raise UserError("Nothing in the model's output is asked about: choose another target.")
-        self.setting = replace(self.setting, batch=_even(len(views), self._most))  # none to fill up with
+        views = self._asked_about(coefficients)
 
         def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
             evaluation, self._evaluation = self._evaluation, self._evaluation if self._keep else None
@@ -156,6 +158,25 @@ class Inference:
 
         self._through(views, work, progress)
         return lrp.Attribution(relevance, None, ledgers[0], {})
+
+    def each(self, coefficients: Tensor, visit: Visit, progress: Progress) -> None:
+        """Visit the views that a question touches, a batch at a time, for other methods than relevance propagation.
+
+        Args:
+            coefficients: as for `attribute`.
+            visit: is called again with fewer views where memory ran out, so it leaves nothing behind until it is done.
+
+        Raises:
+            UserError: no coefficient differs from 0.
+        """
+        self._evaluation = None
+        views = self._asked_about(coefficients)
+
+        def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
+            y = torch.empty(shape_of(self.graph.outputs[0]), device=self.setting.device)
+            visit(views, self._inputs(views), self._asked(coefficients, views, y), inner)
+
+        self._through(views, work, progress)
 
     def explained(self, coefficients: Tensor) -> Sequence[View]:
         """The views that these coefficients of the blended output touch."""
@@ -189,6 +210,16 @@ class Inference:
         passes = (not self.windows.whole) + again + lrp.products(self.graph, self._composite)
         predicting, explaining = (ceil(n / self.setting.batch) * one for n in (len(self.windows.views), explained))
         return predicting, explaining * passes
+
+    @property
+    def volume(self) -> Tensor:
+        """The prepared tensor [1, C, D, H, W], on the CPU."""
+        return self._volume
+
+    @property
+    def turned(self) -> bool:
+        """Whether the network's inner layers have the spatial axes in the opposite order of ours."""
+        return isinstance(self._module, Adapted) and self._module.turned
 
     @property
     def graph(self) -> lrp.Graph:
@@ -231,6 +262,14 @@ class Inference:
         cuts = [self.windows.cut(self._volume, view) for view in views]
         cuts += cuts[-1:] * (self.setting.batch - len(cuts))
         return torch.cat(cuts).to(self.setting.device)
+
+    def _asked_about(self, coefficients: Tensor) -> Sequence[View]:
+        """The views to explain, shared out evenly over the batches, so that there are none to fill up with."""
+        views = self.explained(coefficients)
+        if not views:
+            raise UserError("Nothing in the model's output is asked about: choose another target.")
+        self.setting = replace(self.setting, batch=_even(len(views), self._most))
+        return views
 
     def _evaluate(self, views: Sequence[View], progress: Callable[[float], None]) -> lrp.Evaluation:
         schedule = self.setting.estimate.schedule

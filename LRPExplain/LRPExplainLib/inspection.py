@@ -9,10 +9,12 @@ import torch
 
 from . import lrp
 from .imaging import Windows, least_size, prepare, read_volume
+from .imaging.segmentation import read_labels
 from .inference import slices_of
 from .models import ExplainableModel, ModelCard
 from .models.card import Preprocessing
 from .outcome import require_tensor
+from .refusals import said_plainly
 
 # The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
 _SIDE = 32
@@ -42,7 +44,8 @@ def describe(
         UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
     """
     x = _example(model, volumes, shape)
-    graph = lrp.capture(model.module, x)
+    with said_plainly(model, len(volumes or model.card.inputs) or 1, x.shape):
+        graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))
     card = replace(model.card.completed(output.shape), preprocessing=wishes)
@@ -57,7 +60,9 @@ def _example(
     wishes, slices = model.card.preprocessing, slices_of(model)
     least = least_size(wishes.window, slices)
     if volumes:
-        volume = prepare([read_volume(path) for path in volumes], wishes, least=least).tensor
+        labels = [entry.labels or None for entry in model.card.inputs][: len(volumes)] or [None] * len(volumes)
+        images = [read_labels(path, on) if on else read_volume(path) for path, on in zip(volumes, labels, strict=False)]
+        volume = prepare(images, wishes, least=least, labels=labels).tensor
     else:
         size = [max(n, m) for n, m in zip(shape or _default_shape(model.card), least, strict=True)]
         volume = torch.zeros(1, _channels(model), *size)
@@ -148,7 +153,7 @@ def _default_shape(card: ModelCard) -> list[int]:
 def _channels(model: ExplainableModel) -> int:
     """Volumes that are wanted: as the card says, else as the first convolution has it."""
     if model.card.inputs:
-        return len(model.card.inputs)
+        return sum(entry.width for entry in model.card.inputs)
     slices = slices_of(model)
     wide, dimensions = (1, 5) if slices is None else (1 + 2 * slices.get("neighbours", 0), 4)
     kernels = [value for value in model.module.state_dict().values() if value.dim() == dimensions]

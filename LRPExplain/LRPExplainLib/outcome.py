@@ -101,6 +101,11 @@ class Segmentation:
         if len(self._legend()) > 256:
             raise UserError(f"The model has {len(scores)} classes, but a label map holds 255: explain fewer at a time.")
 
+    @property
+    def labels(self) -> Tensor:
+        """int64 [D, H, W]: indices of the legend (see `Prediction.classes`)."""
+        return self._labels
+
     def mask(self, index: int) -> Tensor:
         found = self._found[index] if self._each else self._labels == index
         return found & self._inside

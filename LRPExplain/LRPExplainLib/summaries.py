@@ -32,13 +32,14 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         ways.append(f"{facts['segments']} segments recomputed")
     if facts["offload"]:
         ways.append("activations wait in the CPU's memory")
+    rules = f"composite {facts['composite']}" if facts["composite"] else f"method {facts['method']}"
     gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
     fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
         f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
-        f"Run        {', '.join(ways)}; composite {facts['composite']}; device {facts['device']}",
+        f"Run        {', '.join(ways)}; {rules}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
         f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
         f"Time       about {duration(seconds['predicting'])} to predict and at most"
@@ -63,12 +64,31 @@ def duration(seconds: float) -> str:
 
 
 def _shares(explanation: Explanation) -> list[str]:
-    """Which of several volumes mattered."""
-    parts, whole = explanation.ledger["in_volume_by_input"], explanation.ledger["target_value"]
+    """Which of several volumes mattered: of the target value, of the relevance in all of them, of its absolute."""
+    ledger = explanation.ledger
+    parts, whole = ledger["in_volume_by_input"], ledger["target_value"]
     if len(parts) == 1:
         return []
     names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
-    return [f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}" for name, part in zip(names, parts, strict=True)]
+    totals = zip(ledger["share_by_input"], ledger["absolute_share_by_input"], strict=True)
+    return [
+        f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}  ({share:.1%} of the relevance, {size:.1%} of its size)"
+        for name, part, (share, size) in zip(names, parts, totals, strict=True)
+    ]
+
+
+def _unseen(ledger: Mapping[str, Any]) -> list[str]:
+    """What the network did not look at."""
+    voxels = sum(ledger["unseen_voxels_by_input"])
+    return [f"  {'in ' + str(voxels) + ' unseen voxels':<28}{ledger['unseen_relevance']:>14.6g}"] if voxels else []
+
+
+def _how(composite: Mapping[str, Any]) -> str:
+    """By which rules, or which other method."""
+    if "method" not in composite:
+        return f"Composite: {composite['name']}, biases {composite['biases']}"
+    chosen = ", ".join(f"{name} {value}" for name, value in composite["parameters"].items())
+    return f"Method: {composite['method']}" + (f" ({chosen})" if chosen else "")
 
 
 def summary(explanation: Explanation) -> str:
@@ -90,10 +110,12 @@ def summary(explanation: Explanation) -> str:
     return "\n".join([
         *answer,
         f"Explained: {target['text']}",
-        f"Composite: {composite['name']}, biases {composite['biases']}; device: {explanation.provenance['device']}",
+        f"{_how(composite)}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
         *_shares(explanation),
         *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
+        *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
+        *([f"Note: {ledger['note']}"] if "note" in ledger else []),
     ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""An nnU-Net v2 results folder made by nnunetv2 itself: planned, preprocessed and trained for one short epoch."""
+"""An nnU-Net v2 results folder made by nnunetv2 itself: planned, preprocessed and trained for a few short epochs."""
 
 import contextlib
 import json
@@ -17,6 +17,7 @@ DATASET = "Dataset901_Synthetic"
 LABELS = {"background": 0, "edge": 1, "core": 2}
 # The coarse axis is i, so that nnU-Net transposes; 3.6 times as coarse, so that it resamples that axis by itself.
 SPACINGS = [(3.6, 1.0, 1.1), (3.6, 1.0, 1.1), (4.3, 0.9, 1.2)]
+EPOCHS = 3
 PATCH = {"3d_fullres": [8, 16, 16], "2d": [16, 16]}
 
 
@@ -67,8 +68,8 @@ def train(
             for fold in folds:
                 torch.manual_seed(fold)
                 trainer = get_trainer_from_args(DATASET, configuration, fold, device=torch.device("cpu"))
-                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 20, 1
-                trainer.num_epochs = 1
+                trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 10, 1
+                trainer.num_epochs = EPOCHS
                 with mock.patch.dict(os.environ, {"nnUNet_n_proc_DA": "0"}):  # the planner would not accept it
                     trainer.run_training()
     return folder / "nnUNet_results" / DATASET
@@ -117,3 +118,43 @@ def _in_this_process() -> Any:
     """nnU-Net starts processes for every step, each of which imports PyTorch anew; threads do for a tiny dataset."""
     with mock.patch("multiprocessing.get_context", return_value=SimpleNamespace(Pool=ThreadPool)):
         yield
+
+
+def cascade(results: Path, folder: Path) -> Path:
+    """A cascade in nnU-Net's layout: the trained 3d_fullres as its 3d_lowres, and a second stage that has just begun.
+
+    Returns:
+        The folder that holds both trained models.
+    """
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    prefix = "nnUNetTrainer__nnUNetPlans__"
+    before = results / f"{prefix}3d_fullres"
+    plans, dataset = (json.loads((before / file).read_text()) for file in ("plans.json", "dataset.json"))
+    stages = plans["configurations"]
+    coarse = [1.5 * step for step in stages["3d_fullres"]["spacing"]]
+    stages["3d_lowres"] = {**stages["3d_fullres"], "spacing": coarse, "next_stage": "3d_cascade_fullres"}
+    stages["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    checkpoint = torch.load(before / "fold_0" / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    manager = PlansManager(plans)
+    own = manager.get_configuration("3d_cascade_fullres")
+    torch.manual_seed(3)
+    network = get_network_from_plans(
+        own.network_arch_class_name,
+        own.network_arch_init_kwargs,
+        own.network_arch_init_kwargs_req_import,
+        determine_num_input_channels(manager, own, dataset),
+        manager.get_label_manager(dataset).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    for name in ("3d_lowres", "3d_cascade_fullres"):
+        place = folder / f"{prefix}{name}"
+        (place / "fold_0").mkdir(parents=True)
+        for file, content in (("plans.json", plans), ("dataset.json", dataset)):
+            (place / file).write_text(json.dumps(content))
+        weights = checkpoint["network_weights"] if name == "3d_lowres" else network.state_dict()
+        facts = {"init_args": {**checkpoint["init_args"], "configuration": name}, "network_weights": weights}
+        torch.save({**checkpoint, **facts}, place / "fold_0" / "checkpoint_final.pth")
+    return folder

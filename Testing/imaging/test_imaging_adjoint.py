@@ -109,6 +109,22 @@ def test_relevance_of_what_was_cropped_is_zero_and_padding_is_named():
         np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), (array > 0).astype(np.uint8))
 
 
+def test_what_was_cropped_is_counted_as_unseen():
+    """In the box nothing is; a volume on another grid is unseen where the box does not reach."""
+    rng = np.random.default_rng(0)
+    image = volume(rng, (0.3, 0.2, 0.1), False)
+    prepared = prepare([image], Preprocessing(crop={"nonzero": True}))
+    (unseen,) = prepared.unseen()
+    array = sitk.GetArrayFromImage(image)
+    box = np.ones(array.shape, dtype=bool)
+    box[2:, 1:, :-2] = False
+    np.testing.assert_array_equal(unseen, box)
+    (back,), _ = prepared.relevance_to_source(torch.ones_like(prepared.tensor))
+    assert not sitk.GetArrayFromImage(back)[unseen].any()
+    whole = prepare([image], Preprocessing(spacing=(2.0, 2.0, 2.0)))
+    assert not whole.unseen()[0].any()
+
+
 def test_a_margin_ends_at_the_volume_or_is_padding():
     array = np.zeros((6, 6, 6), dtype=np.float32)
     array[:2, 2:4, 2:4] = 1
@@ -157,3 +173,26 @@ def test_frames_and_their_overlap():
     assert there.shape == other.shape
     assert torch.equal(placed(there, other, overlap(grid, other)), values[:, :1, 3:])
     assert int((there != 0).sum()) == 6
+
+
+@pytest.mark.parametrize("size", [(30, 1, 1), (9, 25, 40)])
+def test_repeated_edges_give_their_relevance_to_the_voxels_they_repeat(size):
+    """A volume smaller than a window that asks for replicate padding: <A x, y> = <x, A' y>, and nothing is outside."""
+    rng = np.random.default_rng(4)
+    image = volume(rng, (0.2, 0.1, -0.3), True)
+    wishes = Preprocessing(spacing=(1.5, 1.5, 2.0), window={"size": [8, 8, 8], "padding": "replicate"})
+    prepared = prepare([image], wishes, least=size)
+    bare = prepare([image], wishes)
+    assert list(prepared.grid.shape) == [max(n, m) for n, m in zip(size, bare.grid.shape, strict=True)]
+    start = [(new - old) // 2 for new, old in zip(prepared.grid.shape, bare.grid.shape, strict=True)]
+    before_after = [(a, n - o - a) for a, n, o in zip(start, prepared.grid.shape, bare.grid.shape, strict=True)]
+    np.testing.assert_array_equal(prepared.tensor[0, 0], np.pad(bare.tensor[0, 0].numpy(), before_after, mode="edge"))
+    y = torch.from_numpy(rng.standard_normal(prepared.tensor.shape).astype(np.float32))
+    (back,), (outside,) = prepared.relevance_to_source(y)
+    array, on = sitk.GetArrayFromImage(image).astype(np.float64), sitk.GetArrayFromImage(back).astype(np.float64)
+    inner = float((prepared.tensor.double() * y.double()).sum())
+    scale = float((prepared.tensor.double() * y.double()).abs().sum())
+    assert abs(float((array * on).sum()) - inner) < 1e-5 * scale
+    assert outside == 0
+    assert on.sum() == pytest.approx(float(y.double().sum()), abs=1e-4 * float(y.abs().sum()))
+    assert int(prepared.inside.sum()) == bare.grid.shape[0] * bare.grid.shape[1] * bare.grid.shape[2]

@@ -233,6 +233,7 @@ def test_logits_of_a_whole_volume_are_nnunets(nnunet_results, tmp_path, name, sp
     np.testing.assert_allclose(transposed(ours[0]), theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_explain_gives_nnunets_segmentation_and_a_closed_ledger(nnunet_results, name):
     """On a volume of 3 x 3 x 2 windows and more with the model's own voxels."""

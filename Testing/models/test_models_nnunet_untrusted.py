@@ -278,7 +278,7 @@ BAD = {
         "no whole configuration '5d'",
     ),
     "a circle of configurations": (lambda f: write(f, inherits_from="3d_fullres"), "no whole configuration"),
-    "cascade": (lambda f: write(f, previous_stage="3d_lowres"), "segmentation of '3d_lowres' as input"),
+    "cascade with the weights of another stage": (lambda f: write(f, previous_stage="3d_lowres"), "do not fit"),
     "own preprocessor": (lambda f: write(f, preprocessor_name="Mine"), "the preprocessor 'Mine'"),
     "own scheme": (lambda f: write(f, normalization_schemes=["Mine"]), "the normalisation 'Mine'"),
     "own resampling": (lambda f: write(f, resampling_fn_data="mine"), "the resampling 'mine'"),

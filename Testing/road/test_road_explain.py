@@ -9,8 +9,9 @@ from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain
-from LRPExplainLib.imaging import Grid
+from LRPExplainLib.imaging import Everywhere, Grid
 from LRPExplainLib.models import load_model
+from LRPExplainLib.summaries import summary
 from torch import nn
 
 MODEL_SPACE = {"orientation": "RAS", "spacing": [1.0, 1.0, 1.0], "size_multiple": 8, "intensity": RANGE}
@@ -76,6 +77,21 @@ def test_the_ledger_closes_with_every_composite(tmp_path, oblique_volume, compos
     assert explanation.ledger["absorbed"] != 0
     assert explanation.composite["name"] == composite
     assert explanation.composite["rules"]
+
+
+def test_what_was_cropped_away_has_no_relevance_and_the_ledger_says_so(tmp_path, oblique_volume):
+    crop = {"above": 50}
+    model = save_model(tmp_path, segmenter(), preprocessing={"crop": crop, "intensity": RANGE})
+    explanation = explain(model, [oblique_volume], 1, device="cpu", region=Everywhere())
+    voxels, relevance = array(oblique_volume), array(explanation.relevance[0])
+    box = np.ones(voxels.shape, dtype=bool)
+    box[tuple(slice(hit.min(), hit.max() + 1) for hit in np.nonzero(voxels > 50))] = False
+    assert 0 < box.sum() < box.size
+    assert not relevance[box].any()
+    assert explanation.ledger["unseen_voxels_by_input"] == [int(box.sum())]
+    assert explanation.ledger["unseen_relevance"] == 0
+    assert f"in {int(box.sum())} unseen voxels" in summary(explanation)
+    assert_closed(explanation)
 
 
 def test_relevance_on_padding_is_reported_as_outside(tmp_path, oblique_volume):
@@ -299,7 +315,7 @@ def _silent() -> nn.Module:
         (segmenter(), {}, {"device": "abacus"}, "no device 'abacus'"),
         (_silent(), {}, {}, "nothing but background"),
         (_silent(), {}, {"target": 1}, "in no voxel.*predicted: class 0"),
-        (segmenter(channels=2), {}, {}, "model refuses an input of shape"),
+        (segmenter(channels=2), {}, {}, "takes 2 input channels, but 1 volume was given"),
         (segmenter(), {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]}, {}, r"takes 2 \(T1, FLAIR\) volumes, but 1"),
         (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
         (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),

@@ -216,10 +216,10 @@ def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
 def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
     monkeypatch.setattr(inference, "_CGROUP", tmp_path)
     plenty = inference.free_memory(CPU)
-    assert plenty > 1 << 20
+    assert plenty > 1 << 16
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert inference.free_memory(CPU) > 1 << 20
+    assert inference.free_memory(CPU) > 1 << 16
     (tmp_path / "memory.max").write_text("5000\n")
     assert inference.free_memory(CPU) == 4000
 
@@ -462,3 +462,10 @@ def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):
         (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert f"{part:.6g}" in line
         assert f"{part / ledger['target_value']:.2%}" in line
+        share = ledger["share_by_input"][("T1", "FLAIR").index(name)]
+        assert share == pytest.approx(part / ledger["in_volume"])
+        assert f"({share:.1%} of the relevance" in line
+    arrays = [sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"relevance{n}.nrrd"))) for n in ("", "_2")]
+    sizes = [float(abs(array).sum(dtype="float64")) for array in arrays]
+    assert ledger["absolute_share_by_input"] == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-5)
+    assert sum(ledger["share_by_input"]) == pytest.approx(1)

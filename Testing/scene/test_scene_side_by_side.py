@@ -79,6 +79,7 @@ def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) 
         sides = {"left": view(nodes.scene, left), "right": view(nodes.scene, right)}
         other = sides["right" if moved == "left" else "left"]
         mover = sides[moved]
+        mover.SetInteractionFlags(mover.SliceToRASFlag)  # as Slicer does while a person moves a view
         mover.SetDimensions(400, 300, 1)
         other.SetDimensions(800, 300, 1)
         mover.JumpSliceByOffsetting(*LANDMARK)
@@ -90,6 +91,20 @@ def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) 
         assert mover.GetFieldOfView()[1] == pytest.approx(other.GetFieldOfView()[1])
         mover.SetSliceToRASByNTP(0, 0.6, 0.8, 1, 0, 0, 10, 20, 30, 0)
         np.testing.assert_allclose(matrix(mover), matrix(other))
+
+
+def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(case: Any) -> None:
+    """A real Slicer fits the right views when they are first drawn."""
+    nodes, _ = case
+    mine = view(nodes.scene, "Red")
+    mine.JumpSliceByOffsetting(*LANDMARK)
+    before = matrix(mine).copy()
+    enter(nodes)
+    new = view(nodes.scene, PAIRS["Red"])
+    new.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 0, 0)
+    new.SetFieldOfView(10, 10, 1)
+    np.testing.assert_allclose(matrix(mine), before)
+    np.testing.assert_allclose(matrix(new), before)
 
 
 def test_a_layer_that_the_user_changes_on_the_left_changes_on_the_right(case: Any) -> None:

@@ -7,7 +7,7 @@ from .baselines import BASELINES
 from .evaluate import CHECKS, Evaluation, Settings, evaluate, plan
 from .evaluate import check_output as check_evaluation_output
 from .faithfulness import Perturbation, Perturbed, faithfulness
-from .subject import Method, Request, Subject, lrp_method
+from .subject import Method, Request, Subject, attribution_method, lrp_method
 
 __all__ = [
     "BASELINES",
@@ -19,6 +19,7 @@ __all__ = [
     "Request",
     "Settings",
     "Subject",
+    "attribution_method",
     "check_evaluation_output",
     "evaluate",
     "faithfulness",

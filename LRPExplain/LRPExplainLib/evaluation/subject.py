@@ -9,9 +9,9 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor, nn
 
-from .. import lrp
+from .. import lrp, methods
 from ..errors import UserError
-from ..explain import PathLike, make_ready
+from ..explain import RECKONED_LIKE, PathLike, make_ready
 from ..explanation import Explanation
 from ..forward import Forward
 from ..imaging import Everywhere, Windows, region_of
@@ -65,6 +65,21 @@ def lrp_method(composite: str | lrp.Composite) -> Method:
         relevance = inference.attribute(request.ask(output).coefficients, _nobody).relevance
         assert isinstance(relevance, Tensor)
         return relevance
+
+    return explain
+
+
+def attribution_method(chosen: methods.Method) -> Method:
+    """Another method, with its parameters."""
+
+    def explain(request: Request) -> Tensor:
+        inference = Inference(
+            request.module, request.tensor, request.windows, lrp.composite_named(RECKONED_LIKE), request.device,
+            request.memory,
+        )  # fmt: skip
+        output = require_tensor(inference.predict(_nobody))
+        settled = chosen.settled(inference)
+        return settled.relevance(inference, request.ask(output).coefficients, _nobody).relevance
 
     return explain
 
@@ -128,7 +143,8 @@ class Subject:
             raise UserError(f"The model '{facts['path']}' has changed since the explanation was made: explain again.")
         region = Everywhere() if target["where"] == "everywhere" else region_of(target)
         question = Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
-        subject = cls(model, _volumes(explanation), question, recorded_composite(explanation.composite), device, memory)
+        composite, method = _recorded(explanation.composite)
+        subject = cls(model, _volumes(explanation), question, composite, device, memory, method)
         told, found = float(explanation.ledger["target_value"]), subject.asked.target_value
         said = float(subject.asked.start(subject.output).abs().sum(dtype=torch.float64))  # voxels may cancel
         if abs(found - told) > _SAME_ANSWER * max(said, abs(told)):
@@ -198,6 +214,22 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
     return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
 
 
+def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
+    """The composite of an explanation and, where it is none by LRP, the method."""
+    name = facts.get("method", methods.LRP)
+    if name == methods.LRP:
+        return recorded_composite(facts), None
+    if name in methods.METHODS:
+        chosen = methods.method_named(name, facts["parameters"])
+        assert chosen is not None
+        return RECKONED_LIKE, attribution_method(chosen)
+
+    def refuse(request: Request) -> Tensor:
+        raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")
+
+    return RECKONED_LIKE, refuse
+
+
 def _volumes(explanation: Explanation) -> list[Path]:
     paths = []
     for entry in explanation.volumes:
@@ -216,4 +248,4 @@ def _nobody(share: float, which: str) -> None:
     """Nobody is told."""
 
 
-__all__ = ["Method", "Request", "Subject", "lrp_method", "recorded_composite"]
+__all__ = ["Method", "Request", "Subject", "attribution_method", "lrp_method", "recorded_composite"]

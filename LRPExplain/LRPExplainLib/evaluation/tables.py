@@ -21,7 +21,7 @@ def tables(facts: Mapping[str, Any]) -> str:
     about = facts["explanation"]
     lines = [
         f"# {about['model']['name']}: {about['target']['text']}",
-        f"Composite {about['composite']}; volumes {', '.join(entry['name'] for entry in about['volumes'])}.",
+        f"Composite or method {about['composite']}; volumes {', '.join(entry['name'] for entry in about['volumes'])}.",
     ]
     for name, found in facts["checks"].items():
         lines += ["", *_WRITERS[name](found)]

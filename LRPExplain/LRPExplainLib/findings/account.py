@@ -14,6 +14,8 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
         value = float(ledger.get(name, 0.0))
         return f"{value / whole:.1%}".replace("%", " %") if whole else f"{value:.3g}"
 
+    if "note" in ledger:
+        return f"Target value {whole:.4g}; the map sums to {float(ledger.get('in_volume', 0.0)):.4g}. {ledger['note']}"
     gap = float(ledger.get("relative_gap", 0.0))
     closes = f"closes to {gap:.0e}" if gap else "closes exactly"
     return (

@@ -36,7 +36,7 @@ def warnings_of(
     """
     found = _of_ledger(ledger)
     several = len(maps) > 1
-    for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=True)):
+    for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
         of = f" of '{name}'" if several else ""
         if volume is not None:
             found += _outside_body(relevance, volume, of)
@@ -54,9 +54,11 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[str]:
     whole = float(ledger["target_value"])
     gap, absorbed, outside = (float(ledger.get(key, 0.0)) for key in ("relative_gap", "absorbed", "outside"))
     found = []
+    if not ledger.get("conserves", True):  # another method than LRP, which says so itself
+        return [str(ledger["note"])]
     if gap > LEDGER_GAP:
         found.append(f"The ledger is open: {gap:.2%} of the target value is unaccounted for; do not trust the map.")
-    if whole and abs(absorbed / whole) > ABSORBED:
+    if whole and abs(absorbed / whole) > ABSORBED and "note" not in ledger:
         found.append(
             f"{_percent(abs(absorbed / whole))} of the target value was absorbed by biases and stabilisers: the map"
             " shows little of the reason."

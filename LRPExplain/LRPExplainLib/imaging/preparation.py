@@ -8,7 +8,7 @@ saw, but for what sat on padding, which is named.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from . import stages
 from .foreground import bounding_box, foreground
 from .grid import Grid, core_grid, cut, fitted, same_grid
 from .intensity import normalise_all
-from .resampling import Cropped, LinearMap, Placed, linear_map, nearest, overlap, placed
+from .resampling import Cropped, LinearMap, Placed, Replicated, linear_map, nearest, overlap, placed
 from .splines import resize, separate_axis
 
 
@@ -47,6 +48,8 @@ class Preprocessing(Protocol):
     def intensity_first(self) -> bool: ...
     @property
     def crop(self) -> Mapping[str, Any] | None: ...
+    @property
+    def window(self) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +57,21 @@ class Prepared:
     """Volumes in the model's space.
 
     Attributes:
-        tensor: float32 [1, C, D, H, W], one channel per volume; 0 outside a volume's field of view.
+        tensor: float32 [1, C, D, H, W], one channel per volume (of a label map one per label); 0 outside a volume's
+            field of view.
         grid: where the voxels of `tensor` are; all channels share it.
         sources: the grids of the volumes as they were given.
+        widths: how many channels each volume has.
+        core, box: `grid` without padding, and what was left of the first volume before that was resampled to it.
     """
 
     tensor: Tensor
     grid: Grid
     sources: tuple[Grid, ...]
     maps: tuple[LinearMap, ...]
+    widths: tuple[int, ...]
+    core: Grid
+    box: Grid
 
     @property
     def inside(self) -> Tensor:
@@ -73,14 +82,23 @@ class Prepared:
         """Carry relevance [1, C, D, H, W] back by the adjoint of the way in.
 
         Returns:
-            One float32 image per volume, on exactly its grid; and per volume the relevance that sat on model voxels
-            outside its field of view (padding). The two add up to the relevance given, to rounding.
+            One float32 image per volume, on exactly its grid (of a label map, the sum over its channels); and per
+            volume the relevance that sat on model voxels outside its field of view (padding). The two add up to the
+            relevance given, to rounding.
         """
         images, outside = [], []
-        for channel, source, way_in in zip(relevance[0].detach().float().cpu(), self.sources, self.maps, strict=True):
+        parts = [part.sum(0) for part in relevance[0].detach().float().cpu().split(self.widths)]
+        for channel, source, way_in in zip(parts, self.sources, self.maps, strict=True):
+            kept = way_in.kept if isinstance(way_in, Replicated) else way_in.inside
             images.append(source.image(way_in.adjoint(channel).numpy()))
-            outside.append(float(channel.masked_select(~way_in.inside).sum(dtype=torch.float64)))
+            outside.append(float(channel.masked_select(~kept).sum(dtype=torch.float64)))
         return images, outside
+
+    def unseen(self) -> list[np.ndarray]:
+        """Per volume, bool [k, j, i]: the voxels that nothing of the tensor depends on, such as those cropped away."""
+        ones = torch.ones(self.grid.shape)
+        seen = [(way_in.adjoint(ones * way_in.inside) != 0).numpy() for way_in in self.maps]
+        return [~found for found in seen]
 
     def labels_to_source(self, labels: Tensor) -> sitk.Image:
         """Labels [D, H, W] (0..255) on the first volume's grid, nearest neighbour; 0 where the model did not look."""
@@ -94,6 +112,7 @@ def prepare(
     preprocessing: Preprocessing,
     names: Sequence[str] | None = None,
     least: Sequence[int] = (1, 1, 1),
+    labels: Sequence[Sequence[int] | None] = (),
 ) -> Prepared:
     """Bring volumes into the model's space, in the order that the head of this file gives.
 
@@ -105,7 +124,10 @@ def prepare(
     Args:
         volumes: checked 3D scalar images, in the order of the model's channels.
         names: how errors call them.
-        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window.
+        least: size [D, H, W] to which a smaller volume is padded at last, such as that of a window: with 0, or as the
+            window's "padding" says.
+        labels: for each volume the label values of which it has a channel each, or None for an image; label maps come
+            after all images, are not scaled and have no part in the foreground (see `stages`).
 
     Raises:
         UserError: a volume does not overlap the first one or has no foreground, its intensities cannot be scaled, or
@@ -114,7 +136,12 @@ def prepare(
     names = [f"volume {n}" for n in range(1, len(volumes) + 1)] if names is None else names
     wanted = preprocessing
     _check(wanted)
+    repeated = (wanted.window or {}).get("padding", "constant") == "replicate"
+    least, last = ((1, 1, 1), least) if repeated else (least, (1, 1, 1))
     when = wanted.crop.get("when", "first") if wanted.crop else None
+    count = len(volumes) - sum(1 for values in labels if values is not None)
+    maps_of_labels, volumes = list(volumes[count:]), volumes[:count]
+    label_names, names = names[count:], names[:count]
     examination = _Examination(volumes, wanted, names)
     if when == "first":
         examination.crop()
@@ -136,7 +163,35 @@ def prepare(
             channel[way.inside] = values
     if when == "last":
         tensor, maps, grid = _cropped(tensor, maps, core, wanted, least, names[0])
-    return Prepared(tensor[None], grid, examination.sources, examination.from_sources(maps))
+    frame = fitted(grid, None, minimum_size=last[::-1])
+    maps = examination.from_sources(maps)
+    if frame != grid:
+        grown = tuple(Replicated(way, grid, frame) for way in maps)
+        tensor = torch.stack([way.grown(channel) for channel, way in zip(tensor, grown, strict=True)])
+        maps, grid = grown, frame
+    prepared = Prepared(tensor[None], grid, examination.sources, maps, (1,) * count, core, examination.box)
+    for found, name, own in zip(maps_of_labels, label_names, labels[count:], strict=True):
+        prepared = _with_labels(prepared, found, examination.labels(found, core, own or ()), name, names[0])
+    return prepared
+
+
+def _with_labels(prepared: Prepared, found: sitk.Image, channels: Tensor, name: str, first: str) -> Prepared:
+    """With a label map's channels on the core, cut to what the images show, behind the others."""
+    grid, core, source = prepared.grid, prepared.core, Grid.of(found)
+    seen = torch.stack([placed(channel, core, grid) for channel in channels]) * prepared.inside
+    way: LinearMap = prepared.maps[0]
+    if not same_grid(source, prepared.sources[0]):
+        way = linear_map(source, core)
+        way = way if grid == core else Placed(way, core, grid)
+        if not way.inside.any():
+            raise _apart(name, first)
+    return replace(
+        prepared,
+        tensor=torch.cat([prepared.tensor, seen[None]], dim=1),
+        sources=(*prepared.sources, source),
+        maps=(*prepared.maps, way),
+        widths=(*prepared.widths, len(channels)),
+    )
 
 
 def _fitted(grid: Grid, wanted: Preprocessing, least: Sequence[int]) -> Grid:
@@ -178,6 +233,7 @@ class _Examination:
         self._wanted, self._names = wanted, names
         self._voxels = [_voxels(volume) for volume in volumes]
         self._first = self.sources[0]
+        self._shown: Tensor | None = None  # where any of them is not 0, in the box
         self._shared = [same_grid(self._first, source) for source in self.sources]
 
     def crop(self) -> None:
@@ -187,8 +243,10 @@ class _Examination:
             voxels if shared else linear_map(source, first).forward(voxels)
             for (voxels, shared), source in zip(self._each(), self.sources, strict=True)
         ]
-        start, size = bounding_box(foreground(on_first, rule), rule.get("margin", 0), self._names[0], beyond=False)
+        mask = foreground(on_first, rule)
+        start, size = bounding_box(mask, rule.get("margin", 0), self._names[0], beyond=False)
         self._first = cut(first, start, size)
+        self._shown = placed(mask, first, self._first) if rule.get("nonzero", False) else None
         self._voxels = [placed(voxels, first, self._first) if shared else voxels for voxels, shared in self._each()]
 
     def normalise(self) -> None:
@@ -199,6 +257,19 @@ class _Examination:
             common = foreground([voxels for voxels, shared in self._each() if shared], rule)
             masks = [common if shared else foreground([voxels], rule) for voxels, shared in self._each()]
         self._voxels = normalise_all(self._voxels, self._wanted.intensity, self._names, masks)
+
+    @property
+    def box(self) -> Grid:
+        """What is left of the first volume."""
+        return self._first
+
+    def labels(self, found: sitk.Image, core: Grid, values: Sequence[int]) -> Tensor:
+        """The channels of a label map on `core`; see `stages.channels`."""
+        wanted, whole = self._wanted, self.sources[0]
+        own = placed(stages.on_grid(found, whole), whole, self._first)
+        if wanted.spacing is not None and wanted.resampling != "extent-rounded":
+            return stages.split(nearest(own, self._first, core), values)
+        return stages.channels(own, self._first, core, values, wanted.orientation, wanted.spacing, self._shown)
 
     def core(self) -> Grid:
         """What is left of the first volume, oriented and in the model's voxels."""
@@ -252,9 +323,11 @@ def _check(wanted: Preprocessing) -> None:
 def _check_overlap(maps: Maps, names: Sequence[str]) -> None:
     for way, name in zip(maps, names, strict=True):
         if not way.inside.any():
-            raise UserError(
-                f"'{name}' does not overlap '{names[0]}' in patient space: choose volumes of one examination."
-            )
+            raise _apart(name, names[0])
+
+
+def _apart(name: str, first: str) -> UserError:
+    return UserError(f"'{name}' does not overlap '{first}' in patient space: choose volumes of one examination.")
 
 
 def _needs_foreground(wanted: Preprocessing) -> bool:

@@ -247,6 +247,41 @@ class Placed:
         return self._inner.adjoint(placed(values, self._frame, self._target))
 
 
+class Replicated:
+    """A map whose target has been grown to a frame by repeating its outermost voxels.
+
+    What was added is outside the field of view, but its relevance is that of the voxels it repeats.
+
+    Attributes:
+        kept: bool [D, H, W]: the target voxels whose values `adjoint` carries back.
+    """
+
+    def __init__(self, inner: LinearMap, target: Grid, frame: Grid) -> None:
+        self._inner, self._shape = inner, target.shape
+        start = _whole_steps(target, frame)
+        self._repeats = [
+            (torch.arange(frame.size[axis]) + start[axis]).clamp(0, target.size[axis] - 1) for axis in (2, 1, 0)
+        ]
+        self.inside = placed(inner.inside, target, frame)
+        self.kept = self.grown(inner.inside)
+
+    def grown(self, values: Tensor) -> Tensor:
+        """An array on the target, on the frame."""
+        for dim, index in enumerate(self._repeats):
+            values = values.index_select(dim, index)
+        return values
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return self.grown(self._inner.forward(volume))
+
+    def adjoint(self, values: Tensor) -> Tensor:
+        for dim, index in enumerate(self._repeats):
+            shape = list(values.shape)
+            shape[dim] = self._shape[dim]
+            values = torch.zeros(shape, dtype=values.dtype).index_add_(dim, index, values)
+        return self._inner.adjoint(values)
+
+
 def placed(values: Tensor, grid: Grid, frame: Grid) -> Tensor:
     """An array on `grid`, on another box of the same voxels; 0 where it was not known. The adjoint swaps the two."""
     if grid == frame:

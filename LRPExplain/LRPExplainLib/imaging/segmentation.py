@@ -48,6 +48,39 @@ def write_segmentation(
     sitk.WriteImage(image, str(path), useCompression=compressed)
 
 
+def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Image:
+    """A label map for a network that has an input channel for each of `values`: a .seg.nrrd or any image format.
+
+    Raises:
+        UserError: no such file, not labels, overlapping segments, or none of these values but others.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        raise UserError(f"There is no segmentation file '{path}': check the path.")
+    image = read_image(path)
+    check_labels(image, path.name, values)
+    return image
+
+
+def check_labels(image: sitk.Image, name: str, values: Sequence[int]) -> None:
+    """Refuse what is no label map of some of these values; one of background alone is.
+
+    Raises:
+        UserError: see `read_labels`.
+    """
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise UserError(f"'{name}' is no label map of three dimensions and one layer: export it as a label map.")
+    found = np.unique(sitk.GetArrayViewFromImage(image))
+    if not np.array_equal(found, np.rint(found)):
+        raise UserError(f"'{name}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    if found.any() and not np.isin(found, list(values)).any():
+        wanted = ", ".join(str(value) for value in values)
+        raise UserError(
+            f"'{name}' holds the labels {', '.join(f'{value:g}' for value in found[found != 0][:10])} and none of"
+            f" {wanted}, which the model takes: give the segmentation of the model's previous stage."
+        )
+
+
 def read_segment(path: str | os.PathLike[str], name: str | int | None = None) -> Segment:
     """A segment of a .seg.nrrd (layers of overlapping segments too) or of a label map in any image format.
 

@@ -1,4 +1,4 @@
-"""Resizing by cubic splines as nnU-Net does it: scikit-image's `resize(order=3, mode="edge", anti_aliasing=False)`,
+"""Resizing by splines as nnU-Net does it: scikit-image's `resize(mode="edge", anti_aliasing=False)`,
 slice by slice where the voxels are far from cubes (Isensee et al. 2021, nnU-Net, Nature Methods 18, p. 203)."""
 
 from collections.abc import Sequence
@@ -26,12 +26,13 @@ def separate_axis(spacing: Sequence[float], wanted: Sequence[float]) -> int | No
     return None
 
 
-def resize(volume: Tensor, shape: Size, separate: int | None = None) -> Tensor:
+def resize(volume: Tensor, shape: Size, separate: int | None = None, order: int = 3) -> Tensor:
     """A volume in another number of voxels over the same extent.
 
     Args:
         volume: float32 [D, H, W].
         separate: a dimension that is sampled by nearest neighbour, while splines stay within its slices.
+        order: of the splines: 3 is cubic, 1 linear.
 
     Returns:
         float32 of `shape`, without overshoot: within the range of the volume, or of each slice.
@@ -41,7 +42,7 @@ def resize(volume: Tensor, shape: Size, separate: int | None = None) -> Tensor:
     within = [dim for dim in range(3) if dim != separate]
     low, high = volume.amin(within, keepdim=True), volume.amax(within, keepdim=True)
     for dim in within:
-        volume = _along(volume, dim, _spline_matrix(volume.shape[dim], shape[dim]))
+        volume = _along(volume, dim, _spline_matrix(volume.shape[dim], shape[dim], order))
     volume = torch.minimum(torch.maximum(volume, low), high)
     if separate is None or volume.shape[separate] == shape[separate]:
         return volume
@@ -56,10 +57,10 @@ def _along(volume: Tensor, dim: int, matrix: Tensor) -> Tensor:
     return (lines.reshape(-1, lines.shape[-1]) @ matrix.T).reshape(*lines.shape[:-1], -1).movedim(-1, dim)
 
 
-def _spline_matrix(count: int, wanted: int) -> Tensor:
+def _spline_matrix(count: int, wanted: int, order: int) -> Tensor:
     """Spline interpolation along one axis is linear; its matrix [wanted, count] is what becomes of unit vectors."""
     if count == wanted:
         return torch.eye(count)
     unit = np.eye(count)
-    columns = ndimage.zoom(unit, (wanted / count, 1), order=3, mode="nearest", grid_mode=True)
+    columns = ndimage.zoom(unit, (wanted / count, 1), order=order, mode="nearest", grid_mode=True)
     return torch.from_numpy(columns).float()

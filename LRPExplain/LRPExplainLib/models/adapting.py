@@ -29,22 +29,25 @@ class Adapted(nn.Module):
 
     Input [N, volumes, k, j, i] or [N, volumes, j, i]. The names of its weights are the network's own, since rules
     refer to layers by them.
+
+    Attributes:
+        turned: whether the network has the spatial axes in the opposite order.
     """
 
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
         super().__init__()
         self.network = network
-        self._repeats = [entry.channels for entry in card.inputs]
+        self._repeats = [n for entry in card.inputs for n in [entry.channels] * entry.width]
         self._resize: Mapping[str, Any] | None = card.preprocessing.resize
-        self._turned = card.preprocessing.axes == "ijk"
+        self.turned = card.preprocessing.axes == "ijk"
         self.training = network.training
 
     @property
     def needed(self) -> bool:
-        return self._turned or self._resize is not None or any(n > 1 for n in self._repeats)
+        return self.turned or self._resize is not None or any(n > 1 for n in self._repeats)
 
     def forward(self, x: Tensor) -> Any:
-        if self._turned:
+        if self.turned:
             x = _reversed(x)
         before = x.shape[2:]
         if any(n > 1 for n in self._repeats):
@@ -54,7 +57,7 @@ class Adapted(nn.Module):
         output = self.network(x)
         if self._resize and isinstance(output, Tensor) and list(output.shape[2:]) == list(self._resize["size"]):
             output = _resized(output, before, "linear")
-        return _reversed(output) if self._turned and isinstance(output, Tensor) else output
+        return _reversed(output) if self.turned and isinstance(output, Tensor) else output
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
         return self.network.named_parameters(*args, **kwargs)

@@ -21,11 +21,21 @@ DEFAULT_INTENSITY: tuple[Mapping[str, Any], ...] = ({"type": "percentile", "lowe
 
 @dataclass(frozen=True)
 class CardInput:
-    """One volume, which is one input channel or several alike."""
+    """One volume, which is one input channel or several alike; or a label map, with a channel for each label.
+
+    Attributes:
+        labels: the label values that have a channel each; empty: the volume is an image.
+    """
 
     name: str
     modality: str | None = None
     channels: int = 1
+    labels: tuple[int, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Channels of the prepared tensor."""
+        return len(self.labels) or 1
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,9 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     names = [entry["name"] for entry in content.get("output", {}).get("classes", ())]
     if len(set(names)) != len(names):
         raise UserError(f"The model card '{path}' gives two classes the same name: tell them apart.")
+    mapped = ["labels" in entry for entry in content["inputs"]]
+    if mapped != sorted(mapped) or mapped[0]:
+        raise UserError(f"The model card '{path}' has a label map before an image: put it behind all images.")
     return _card(content)
 
 
@@ -202,7 +215,7 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         task=content["task"],
         sha256=content.get("sha256"),
         network=content.get("network"),
-        inputs=tuple(CardInput(**entry) for entry in content["inputs"]),
+        inputs=tuple(CardInput(**{k: _frozen(v) for k, v in entry.items()}) for entry in content["inputs"]),
         preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
         output=OutputInfo(output.get("activation"), tuple(classes), output.get("overlap", "strongest")),
         composite=content.get("explanation", {}).get("composite"),

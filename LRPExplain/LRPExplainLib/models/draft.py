@@ -111,4 +111,5 @@ def _content(card: ModelCard, model: ExplainableModel) -> dict[str, Any]:
 
 
 def _without_defaults(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if not (key == "channels" and value == 1)}
+    usual = asdict(CardInput("")) | {"modality": ...}  # the modality is written in any case
+    return {key: value for key, value in entry.items() if value != usual[key]}

@@ -10,6 +10,7 @@ from .loading import ExplainableModel
 # The side of the volume that a network without a stated size is tried with, unless its size multiple is larger.
 _SIDE = 32
 _AXES = ("k", "j", "i")
+_MOST_GROUPS = 16
 
 
 def example_input(model: ExplainableModel, shape: Sequence[int] | None = None) -> Tensor:
@@ -29,9 +30,18 @@ def input_channels(model: ExplainableModel) -> int:
     """Of the network's input: as the card says, else as the first convolution has it."""
     neighbours = 2 * (model.card.preprocessing.slices or {}).get("neighbours", 0) + 1
     if model.card.inputs:
-        return len(model.card.inputs) * neighbours
+        return sum(entry.width for entry in model.card.inputs) * neighbours
     kernels = _kernels(model)
     return int(kernels[0].shape[1]) if kernels else 1
+
+
+def possible_channels(model: ExplainableModel) -> list[int]:
+    """How many channels the first convolution may take, the likeliest first: its groups are not in its weights."""
+    kernels = _kernels(model)
+    if not kernels:
+        return []
+    outputs, inputs = kernels[0].shape[:2]
+    return [int(inputs) * groups for groups in range(1, min(outputs, _MOST_GROUPS) + 1) if outputs % groups == 0]
 
 
 def kernel_dimensions(model: ExplainableModel) -> int:

@@ -16,7 +16,7 @@ from ..errors import UserError
 from .adapting import adapt
 from .card import ModelCard, default_card, read_card, recorded_card
 from .formats import FORMATS, Format
-from .formats.base import sha256_of
+from .formats.base import PreviousStage, sha256_of
 
 __all__ = ["ExplainableModel", "TrustRequest", "load_model", "sha256_of", "trust_request"]
 
@@ -29,12 +29,16 @@ class ExplainableModel:
         module: in eval mode, float32, on the CPU; it takes tensors [1, volumes, k, j, i].
         path: the weights file, or the folder of a bundle.
         sha256: of what was read there.
+        previous: the stage whose segmentation it takes as its last input, where that lies beside it.
+        shape: of the only input that its program takes, None where it takes any; see `formats.base.Loaded`.
     """
 
     module: nn.Module
     card: ModelCard
     path: Path
     sha256: str
+    previous: PreviousStage | None = None
+    shape: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> Ex
     if found.sha256 not in (None, loaded.sha256) and found.weights == weights.name:
         raise UserError(f"'{weights}' is not the file its card describes (SHA-256 differs): fetch the weights again.")
     _check_numbers(loaded.module, weights)
-    return ExplainableModel(adapt(loaded.module, found), found, weights.resolve(), loaded.sha256)
+    module = adapt(loaded.module, found)
+    shape = loaded.shape if module is loaded.module else None  # what is adapted takes other shapes
+    return ExplainableModel(module, found, weights.resolve(), loaded.sha256, loaded.previous, shape)
 
 
 def load_recorded(path: Path, content: Mapping[str, Any], trust: bool = False) -> ExplainableModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,9 +63,10 @@ def findings_of(
         for node, m in zip(presented.volumes, presented.relevance, strict=True)
     ]
     facts = presented.facts
+    # a cascade's first stage made the last volume, which has a share and no node
     names = [
         node.GetName() if node is not None else str(entry.get("name", n + 1))
-        for n, (node, entry) in enumerate(zip(presented.volumes, facts["volumes"], strict=True))
+        for n, (node, entry) in enumerate(zip_longest(presented.volumes, facts["volumes"]))
     ]
     found = SceneFindings(
         maps,

@@ -117,9 +117,9 @@ def present_in_steps(
     application = None if in_slicer() else Application(scene)
     scene = application.scene if application else scene or slicer.mrmlScene
     if volume_nodes is None:
-        names = [_plain_name(entry["name"]) for entry in explanation.volumes]
+        names = [_plain_name(entry["name"]) for entry in explanation.volumes[: explanation.given]]
         volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
-    earlier = _earlier(update, scene, len(explanation.relevance))
+    earlier = _earlier(update, scene, explanation.given)
     first = _maps(scene, explanation, volume_nodes, earlier)
     try:
         yield
@@ -213,17 +213,15 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
 def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
     """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content."""
     titles = [f"{node.GetName()} relevance for {explanation.target['class']}" for node in volume_nodes]
+    images = explanation.relevance[: explanation.given]  # what a model made for itself has no node
     if earlier is None:
         colors = nodes.add_colors(scene, TABLE_NAME)
-        maps = [
-            nodes.add_relevance(scene, image, title, colors)
-            for image, title in zip(explanation.relevance, titles, strict=True)
-        ]
+        maps = [nodes.add_relevance(scene, image, title, colors) for image, title in zip(images, titles, strict=True)]
         first = maps[0]
         record.link(first, "colors", [colors])
     else:
         first, maps = earlier, record.linked(earlier, "relevance")
-        for node, image in zip(maps, explanation.relevance, strict=True):
+        for node, image in zip(maps, images, strict=True):
             nodes.set_voxels(node, image)
     record.link(first, "relevance", maps)
     for node, volume, title in zip(maps, volume_nodes, titles, strict=True):
@@ -310,11 +308,12 @@ def _read_sources(explanation: Explanation) -> list[sitk.Image]:
     # imported here because Slicer, which always has the nodes, should not load what reads for the models
     from ..imaging.reading import read_volume
 
-    for entry in explanation.volumes:
+    given = explanation.volumes[: explanation.given]
+    for entry in given:
         if entry["path"] is None:
             raise UserError(f"The volume '{entry['name']}' was explained from memory: give its volume node to show it.")
-    images = [read_volume(entry["path"]) for entry in explanation.volumes]
-    for image, relevance, entry in zip(images, explanation.relevance, explanation.volumes, strict=True):
+    images = [read_volume(entry["path"]) for entry in given]
+    for image, relevance, entry in zip(images, explanation.relevance, given, strict=False):
         if image.GetSize() != relevance.GetSize():
             raise UserError(f"The file '{entry['path']}' has changed since it was explained: explain it again.")
     return images
@@ -322,12 +321,12 @@ def _read_sources(explanation: Explanation) -> list[sitk.Image]:
 
 def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
     """Relevance over another volume than the explained one would be a lie that nobody sees."""
-    if len(volume_nodes) != len(explanation.relevance):
+    if len(volume_nodes) != explanation.given:
         raise UserError(
-            f"The explanation is of {len(explanation.relevance)} volumes but {len(volume_nodes)} were given: "
+            f"The explanation is of {explanation.given} volumes but {len(volume_nodes)} were given: "
             "give the volumes that were explained, in their order."
         )
-    for node, image in zip(volume_nodes, explanation.relevance, strict=True):
+    for node, image in zip(volume_nodes, explanation.relevance, strict=False):
         if node.GetScene() is None:
             raise UserError("The volume that was explained is no longer in the scene: explain another one.")
         if not nodes.has_grid_of(node, image):

@@ -26,20 +26,22 @@ _LINKS: dict[int, Any] = {}
 
 
 def description() -> str:
-    """The layout in Slicer's XML: a row for each orientation, image left, relevance right."""
+    """The layout in Slicer's XML: a row for each pair, image left, relevance right.
 
-    def view(name: str, label: str, color: str, orientation: str) -> str:
+    It asks for no orientation: the left views keep theirs, and the right ones follow them.
+    """
+
+    def view(name: str, label: str, color: str) -> str:
         return (
             f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
-            f'<property name="orientation" action="default">{orientation}</property>'
             f'<property name="viewlabel" action="default">{label}</property>'
             f'<property name="viewcolor" action="default">{color}</property></view></item>'
         )
 
     rows = "".join(
         '<item><layout type="horizontal">'
-        + view(left, left[0], _COLORS[left], _ORIENTATIONS[left])
-        + view(right, f"{left[0]}+", _COLORS[left], _ORIENTATIONS[left])
+        + view(left, left[0], _COLORS[left])
+        + view(right, f"{left[0]}+", _COLORS[left])
         + "</layout></item>"
         for left, right in PAIRS.items()
     )
@@ -229,7 +231,7 @@ class _Link:
             _follow(left.node, right.node)
             _copy_layers(left.composite, right.composite)
             self._observe(left.node, partial(_follow, left.node, right.node))
-            self._observe(right.node, partial(_follow, right.node, left.node))
+            self._observe(right.node, partial(_lead, left.node, right.node))
             self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
         layout = layout_node(scene)
         self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
@@ -261,6 +263,17 @@ def _on_layout(scene: Any, *_event: Any) -> None:
     """The user has chosen another layout: what was set for this one must not outlive it."""
     if not active(scene):
         leave(scene)
+
+
+def _lead(left: Any, right: Any) -> None:
+    """The right view leads while a person moves it; what Slicer does to it, as fitting a view that is new, is undone.
+
+    Slicer sets a slice node's interaction flags from the start to the end of each move by slider, wheel or mouse.
+    """
+    if right.GetInteractionFlags() or right.GetInteracting():
+        _follow(right, left)
+    else:
+        _follow(left, right)
 
 
 def _follow(source: Any, target: Any) -> None:

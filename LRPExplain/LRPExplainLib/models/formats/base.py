@@ -18,11 +18,28 @@ class Loaded:
         module: in eval mode, float32, on the CPU.
         card: the one given, else what the format itself says, else None.
         sha256: of what was read.
+        previous: the cascade's stage before it, if it is a second one and that lies where the format keeps it.
+        shape: of the only input that it takes, [N, C, D, H, W] or [N, C, H, W]; None where it takes any.
     """
 
     module: nn.Module
     card: ModelCard | None
     sha256: str
+    previous: "PreviousStage | None" = None
+    shape: tuple[int | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PreviousStage:
+    """A model whose segmentation another one takes as input.
+
+    Attributes:
+        path: of the model.
+        values: the label value of each entry of its segmentation's legend, background first.
+    """
+
+    path: Path
+    values: tuple[int, ...]
 
 
 @dataclass(frozen=True)

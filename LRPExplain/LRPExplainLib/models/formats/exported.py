@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,7 +25,7 @@ from torch import nn
 
 from ...errors import UserError, reason
 from ..archive import opened, rewritten, stored
-from ..card import ModelCard
+from ..card import ModelCard, default_card
 from .base import Format, Loaded, has_suffix, sha256_of
 
 _OPERATOR = re.compile(
@@ -70,7 +71,32 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
             f"'{path}' could not be loaded as a torch.export program ({reason(error)}): export it again with torch"
             f" {torch.__version__.split('+')[0]}, or as TorchScript."
         ) from error
-    return Loaded(_evaluating(module, path), card, sha256_of(path))
+    shape = _shape(program)
+    return Loaded(_evaluating(module, path), card or _windowed(path, shape), sha256_of(path), shape=shape)
+
+
+def _shape(program: torch.export.ExportedProgram) -> tuple[int | None, ...] | None:
+    """Of the first input: sizes that were fixed by the export, None for those left free."""
+    names = program.graph_signature.user_inputs
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder" and node.name in names and isinstance(value, torch.Tensor):
+            return tuple(side if isinstance(side, int) else None for side in value.shape)
+    return None
+
+
+def _windowed(path: Path, shape: tuple[int | None, ...] | None) -> ModelCard | None:
+    """What is assumed of a program of one size without a card: that volumes are seen through windows of it."""
+    sides = [side for side in (shape or ())[2:] if side is not None]
+    if shape is None or len(shape) not in (4, 5) or len(sides) != len(shape) - 2:
+        return None
+    size = [*reversed(sides), *[1] * (5 - len(shape))]
+    usual = default_card(path)
+    note = (
+        f"The program takes inputs of {' x '.join(str(n) for n in reversed(sides))} voxels alone, so it looks at"
+        " volumes through windows of that size."
+    )
+    return replace(usual, preprocessing=replace(usual.preprocessing, window={"size": size}), notes=(note,))
 
 
 def _plain_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:

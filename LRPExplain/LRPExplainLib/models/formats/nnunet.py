@@ -12,8 +12,8 @@ def _recognises(path: Path) -> bool:
 
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
-    module, own, sha256 = load_trained_model(path)
-    return Loaded(module, card or own, sha256)
+    module, own, sha256, previous = load_trained_model(path)
+    return Loaded(module, card or own, sha256, previous)
 
 
 def _trusted(path: Path) -> tuple[list[str], str]:

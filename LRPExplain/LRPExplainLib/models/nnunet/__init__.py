@@ -14,9 +14,11 @@ dynamic-network-architectures; the card from plans.json and dataset.json (`card.
 windows, mirroring, classes or regions. Axes are those of the volume: where nnU-Net transposes, the network does so
 itself.
 
-Read are 2d, 3d_lowres and 3d_fullres of the default preprocessor and resampling, of this and of older plans. A
-cascade's second stage is refused, as it takes another network's segmentation as input; so are trainers that build
-another network than their plans say, whose weights do not fit.
+Read are 2d, 3d_lowres, 3d_fullres and 3d_cascade_fullres of the default preprocessor and resampling, of this and of
+older plans. A cascade's second stage takes the segmentation of its first one as input, a channel for each label: given
+as a further volume behind the images, or made by the first stage where that lies beside it in the results folder (not
+in a zip file, which holds one model). Trainers that build another network than their plans say are refused, as their
+weights do not fit.
 
 nnU-Net brings the network's answer back to the volume's voxels by linear interpolation before it takes the largest;
 we label the network's own voxels and carry labels back by nearest neighbour, so that they are the voxels whose

@@ -64,16 +64,34 @@ def make_card(
         UserError: something that a card cannot say.
     """
     classes, activation = _classes(dataset)
+    before = configuration.get("previous_stage")
+    labels = label_values(dataset) if before is not None else ()
+    maps = (CardInput(f"segmentation of {before}", "SEG", labels=labels),) if labels else ()
     overlap = "last" if activation == "sigmoid" else "strongest"
     return ModelCard(
         name=name,
         weights=weights,
         task="segmentation",
-        inputs=tuple(CardInput(channel, "CT" if channel.upper() == "CT" else None) for channel in _channels(dataset)),
+        inputs=(*(CardInput(name, "CT" if name.upper() == "CT" else None) for name in _channels(dataset)), *maps),
         preprocessing=_preprocessing(plans, configuration, mirrored, len(_channels(dataset))),
         output=OutputInfo(activation, tuple(ClassInfo(entry, color(n)) for n, entry in classes), overlap),
         texts={"citation": _CITATION, "training": dict(training)},
     )
+
+
+def label_values(dataset: Mapping[str, Any]) -> tuple[int, ...]:
+    """All labels but the background and the one to ignore: nnU-Net's foreground_labels."""
+    given = [value for key, value in dataset["labels"].items() if key != "ignore"]
+    found = {int(one) for value in given for one in (value if isinstance(value, list) else [value])}
+    return tuple(sorted(found - {0}))
+
+
+def painted_values(dataset: Mapping[str, Any]) -> tuple[int, ...]:
+    """The label value of each entry of the model's own segmentation, background first."""
+    if _classes(dataset)[1] == "sigmoid":
+        return (0, *(int(value) for value in dataset["regions_class_order"]))
+    own = {key: value for key, value in dataset["labels"].items() if key != "ignore"}
+    return tuple(sorted(int(value[0] if isinstance(value, list) else value) for value in own.values()))
 
 
 def _preprocessing(

@@ -13,14 +13,9 @@ def configuration(plans: Plans, name: str) -> dict[str, Any]:
     """A configuration with what it inherits, and with the network's architecture.
 
     Raises:
-        UserError: the plans do not have it, or it is a cascade's second stage.
+        UserError: the plans do not have it.
     """
     found = _inherited(plans, name, ())
-    if found.get("previous_stage") is not None:
-        raise UserError(
-            f"The configuration '{name}' takes the segmentation of '{found['previous_stage']}' as input, which is not"
-            " supported: give the trained model of 3d_fullres or 3d_lowres."
-        )
     return found if "architecture" in found else {**found, "architecture": _architecture(found)}
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ..card import ModelCard
+from ..formats.base import PreviousStage
 from ..states import read_checkpoint
-from .card import make_card
+from .card import make_card, painted_values
 from .files import DATASET, PLANS, TrainedModel, trained_model
 from .network import Ensemble, make_network, transpose
 from .plans import configuration
@@ -17,8 +18,9 @@ from .plans import configuration
 __all__ = ["digest", "load_trained_model", "trained_model"]
 
 
-def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str]:
-    """The network (the mean of the folds' logits), in eval mode and float32; its card; SHA-256 of what was read.
+def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str, PreviousStage | None]:
+    """The network (the mean of the folds' logits), in eval mode and float32; its card; SHA-256 of what was read; and
+    the cascade's stage before it, if there is one and it lies beside it.
 
     Raises:
         UserError: files are missing, damaged or not as nnU-Net v2 writes them, or ask for what is not supported.
@@ -27,12 +29,12 @@ def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str]:
     plans, dataset = files.json(PLANS), files.json(DATASET)
     checkpoints = [read_checkpoint(files.source(name), f"{files.name}/{name}") for name in names]
     try:
-        module, card = _assembled(files, plans, dataset, dict(zip(names, checkpoints, strict=True)))
+        module, card, before = _assembled(files, plans, dataset, dict(zip(names, checkpoints, strict=True)))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(
             f"'{files.name}' is not as nnU-Net v2 writes it ({type(error).__name__} {error}): fetch or train it again."
         ) from error
-    return module.float().eval(), card, files.digest(names)
+    return module.float().eval(), card, files.digest(names), _stage_before(files.path, before, dataset)
 
 
 def digest(path: Path) -> str:
@@ -51,7 +53,7 @@ def _files(path: Path) -> tuple[TrainedModel, list[str]]:
 
 def _assembled(
     files: TrainedModel, plans: Mapping[str, Any], dataset: Mapping[str, Any], checkpoints: Mapping[str, Any]
-) -> tuple[nn.Module, ModelCard]:
+) -> tuple[nn.Module, ModelCard, str | None]:
     first = next(iter(checkpoints.values()))
     name = str(first["init_args"]["configuration"])
     chosen = configuration(plans, name)
@@ -67,13 +69,25 @@ def _assembled(
             raise UserError(f"The folds of '{files.name}' are of different configurations: give one of them.")
         members.append(
             make_network(
-                chosen["architecture"], len(card.inputs), len(card.output.classes), _weights(checkpoint),
+                chosen["architecture"],
+                sum(entry.width for entry in card.inputs),
+                len(card.output.classes),
+                _weights(checkpoint),
                 f"{files.name}/{file}",
             )
         )  # fmt: skip
     module = members[0] if len(members) == 1 else Ensemble(members)
     transpose(module, [int(axis) for axis in plans["transpose_forward"]])
-    return module, card
+    return module, card, chosen.get("previous_stage")
+
+
+def _stage_before(folder: Path, configuration: str | None, dataset: Mapping[str, Any]) -> PreviousStage | None:
+    """The trained model of another configuration, of the same trainer and plans."""
+    trainer_and_plans, parted, _ = folder.resolve().name.rpartition("__")
+    beside = folder.resolve().with_name(f"{trainer_and_plans}__{configuration}")
+    if configuration is None or not parted or trained_model(beside) is None:
+        return None
+    return PreviousStage(beside, painted_values(dataset))
 
 
 def _weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

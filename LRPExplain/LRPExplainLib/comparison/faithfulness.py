@@ -1,0 +1,52 @@
+"""Weights from what `lrpexplain evaluate` found out about how faithful a map is."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, reason
+
+EVALUATION = "evaluation.json"
+_NEARBY = (EVALUATION, f"evaluation/{EVALUATION}")
+
+
+def faithfulness_of(folder: Path, method: str, created: str, evaluations: Sequence[Path]) -> float | None:
+    """Mean ABPC (area between the curves of the least and the most relevant first) over the baselines of an evaluation.
+
+    Args:
+        folder: of the explanation, in which an evaluation may lie.
+        method: the name of its composite or method.
+        created: when it was made, by which it is known again after it was moved.
+        evaluations: folders of evaluations, in any order.
+
+    Returns:
+        None where none of them is about this explanation, or it did not look at faithfulness.
+
+    Raises:
+        UserError: an evaluation cannot be read.
+    """
+    files = [path / EVALUATION for path in evaluations] + [p for name in _NEARBY if (p := folder / name).is_file()]
+    for file in files:
+        facts = _read(file)
+        about = facts.get("explanation", {})
+        here = about.get("folder") == str(folder.resolve())
+        if about.get("composite") != method or not (here or about.get("created") == created):
+            continue
+        baselines = facts.get("checks", {}).get("faithfulness", {}).get("baselines", {})
+        figures = [float(found["abpc"]) for found in baselines.values()]
+        if figures:
+            return sum(figures) / len(figures)
+    return None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no '{file}': give folders that 'lrpexplain evaluate' wrote.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{file}' is not readable JSON ({reason(error)}): evaluate again.") from error
+    if not isinstance(facts, dict) or facts.get("format") != "lrpexplain-evaluation":
+        raise UserError(f"'{file}' is no evaluation: give folders that 'lrpexplain evaluate' wrote.")
+    return facts

@@ -1,0 +1,73 @@
+"""What a network's refusal of its input means for the user: too many or too few volumes, or another size."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from .errors import UserError
+from .lrp import LRPError, capture
+from .models import ExplainableModel
+from .models.example import possible_channels
+
+_CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")  # PyTorch's convolutions say so
+
+
+@contextmanager
+def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) -> Iterator[None]:
+    """Turn the refusal of an input into one sentence about the volumes.
+
+    Args:
+        volumes: how many were given.
+        shape: of the input, [1, C, D, H, W] or [1, C, H, W].
+
+    Raises:
+        UserError: the network wants another number of channels, or was exported for another size.
+    """
+    try:
+        yield
+    except LRPError as error:
+        wanted = _wanted_channels(model, error, shape)
+        if wanted is not None:
+            made = "" if shape[1] == volumes else f", which make {shape[1]} channels"
+            raise UserError(
+                f"The model '{model.card.name}' takes {wanted} input channel{'s' if wanted != 1 else ''}, but {volumes}"
+                f" volume{'s were' if volumes != 1 else ' was'} given{made}: give one volume for each channel."
+            ) from error
+        if model.shape is not None and _differ(model.shape[2:], shape[2:]):
+            sides = " x ".join("any" if n is None else str(n) for n in reversed(model.shape[2:]))
+            size = "x".join(str(n) for n in _window(model.shape[2:], shape[2:]))
+            raise UserError(
+                f"'{model.path.name}' was exported for inputs of {sides} voxels alone, but would get"
+                f" {' x '.join(str(n) for n in reversed(shape[2:]))}: use windows of that size (--window {size})."
+            ) from error
+        raise
+
+
+def _wanted_channels(model: ExplainableModel, error: LRPError, shape: Sequence[int]) -> int | None:
+    if model.shape is not None and model.shape[1] is not None:
+        return model.shape[1] if model.shape[1] != shape[1] else None
+    found = _CHANNELS.search(f"{error} {error.__cause__}")
+    if found:  # deeper layers complain alike of what is no fault of the volumes
+        return int(found[1]) if int(found[2]) == shape[1] else None
+    # TorchScript gives no reason; with how many channels the same size is taken, does
+    return next((n for n in possible_channels(model) if n != shape[1] and _takes(model, n, shape)), None)
+
+
+def _takes(model: ExplainableModel, channels: int, shape: Sequence[int]) -> bool:
+    try:
+        capture(model.module, torch.zeros(1, channels, *shape[2:]))
+    except LRPError:
+        return False
+    return True
+
+
+def _differ(wanted: Sequence[int | None], given: Sequence[int]) -> bool:
+    return len(wanted) != len(given) or any(n not in (None, m) for n, m in zip(wanted, given, strict=True))
+
+
+def _window(wanted: Sequence[int | None], given: Sequence[int]) -> list[int]:
+    """The size along i, j and k."""
+    sides = [n or m for n, m in zip(wanted, given, strict=False)][::-1]
+    return [*sides, *[1] * (3 - len(sides))]

@@ -1,0 +1,101 @@
+"""A network that refuses its input: one sentence about the volumes, before anything is computed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+import torch
+from helpers.networks import save_model, segmenter
+from helpers.volumes import make_volume
+from LRPExplainLib import cli
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.explain import explain, plan
+from LRPExplainLib.imaging import Everywhere
+from LRPExplainLib.models import draft_card, load_model, read_card
+from torch import nn
+
+
+def exported(folder: Path, network: nn.Module, *shape: int) -> Path:
+    path = folder / "net.pt2"
+    torch.export.save(torch.export.export(network.eval(), (torch.zeros(shape),)), path)
+    return path
+
+
+class Grouped(nn.Module):
+    """Each of two volumes by itself, then together: the first convolutions have one input channel each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv3d(2, 4, 3, padding=1, groups=2), nn.Conv3d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(x).relu())
+
+
+KINDS = {
+    "TorchScript": lambda folder: save_model(folder, segmenter(channels=2), "net"),
+    "torch.export": lambda folder: exported(folder, segmenter(channels=2), 1, 2, 16, 16, 16),
+    "grouped": lambda folder: save_model(folder, Grouped(), "net"),
+}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_number_of_volumes_without_a_card(tmp_path, kind, count):
+    path = KINDS[kind](tmp_path)
+    volumes = [make_volume(size=(16, 16, 16), seed=n) for n in range(count)]
+    given = "1 volume was given" if count == 1 else "3 volumes were given"
+    for ask in (explain, plan):
+        with pytest.raises(UserError, match=f"takes 2 input channels, but {given}: give one volume for each") as caught:
+            ask(path, volumes, device="cpu")
+        assert "\n" not in str(caught.value)
+    assert explain(
+        path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere()
+    )
+
+
+def test_from_the_shell(tmp_path, capsys):
+    path = KINDS["TorchScript"](tmp_path)
+    sitk.WriteImage(make_volume(), str(tmp_path / "x.nrrd"))
+    for verb in (["explain", "--dry-run", "--model", str(path)], ["inspect", str(path)]):
+        assert cli.main([*verb, "--volume", str(tmp_path / "x.nrrd")]) == 2
+        said = capsys.readouterr().err
+        assert "takes 2 input channels, but 1 volume was given" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_a_program_of_one_size_looks_through_windows_of_it(tmp_path):
+    path = exported(tmp_path, segmenter(), 1, 1, 12, 16, 20)
+    model = load_model(path)
+    assert model.card.preprocessing.window == {"size": [20, 16, 12]}
+    assert "20 x 16 x 12 voxels alone" in model.card.notes[0]
+    explanation = explain(path, [make_volume(size=(30, 26, 14))], 1, device="cpu", region=Everywhere())
+    assert explanation.provenance["run"]["window_size"] == [20, 16, 12]
+    assert explanation.provenance["run"]["windows"] > 1
+    assert explanation.ledger["relative_gap"] < 1e-3
+    content, _ = draft_card(path)
+    assert content["preprocessing"]["window"] == {"size": [20, 16, 12]}
+    (tmp_path / "net.card.json").write_text(json.dumps(content))
+    assert read_card(tmp_path / "net.card.json").preprocessing.window == {"size": [20, 16, 12]}
+
+
+def test_a_program_of_one_size_with_a_card_without_windows_says_which_to_use(tmp_path):
+    path = exported(tmp_path, segmenter(), 1, 1, 12, 16, 20)
+    content, _ = draft_card(path)
+    del content["preprocessing"]["window"]
+    (tmp_path / "net.card.json").write_text(json.dumps(content))
+    volume = make_volume(size=(30, 26, 14))
+    with pytest.raises(UserError, match=r"exported for inputs of 20 x 16 x 12 voxels alone.*--window 20x16x12"):
+        explain(path, [volume], 1, device="cpu")
+    assert explain(path, [volume], 1, device="cpu", window={"size": [20, 16, 12]}).ledger["relative_gap"] < 1e-3
+
+
+def test_a_program_of_slices_of_one_size(tmp_path):
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 1))
+    path = exported(tmp_path, flat, 1, 1, 12, 16)
+    explanation = explain(path, [make_volume(size=(30, 26, 4))], 1, device="cpu", region=Everywhere())
+    assert explanation.provenance["run"]["window_size"] == [16, 12, 1]
+    assert explanation.ledger["relative_gap"] < 1e-3

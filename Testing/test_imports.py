@@ -90,6 +90,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "methods", "models", "outcome", "question", "summaries"},
+    "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
+    | {"lrp", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
@@ -107,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inspection",
         "models",
     }
-    | {"lrp", "scene", "summaries"},
+    | {"lrp", "reporting", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
     "cascade": {"imaging", "inference", "lrp", "models", "outcome"},

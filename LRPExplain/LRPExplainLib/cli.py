@@ -1,9 +1,10 @@
-"""The shell command `lrpexplain`: explain, evaluate, compare, inspect, card, trust, demo."""
+"""The shell command `lrpexplain`; its verbs are in `_VERBS`."""
 
 import argparse
 import importlib.util
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,24 +19,27 @@ if TYPE_CHECKING:
     from .models import ExplainableModel
 
 _UNSAID = object()  # None is an answer of its own to --window
+DISAGREES = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, or 2 with one line on standard error for wrong input."""
+    """Run the command; returns its exit code.
+
+    0, 1 where a record does not agree, or 2 with one line on standard error for wrong input.
+    """
     options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
     from .lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (UserError, LRPError) as error:
         print(f"lrpexplain: {error}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         print("lrpexplain: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar="explain | evaluate | compare | inspect | card | trust | demo")
+    verbs = parser.add_subparsers(required=True, metavar=_VERBS)
 
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
     explain.add_argument("--model", required=True, help=_MODEL)
@@ -75,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_evaluate(verbs.add_parser("evaluate", help="tell how far to trust an explanation"))
     _add_compare(verbs.add_parser("compare", help="how far explanations of one answer agree, and what they share"))
+    _add_record(verbs.add_parser("record", help="write an explanation's record, for reviewers and regulators"))
+    _add_verify(verbs.add_parser("verify", help="compute a record's explanation again and say whether it agrees"))
+    _add_export_dicom(verbs.add_parser("export-dicom", help="write relevance and hot spots for the series they are of"))
 
     inspect = verbs.add_parser("inspect", help="show a model's inputs, classes and operators")
     inspect.add_argument("model", help="as for explain")
@@ -113,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_VERBS = "explain | evaluate | compare | record | verify | export-dicom | inspect | card | trust | demo"
 _MODEL = (
     "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
     " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"
@@ -142,6 +150,40 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_trust(parser)
     _add_device(parser)
     parser.set_defaults(run=_evaluate)
+
+
+def _add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanation", type=Path, metavar="EXPLANATION", help="folder that 'explain' wrote")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html",
+                        help="the page; its facts go beside it as FILE.json")  # fmt: skip
+    parser.add_argument("--evaluation", type=Path, metavar="DIR", help="folder that 'evaluate' wrote")
+    parser.add_argument("--no-views", action="store_true", help="draw no pictures")
+    parser.add_argument("--with-names", action="store_true",
+                        help="keep whole paths, and of DICOM the patient's name and ID (default: file names only)",
+                        )  # fmt: skip
+    parser.set_defaults(run=_record)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", type=Path, metavar="RECORD", help="either of the files that 'record' wrote")
+    parser.add_argument("--model", type=Path, help="where the model is (default: where it was, or beside the record)")
+    parser.add_argument("--volume", action="extend", nargs="+", dest="volumes", default=[], type=Path, metavar="VOLUME",
+                        help="where the volumes are, in order (default: as the model)")  # fmt: skip
+    parser.add_argument("--segment", type=Path, metavar="FILE", help="where the segmentation is that was asked about")
+    parser.add_argument("--tolerance", type=float, metavar="SHARE",
+                        help="by which figures and map may differ (default: 0.001)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the explanation that was made again")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="as for explain")
+    _add_trust(parser)
+    _add_device(parser)
+    parser.set_defaults(run=_verify)
+
+
+def _add_export_dicom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("explanation", type=Path, metavar="EXPLANATION",
+                        help="folder that 'explain' wrote of a DICOM series")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the DICOM objects")
+    parser.set_defaults(run=_export_dicom)
 
 
 def _names(text: str) -> list[str]:
@@ -307,6 +349,65 @@ def _compare(options: argparse.Namespace) -> None:
     print(
         f"The comparison is in {options.out}, its maps are {options.out / 'consensus'} and {options.out / 'combined'}"
     )
+
+
+def _record(options: argparse.Namespace) -> None:
+    from .evaluation import Evaluation
+    from .explanation import Explanation
+    from .reporting import check_place, make_record
+
+    check_place(options.out)
+    explanation = Explanation.load(options.explanation)
+    evaluation = None if options.evaluation is None else Evaluation.load(options.evaluation)
+    pictures, missing = ({}, None) if options.no_views else _pictures(explanation)
+    made = make_record(explanation, options.out.name, evaluation, pictures, missing, options.with_names)
+    made.save(options.out)
+    for warning in made.facts["findings"]["warnings"]:
+        print(f"Warning: {warning}")
+    if missing:
+        print(f"No pictures: {missing}")
+    print(f"The record is {options.out}, its facts are {options.out.with_suffix('.json')}")
+
+
+def _pictures(explanation: "Explanation") -> tuple[dict[str, bytes], str | None]:
+    """What the views draw of an explanation, by the view's name; or why there is nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _require_views()
+            _render(explanation, Path(folder))
+        except UserError as missing:  # the figures are a record too; the page says why it has no pictures
+            return {}, str(missing)
+        return {
+            name: (Path(folder) / f"{name}.png").read_bytes() for name in ("axial", "sagittal", "coronal", "3d")
+        }, None
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .explanation import check_output
+    from .reporting import TOLERANCE, Places, Record, verify
+
+    if options.out:
+        check_output(options.out)
+    made = Record.load(options.record)
+    near = (options.record.resolve().parent, Path.cwd())
+    places = Places(options.model, options.volumes, options.segment, near)
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    how = {"device": options.device, "memory": options.memory, "trust": options.trust}
+    with _bar() as progress:
+        found = verify(made, places, tolerance, **how, progress=progress)
+    print(found.table())
+    if options.out and found.explanation is not None:
+        found.explanation.save(options.out)
+        print(f"The explanation that was made again is in {options.out}")
+    return 0 if found.agrees else DISAGREES
+
+
+def _export_dicom(options: argparse.Namespace) -> None:
+    from .explanation import Explanation
+    from .reporting import export_dicom
+
+    for path in export_dicom(Explanation.load(options.explanation), options.out):
+        print(path)
 
 
 def _inspect(options: argparse.Namespace) -> None:

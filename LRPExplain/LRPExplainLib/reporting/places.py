@@ -1,0 +1,72 @@
+"""Where the files of a record are now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..imaging.reading import volume_files
+from ..models.loading import sha256_of
+from .aliases import last_part
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where to look for what a record names.
+
+    Attributes:
+        model: the model's file or folder; None: it is looked for.
+        volumes: one per input, in the record's order; empty: they are looked for.
+        segment: the segmentation that was asked about; None: it is looked for.
+        near: folders in which files of the recorded name are looked for, where the recorded path is not there.
+    """
+
+    model: Path | None = None
+    volumes: Sequence[Path] = ()
+    segment: Path | None = None
+    near: Sequence[Path] = ()
+
+    def model_of(self, facts: dict[str, Any]) -> Path:
+        """Errors as `_find`."""
+        return self._find("model", facts["model"]["path"], self.model, "--model", facts["model"]["sha256"])
+
+    def volumes_of(self, facts: dict[str, Any]) -> list[Path]:
+        """Raises UserError besides where their number is wrong, or one was given from memory."""
+        wanted = facts["volumes"]
+        if self.volumes and len(self.volumes) != len(wanted):
+            raise UserError(f"The record is of {len(wanted)} volumes, but {len(self.volumes)} were given: give each.")
+        given: list[Path | None] = [*self.volumes] if self.volumes else [None] * len(wanted)
+        return [
+            self._find("volume", entry["path"] or entry["name"], place, "--volume", entry["sha256"])
+            for entry, place in zip(wanted, given, strict=True)
+        ]
+
+    def segment_of(self, facts: dict[str, Any]) -> Path | None:
+        """The segmentation that was asked about, if that was the question."""
+        if facts["target"]["where"] != "segment":
+            return None
+        region = facts["target"]["region"]
+        name = region["file"] or region["segment"]
+        return self._find("segmentation", name, self.segment, "--segment", region["sha256"])
+
+    def _find(self, what: str, recorded: str, given: Path | None, option: str, sha256: str | None) -> Path:
+        """Where it is: of several files of its name the one with this SHA-256, else the first one.
+
+        Raises:
+            UserError: nowhere.
+        """
+        candidates = (
+            [given] if given is not None else [Path(recorded), *(folder / last_part(recorded) for folder in self.near)]
+        )
+        found = [candidate for candidate in candidates if candidate.exists()]
+        if found:
+            same = (each for each in found if each.is_file() and sha256_of(each) == sha256)
+            return found[0] if len(found) == 1 else next(same, found[0])
+        name = given if given is not None else recorded
+        raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")
+
+
+def volume_digest(path: Path) -> str:
+    """SHA-256 of a volume, as explanations record it."""
+    return sha256_of(*volume_files(path))

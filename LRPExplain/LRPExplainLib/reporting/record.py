@@ -1,0 +1,245 @@
+"""The record: what an explanation says and how far to trust it, as one value, one HTML file and one JSON file.
+
+NAME.html  for people: self-contained, with the facts inside
+NAME.json  the same facts, as record.schema.json says
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from ..errors import UserError, reason
+from ..evaluation import Evaluation
+from ..explain import versions
+from ..explanation import Explanation, Prediction
+from ..imaging.reading import volume_files
+from .aliases import Aliases, Verbatim, last_part
+from .commands import explain_command, verify_command
+from .findings import findings_facts
+from .fingerprint import fingerprint
+from .page import page
+
+FORMAT, VERSION = "lrpexplain-record", 1
+SCHEMA = Path(__file__).with_name("record.schema.json")
+HTML, JSON = ".html", ".json"
+_FACTS_IN_PAGE = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
+_PICTURE_IN_PAGE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')
+_PATIENT = {"name": "0010|0010", "id": "0010|0020", "study_date": "0008|0020"}  # DICOM tags
+
+
+@dataclass(frozen=True)
+class Record:
+    """An explanation's record.
+
+    Attributes:
+        facts: what the JSON file holds, whose schema is record.schema.json.
+        pictures: name -> PNG, as the views drew them; empty where the record was read from its JSON file.
+        read: the page that the record was read from, if it was.
+    """
+
+    facts: dict[str, Any]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    read: str | None = field(default=None, compare=False, repr=False)
+
+    def html(self) -> str:
+        """The page."""
+        return page(self.facts, self.pictures)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write FILE.html and FILE.json, both or none. An earlier record of this name is replaced.
+
+        Raises:
+            UserError: see `check_place`; or the place cannot be written to.
+        """
+        path = Path(file)
+        check_place(path)
+        text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        _write_all({path: self.html(), path.with_suffix(JSON): text})
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> "Record":
+        """Read either of the two files.
+
+        Raises:
+            UserError: it is no record, or not as the schema says.
+        """
+        path = Path(file)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"The record '{path}' cannot be read ({reason(error)}): check the path.") from error
+        pictures, whole = {}, None
+        if path.suffix.lower() == HTML:
+            inside = _FACTS_IN_PAGE.search(text)
+            if inside is None:
+                raise UserError(f"'{path}' is no record of LRPExplain: give a file that 'lrpexplain record' wrote.")
+            pictures = {name: _png(data) for name, data in _PICTURE_IN_PAGE.findall(text)}
+            whole, text = text, inside.group(1)
+        try:
+            facts = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
+        problem = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+        if problem is not None:
+            place = "/".join(str(part) for part in problem.absolute_path) or "the whole"
+            raise UserError(f"'{path}' is no record ({place}: {problem.message[:200]}): make it again.")
+        return cls(facts, pictures, whole)
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place for the record before anything is computed.
+
+    Raises:
+        UserError: not named .html, a folder, or one of the two files is there and no record.
+    """
+    if file.suffix.lower() != HTML:
+        raise UserError(f"The record is an HTML file, but '{file}' is not named so: give a name that ends in .html.")
+    for path in (file, file.with_suffix(JSON)):
+        if path.is_dir():
+            raise UserError(f"'{path}' is a folder: choose another name for the record.")
+        if path.exists() and FORMAT.encode() not in path.read_bytes():
+            raise UserError(f"'{path}' is there and no record: choose another name.")
+
+
+def make_record(
+    explanation: Explanation,
+    name: str,
+    evaluation: Evaluation | None = None,
+    pictures: Mapping[str, bytes] | None = None,
+    missing: str | None = None,
+    with_names: bool = False,
+) -> Record:
+    """The record of an explanation.
+
+    Args:
+        name: of the HTML file, for the command that verifies it.
+        evaluation: of this explanation.
+        pictures: name -> PNG.
+        missing: why there are none.
+        with_names: keep whole paths, and for DICOM the patient's name and ID, which tell whose volume it is.
+
+    Raises:
+        UserError: the evaluation is of another explanation.
+    """
+    if evaluation is not None:
+        _check_same(explanation, evaluation)
+    aliases = Verbatim() if with_names else Aliases.of(explanation)
+    volumes = [dict(entry) for entry in explanation.volumes]
+    if with_names:
+        volumes = [entry | {"patient": _patient(entry["path"])} for entry in volumes]
+    source = {
+        "target": explanation.target, "composite": explanation.composite, "ledger": explanation.ledger,
+        "model": explanation.model, "volumes": volumes, "provenance": explanation.provenance,
+    }  # fmt: skip
+    told = aliases(source)
+    shown = pictures or {}
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "made_with": versions(),
+        "with_names": with_names,
+        **told,
+        "prediction": _prediction(explanation.prediction),
+        "relevance": [fingerprint(sitk.GetArrayViewFromImage(image)) for image in explanation.relevance],
+        "findings": aliases(findings_facts(explanation, [entry["name"] for entry in told["volumes"]])),
+        "evaluation": None if evaluation is None else _told(evaluation, aliases, with_names),
+        "pictures": {
+            "views": [{"name": key, "sha256": hashlib.sha256(png).hexdigest()} for key, png in shown.items()],
+            "missing": aliases(missing) if not shown else None,
+        },
+        "commands": {"explain": explain_command(told), "verify": verify_command(last_part(name))},
+    }
+    return Record(facts, shown)
+
+
+def _told(evaluation: Evaluation, aliases: Aliases, with_names: bool) -> dict[str, Any]:
+    """evaluation.json; where it was made for lies in a folder that may bear a name."""
+    facts: dict[str, Any] = aliases(evaluation.facts)
+    if not with_names:
+        facts["explanation"] = facts["explanation"] | {"folder": None}
+    return facts
+
+
+def _check_same(explanation: Explanation, evaluation: Evaluation) -> None:
+    about = evaluation.facts["explanation"]
+    mine = [entry["sha256"] for entry in explanation.volumes]
+    same = (
+        about["model"]["sha256"] == explanation.model["sha256"]
+        and [entry["sha256"] for entry in about["volumes"]] == mine
+        and about["target"] == explanation.target
+        and about["composite"] == explanation.composite["name"]
+        and about.get("created", explanation.provenance["created"]) == explanation.provenance["created"]
+    )
+    if not same:
+        raise UserError("The evaluation is of another explanation: evaluate this one, or give its own evaluation.")
+
+
+def _prediction(prediction: Prediction) -> dict[str, Any]:
+    """JSON-ready: ml and voxels of each class, or the values of a single answer."""
+    if prediction.segmentation is None:
+        return {"classes": [], "values": prediction.probabilities}
+    return {"classes": class_sizes(prediction), "values": {}}
+
+
+def class_sizes(prediction: Prediction) -> list[dict[str, Any]]:
+    """Of a segmentation, each class with what it takes up."""
+    image = prediction.segmentation
+    assert image is not None
+    counts = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=len(prediction.classes)).tolist()
+    voxel_ml = float(np.prod(image.GetSpacing())) / 1000
+    return [
+        {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
+        for entry, count in zip(prediction.classes, counts, strict=False)
+    ]
+
+
+def _patient(path: str | None) -> dict[str, str] | None:
+    """Whose DICOM volume it is; None for other files."""
+    if path is None or not Path(path).exists():
+        return None
+    reader = sitk.ImageFileReader()
+    try:
+        reader.SetFileName(str(volume_files(Path(path))[0]))
+        reader.ReadImageInformation()
+    except (RuntimeError, UserError, IndexError):
+        return None
+    found = {key: reader.GetMetaData(tag).strip() for key, tag in _PATIENT.items() if reader.HasMetaDataKey(tag)}
+    return found or None
+
+
+def _png(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""  # a damaged picture, which no SHA-256 fits
+
+
+def _write_all(texts: Mapping[Path, str]) -> None:
+    """Write files beside their places first, so that none of them is seen half."""
+    mark = uuid.uuid4().hex[:8]
+    partial = {path: path.with_name(f".{path.name}.{mark}.partial") for path in texts}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial[path].write_text(text, encoding="utf-8")
+        for path, beside in partial.items():
+            beside.replace(path)
+    except OSError as error:
+        raise UserError(f"The record cannot be written ({error.strerror}): choose another place.") from error
+    finally:
+        for beside in partial.values():
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,412 @@
+"""The record: one page, the same facts as JSON, no names, and a verification that notices what differs."""
+
+import base64
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from helpers.networks import RANGE, classes, classifier, save_model, segmenter
+from helpers.volumes import make_volume, write_series
+from jsonschema import Draft202012Validator
+from LRPExplainLib.cli import main
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
+from LRPExplainLib.explain import explain
+from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.imaging import Box, Everywhere, read_segment, read_segments
+from LRPExplainLib.imaging.segmentation import write_segmentation
+from LRPExplainLib.question import Question
+from LRPExplainLib.reporting import Places, Record, make_record, verify
+from LRPExplainLib.reporting.commands import explain_command
+from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
+from LRPExplainLib.reporting.record import SCHEMA
+
+CARD = {
+    "preprocessing": {"orientation": "RAS", "intensity": RANGE},
+    "output": classes("background", "grey", "white"),
+}
+FAST = Settings(shifts=9, perturbation=Perturbation(edge_mm=9.0, baselines=("mean", "noisy-linear"), runs=4))
+PATIENT = "DOE_JANE_1951"
+PICTURES = {"axial": b"\x89PNG axial", "3d": b"\x89PNG three"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A patient's folder: a volume, a model, an expert's segment, an explanation."""
+    folder = tmp_path_factory.mktemp("case") / PATIENT
+    folder.mkdir()
+    volume = make_volume()
+    sitk.WriteImage(volume, str(folder / "t1.nrrd"))
+    labels = np.zeros(sitk.GetArrayFromImage(volume).shape, dtype=np.uint8)
+    labels[4:8, 8:16, 8:16] = 1
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(volume)
+    write_segmentation(image, [{"name": n, "color": [0, 0, 0]} for n in ("background", "core")], folder / "expert.nrrd")
+    model = save_model(folder, segmenter(), **CARD)
+    region = read_segment(folder / "expert.nrrd", "core")
+    explain(model, [folder / "t1.nrrd"], "white", "epsilon", "cpu", region=region).save(folder / "explanation")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def explanation(place) -> Explanation:
+    return Explanation.load(place / "explanation")
+
+
+@pytest.fixture(scope="module")
+def evaluation(place) -> Evaluation:
+    return evaluate(place / "explanation", read_segments(place / "expert.nrrd"), settings=FAST, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(explanation, evaluation) -> Record:
+    return make_record(explanation, "case.html", evaluation, PICTURES)
+
+
+@pytest.fixture
+def saved(whole, place) -> Path:
+    """The record beside the model and the volume."""
+    whole.save(place / "case.html")
+    return place / "case.html"
+
+
+def changed(record: Path, change) -> Record:
+    """The record after someone has changed its facts."""
+    facts = json.loads(record.with_suffix(".json").read_text(encoding="utf-8"))
+    change(facts)
+    return Record(facts)
+
+
+def failed(found) -> set[str]:
+    return {check.name for check in found.checks if not check.agrees}
+
+
+# --- the two files --------------------------------------------------------------------------------------------------
+
+
+def test_the_json_file_is_as_the_published_schema_says(saved):
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    facts = json.loads(saved.with_suffix(".json").read_text(encoding="utf-8"))
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(facts)] == []
+    facts["model"]["sha256"] = "unknown"
+    assert list(Draft202012Validator(schema).iter_errors(facts))
+
+
+def test_both_files_are_read_back_as_they_were(saved, whole):
+    assert Record.load(saved) == whole
+    assert Record.load(saved.with_suffix(".json")).facts == whole.facts
+
+
+def test_the_page_needs_nothing_besides_itself(saved):
+    page = saved.read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "default-src 'none'" in page
+    assert re.findall(r"<script(?! type=\"application/json\")", page) == []
+    for png in PICTURES.values():
+        assert base64.b64encode(png).decode() in page
+
+
+def test_the_page_holds_what_a_reviewer_asks_for(saved, explanation):
+    page = saved.read_text(encoding="utf-8")
+    headings = re.findall(r"<h[23]>(.*?)</h", page)
+    for heading in ("What was asked", "Prediction", "Ledger", "Hot spots", "Agreement with the expert", "Faithfulness",
+                    "Sanity", "Complexity", "Provenance", "Ledger by layer"):  # fmt: skip
+        assert heading in headings
+    assert page.count("<polyline") >= 2 * 3  # a curve for each baseline and order
+    for text in (explanation.model["sha256"], explanation.volumes[0]["sha256"], "of the segment &#x27;core&#x27;",
+                 explanation.provenance["versions"]["torch"], f"{explanation.ledger['target_value']:.6g}"):  # fmt: skip
+        assert text in page
+    for row in explanation.ledger["by_layer"]:
+        assert f"<td>{row['layer']}</td>" in page or f'<td class="n">{row["layer"]}</td>' in page
+
+
+def test_what_a_model_is_called_cannot_run_in_the_page(explanation):
+    odd = Explanation(**vars(explanation) | {"model": explanation.model | {"name": "</script><b>&"}})
+    page = make_record(odd, "x.html").html()
+    assert "<b>" not in page
+    assert "&lt;/script&gt;&lt;b&gt;&amp;" in page
+
+
+def test_hot_spots_and_warnings_are_those_of_the_findings(whole, explanation):
+    found = whole.facts["findings"]
+    values = sitk.GetArrayFromImage(explanation.relevance[0])
+    assert found["hot_spots"][0]["rank"] == 1
+    x, y, z = found["hot_spots"][0]["place_ras"]
+    index = explanation.relevance[0].TransformPhysicalPointToIndex((-x, -y, z))
+    assert values[index[::-1]] == pytest.approx(found["hot_spots"][0]["peak"])
+    assert found["unseen"] == []
+
+
+def test_what_warns_against_a_map_stands_first_in_the_page(explanation):
+    opened = Explanation(**vars(explanation) | {"ledger": explanation.ledger | {"relative_gap": 0.25}})
+    record = make_record(opened, "x.html")
+    assert "The ledger is open: 25.00%" in record.facts["findings"]["warnings"][0]
+    page = record.html()
+    assert 0 < page.index("The ledger is open") < page.index("<h2>")
+
+
+def test_predicted_classes_are_told_in_ml(whole, explanation):
+    labels = sitk.GetArrayFromImage(explanation.prediction.segmentation)
+    for index, row in enumerate(whole.facts["prediction"]["classes"]):
+        assert row["voxels"] == (labels == index).sum()
+        assert row["ml"] == pytest.approx(row["voxels"] * 0.9 * 1.1 * 2.7 / 1000)
+
+
+def test_an_evaluation_of_another_explanation_is_refused(explanation, evaluation):
+    facts = json.loads(json.dumps(evaluation.facts))
+    facts["explanation"]["target"]["class"] = "grey"
+    with pytest.raises(UserError, match="another explanation"):
+        make_record(explanation, "x.html", Evaluation(facts))
+
+
+def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
+    (tmp_path / "letter.json").write_text("{}")
+    with pytest.raises(UserError, match="no record"):
+        whole.save(tmp_path / "letter.html")
+    assert not (tmp_path / "letter.html").exists()
+    with pytest.raises(UserError, match="ends in"):
+        whole.save(tmp_path / "letter.pdf")
+    (tmp_path / "page.html").write_text("<html></html>")
+    with pytest.raises(UserError, match="no record of LRPExplain"):
+        Record.load(tmp_path / "page.html")
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_folder_that_bears_a_name_is_in_the_files(saved, place):
+    for file in (saved, saved.with_suffix(".json")):
+        text = file.read_text(encoding="utf-8")
+        assert PATIENT not in text
+        assert str(place.parent) not in text
+
+
+def test_names_are_there_if_asked_for(explanation, place):
+    facts = make_record(explanation, "x.html", with_names=True).facts
+    assert facts["with_names"]
+    assert facts["volumes"][0]["path"] == str(place / "t1.nrrd")
+    assert PATIENT in facts["commands"]["explain"]
+
+
+def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    series = tmp_path / PATIENT
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), series)
+    for n, file in enumerate(sorted(series.iterdir())):
+        dataset = pydicom.dcmread(file)
+        dataset.PatientName, dataset.PatientID, dataset.InstanceNumber = "Doe^Jane", "P1951", n + 1
+        dataset.save_as(file)
+    model = save_model(tmp_path, segmenter(), **CARD)
+    made = explain(model, [series], "white", "epsilon", "cpu", region=Everywhere())
+    record = make_record(made, "x.html", evaluate(made, checks=["complexity"]))
+    text = record.html()
+    assert record.facts["volumes"][0]["name"] == "series 1"
+    for name in (PATIENT, "Doe^Jane", "P1951"):
+        assert name not in text
+    named = make_record(made, "x.html", with_names=True)
+    assert named.facts["volumes"][0]["patient"]["name"] == "Doe^Jane"
+    assert "Doe^Jane" in named.html()
+
+
+# --- verification ---------------------------------------------------------------------------------------------------
+
+
+def test_a_record_agrees_with_what_is_computed_again(saved, capsys):
+    assert main(["verify", str(saved), "--device", "cpu"]) == 0
+    assert "The record agrees" in capsys.readouterr().out
+    assert main(["verify", str(saved.with_suffix(".json")), "--device", "cpu"]) == 0
+
+
+def test_the_explanation_that_was_made_again_can_be_kept(saved, tmp_path, explanation):
+    assert main(["verify", str(saved), "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
+    again = Explanation.load(tmp_path / "again")
+    assert np.allclose(sitk.GetArrayFromImage(again.relevance[0]), sitk.GetArrayFromImage(explanation.relevance[0]),
+                       atol=1e-6)  # fmt: skip
+
+
+def test_files_are_found_where_the_options_say(saved, place, tmp_path, capsys):
+    moved = tmp_path / "alone.html"
+    shutil.copy(saved, moved)
+    assert main(["verify", str(moved)]) == 2
+    assert "--model" in capsys.readouterr().err
+    assert main(["verify", str(moved), "--device", "cpu", "--model", str(place / "net.ts"), "--volume",
+                 str(place / "t1.nrrd"), "--segment", str(place / "expert.nrrd")]) == 0  # fmt: skip
+
+
+def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanation, place, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(place, moved)
+    record = make_record(explanation, "x.html", with_names=True)
+    for entry in (record.facts["model"], record.facts["volumes"][0]):
+        entry["path"] = entry["path"].replace(PATIENT, "gone")
+    record.facts["target"]["region"]["file"] = "/gone/expert.nrrd"
+    assert verify(record, Places(near=[moved]), device="cpu").agrees
+
+
+@pytest.mark.parametrize(
+    ("change", "which"),
+    [
+        (lambda f: f["ledger"].update(target_value=f["ledger"]["target_value"] * 1.01), {"target value"}),
+        (
+            lambda f: f["ledger"].update(absorbed=f["ledger"]["absorbed"] + 0.1 * f["ledger"]["target_value"]),
+            {"ledger"},
+        ),
+        (lambda f: f["ledger"]["by_layer"][0].update(relevance_in=1e6), {"ledger by layer"}),
+        (lambda f: f["prediction"]["classes"][1].update(voxels=0), {"prediction"}),
+        (lambda f: f["target"].update(index=1), {"target value", "relevance map of t1.nrrd"}),
+    ],
+    ids=["target value", "ledger", "by layer", "prediction", "class"],
+)
+def test_a_changed_record_does_not_agree(saved, place, change, which):
+    found = verify(changed(saved, change), Places(near=[place]), device="cpu")
+    assert not found.agrees
+    assert which <= failed(found)
+    assert "DIFFERS" in found.table()
+
+
+def test_a_map_that_was_moved_does_not_agree(saved, place, explanation):
+    values = np.roll(sitk.GetArrayFromImage(explanation.relevance[0]), 4, axis=2)
+    found = verify(
+        changed(saved, lambda f: f.update(relevance=[fingerprint(values)])), Places(near=[place]), device="cpu"
+    )
+    assert failed(found) == {"relevance map of t1.nrrd"}
+
+
+def test_a_picture_that_was_exchanged_is_noticed(saved, place):
+    saved.write_text(
+        saved.read_text(encoding="utf-8").replace(base64.b64encode(PICTURES["3d"]).decode(), "AAAA"), encoding="utf-8"
+    )
+    assert failed(verify(Record.load(saved), Places(near=[place]), device="cpu")) == {"pictures"}
+
+
+def test_a_figure_that_was_changed_in_the_page_alone_is_noticed(saved, place, explanation):
+    shown = f'<td class="n">{explanation.ledger["target_value"]:.6g}</td>'
+    page = saved.read_text(encoding="utf-8")
+    assert shown in page
+    saved.write_text(page.replace(shown, '<td class="n">1234</td>'), encoding="utf-8")
+    assert failed(verify(Record.load(saved), Places(near=[place]), device="cpu")) == {"page"}
+
+
+def test_other_files_do_not_agree_and_are_not_computed_with(saved, place, tmp_path, capsys):
+    other = make_volume(seed=5)
+    sitk.WriteImage(other, str(tmp_path / "other.nrrd"))
+    assert main(["verify", str(saved), "--volume", str(tmp_path / "other.nrrd")]) == 1
+    assert "other files" in capsys.readouterr().out
+    model = save_model(tmp_path, classifier())
+    found = verify(Record.load(saved), Places(model=model, near=[place]), device="cpu")
+    assert failed(found) == {"model net"}
+    assert found.explanation is None
+
+
+def test_a_record_of_one_answer_for_the_whole_volume(place, tmp_path):
+    output = {"activation": "softmax", "classes": [{"name": "ill"}, {"name": "well"}]}
+    model = save_model(tmp_path, classifier(), task="classification", output=output)
+    made = explain(model, [place / "t1.nrrd"], "ill", "epsilon", "cpu", value="probability")
+    record = make_record(made, "x.html")
+    assert record.facts["prediction"] == {"classes": [], "values": made.prediction.probabilities}
+    assert f'<td>ill</td><td class="n">{made.prediction.probabilities["ill"]:.4g}</td>' in record.html()
+    near = [place, tmp_path]
+    assert verify(record, Places(near=near), device="cpu").agrees
+    record.facts["prediction"]["values"]["ill"] += 0.1
+    assert failed(verify(record, Places(near=near), device="cpu")) == {"prediction"}
+
+
+def test_a_record_of_several_volumes(place, tmp_path):
+    sitk.WriteImage(make_volume(seed=3), str(tmp_path / "t2.nrrd"))
+    inputs = [{"name": "T1"}, {"name": "T2"}]
+    model = save_model(tmp_path, segmenter(2), "two", **CARD, inputs=inputs)
+    made = explain(model, [place / "t1.nrrd", tmp_path / "t2.nrrd"], "white", "epsilon", "cpu", region=Everywhere())
+    record = make_record(made, "x.html")
+    assert len(record.facts["relevance"]) == 2
+    assert {spot["volume"] for spot in record.facts["findings"]["hot_spots"]} == {"t1.nrrd", "t2.nrrd"}
+    assert verify(record, Places(near=[place, tmp_path]), device="cpu").agrees
+    with pytest.raises(UserError, match="2 volumes, but 1"):
+        verify(record, Places(volumes=[place / "t1.nrrd"], near=[tmp_path]), device="cpu")
+
+
+# --- its parts ------------------------------------------------------------------------------------------------------
+
+
+def test_the_sums_of_a_fingerprint_are_those_of_the_blocks():
+    values = np.random.default_rng(1).normal(size=(5, 24, 25)).astype(np.float32)
+    sums = block_sums(fingerprint(values))
+    assert sums.shape == (2, 5, 12, 12)
+    block = values[3, 4:6, 25 * 4 // 12 : 25 * 5 // 12]
+    assert sums[:, 3, 2, 4] == pytest.approx([block[block > 0].sum(), block[block < 0].sum()], rel=1e-6)
+    assert sums.sum() == pytest.approx(values.sum(dtype=float), rel=1e-5)
+
+
+def test_the_distance_of_fingerprints_is_a_share_of_the_relevance():
+    values = np.zeros((12, 12, 12), np.float32)
+    values[2, 2, 2], values[5, 5, 5] = 3, -1
+    other = values.copy()
+    other[5, 5, 5] = 1
+    assert distance(fingerprint(values), fingerprint(values)) == 0
+    assert distance(fingerprint(values), fingerprint(other)) == pytest.approx(2 / 4)
+    assert distance(fingerprint(values), fingerprint(values[1:])) == float("inf")
+
+
+def test_the_command_makes_the_same_explanation(place, explanation, tmp_path, monkeypatch):
+    record = make_record(explanation, "x.html")
+    words = shlex.split(record.facts["commands"]["explain"])
+    monkeypatch.chdir(place)
+    assert main([*words[1:-1], str(tmp_path / "again")]) == 0
+    again = Explanation.load(tmp_path / "again")
+    assert again.target == explanation.target | {"region": again.target["region"]}
+    assert again.ledger["target_value"] == pytest.approx(explanation.ledger["target_value"], rel=1e-6)
+    assert again.composite == explanation.composite
+
+
+def test_a_command_is_not_told_where_the_command_line_has_no_words(place):
+    turned = Box((0, 0, 40), (200, 200, 200), (0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1))
+    question = Question("white", region=turned)
+    rules = {"conv": "gamma(0.1)"}
+    made = explain(place / "net.ts", [place / "t1.nrrd"], question, "epsilon", "cpu", rules=rules)
+    facts = make_record(made, "x.html").facts
+    assert facts["commands"]["explain"] is None
+    upright = facts | {"target": facts["target"] | {"where": "everywhere"}}
+    assert "--everywhere" in explain_command(upright)
+    assert "--rule 'conv=gamma(0.1)'" in explain_command(upright)
+
+
+def test_the_shell_command_writes_both_files(place, tmp_path):
+    out = tmp_path / "record.html"
+    assert main(["record", str(place / "explanation"), "--out", str(out), "--no-views"]) == 0
+    assert out.exists()
+    assert out.with_suffix(".json").exists()
+    assert "No pictures were asked for." in out.read_text(encoding="utf-8")
+    assert main(["record", str(place / "explanation"), "--out", str(tmp_path / "record.txt")]) == 2
+
+
+def test_the_pictures_are_those_of_the_views(place, tmp_path):
+    pytest.importorskip("slicer")
+    from LRPExplainLib.scene import missing_renderer
+
+    if missing_renderer():
+        pytest.skip("needs an OpenGL renderer")
+    assert main(["record", str(place / "explanation"), "--out", str(tmp_path / "record.html")]) == 0
+    pictures = Record.load(tmp_path / "record.html").pictures
+    assert list(pictures) == ["axial", "sagittal", "coronal", "3d"]
+    for n, png in enumerate(pictures.values()):
+        (tmp_path / f"{n}.png").write_bytes(png)
+        assert np.ptp(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"{n}.png")))) > 100
+
+
+def test_a_volume_that_has_changed_is_said(place, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(place, moved)
+    sitk.WriteImage(make_volume(seed=7), str(moved / "t1.nrrd"))
+    facts = json.loads((moved / "explanation" / "explanation.json").read_text(encoding="utf-8"))
+    facts["volumes"][0]["path"] = str(moved / "t1.nrrd")
+    (moved / "explanation" / "explanation.json").write_text(json.dumps(facts))
+    record = make_record(Explanation.load(moved / "explanation"), "x.html")
+    assert record.facts["findings"]["unseen"] == ["t1.nrrd"]
+    assert "were not at hand" in record.html()

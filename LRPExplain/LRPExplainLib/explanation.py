@@ -102,25 +102,28 @@ class Explanation:
         """How many of the volumes were given, which are the first ones."""
         return sum("made_by" not in entry for entry in self.volumes)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], compressed: bool = True) -> None:
         """Write the folder, whole or not at all. An empty folder or an earlier explanation is replaced.
+
+        Args:
+            compressed: what is to be kept; a folder that is read once and removed is quicker without.
 
         Raises:
             UserError: the folder holds other things, or cannot be written.
         """
         with whole_folder(Path(folder), OWN) as partial:
-            self.write(partial)
+            self.write(partial, compressed)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, compressed: bool = True) -> None:
         """Write the files into an existing folder."""
         facts: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         facts |= {name: getattr(self, name) for name in _FACTS}
         for image, name in zip(self.relevance, relevance_names(len(self.relevance)), strict=True):
             # the noise in floating-point digits hardly compresses: the fastest level keeps the zeros small
-            sitk.WriteImage(image, str(folder / name), useCompression=True, compressionLevel=1)
+            sitk.WriteImage(image, str(folder / name), useCompression=compressed, compressionLevel=1)
         if self.prediction.segmentation is not None:
             facts["classes"] = self.prediction.classes
-            write_segmentation(self.prediction.segmentation, self.prediction.classes, folder / SEGMENTATION)
+            write_segmentation(self.prediction.segmentation, self.prediction.classes, folder / SEGMENTATION, compressed)
         else:
             said = {"classes": self.prediction.classes, "probabilities": self.prediction.probabilities}
             _write_json(said, folder / PROBABILITIES)

@@ -103,6 +103,7 @@ class Inference:
         self.setting = tried[-1] if fits else min(tried, key=lambda setting: setting.estimate.peak)
         if device.type == "cpu" and memory is None and not fits:
             _refuse_more_than_there_is(self.setting.estimate)
+        self._most = self.setting.batch  # views at once; a question about fewer takes fewer, the next one may take all
         self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
 
     def predict(self, progress: Progress) -> object:
@@ -267,7 +268,7 @@ class Inference:
         views = self.explained(coefficients)
         if not views:
             raise UserError("Nothing in the model's output is asked about: choose another target.")
-        self.setting = replace(self.setting, batch=_even(len(views), self.setting.batch))
+        self.setting = replace(self.setting, batch=_even(len(views), self._most))
         return views
 
     def _evaluate(self, views: Sequence[View], progress: Callable[[float], None]) -> lrp.Evaluation:
@@ -308,7 +309,7 @@ class Inference:
             following = next((setting for setting in self._tighter if self._needs_less(setting)), None)
             if following is None:
                 raise
-        self.setting, self._evaluation = following, None
+        self.setting, self._most, self._evaluation = following, following.batch, None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return False

@@ -17,7 +17,9 @@ from .regions import Segment
 _REPRESENTATION = "Binary labelmap"
 
 
-def write_segmentation(labels: sitk.Image, classes: Sequence[Mapping[str, Any]], path: Path) -> None:
+def write_segmentation(
+    labels: sitk.Image, classes: Sequence[Mapping[str, Any]], path: Path, compressed: bool = True
+) -> None:
     """Write a label map whose classes Slicer shows as named, coloured segments.
 
     Args:
@@ -43,7 +45,7 @@ def write_segmentation(labels: sitk.Image, classes: Sequence[Mapping[str, Any]],
         }
         for field, text in fields.items():
             image.SetMetaData(f"Segment{segment}_{field}", text)
-    sitk.WriteImage(image, str(path), useCompression=True)
+    sitk.WriteImage(image, str(path), useCompression=compressed)
 
 
 def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Image:

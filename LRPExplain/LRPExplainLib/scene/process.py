@@ -30,6 +30,13 @@ class SlicerProcess:
         self._process.connect("finished(int,QProcess::ExitStatus)", self._finished)
         self._process.connect("errorOccurred(QProcess::ProcessError)", self._failed)
         self._process.start(python, ["-m", f"{LIBRARY.name}.worker", "--folder", str(folder)])
+        if self._process.state() == qt.QProcess.NotRunning:  # some systems say so at once, before the client knows it
+            self._over = True
+            raise OSError(
+                _("PythonSlicer could not be started ({reason}): check this Slicer installation.").format(
+                    reason=self._process.errorString()
+                )
+            )
 
     def write(self, line: str) -> None:
         self._process.write(line.encode())

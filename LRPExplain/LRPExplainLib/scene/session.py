@@ -174,7 +174,9 @@ class Session:
                 event["kind"] == "trust" and self.consent is not None and self.consent(event["what"], may_ask)
             )  # fmt: skip
             if trusted and run.wanted:
-                self._send(run, verb, message | {"trust": True}, lane, may_ask, on_failed, **callbacks)
+                self._send(
+                    run, verb, message | {"trust": event["what"]["sha256"]}, lane, may_ask, on_failed, **callbacks
+                )
             elif run.request is None:  # it could not even be sent: the caller must have its `Run` first
                 later(0, lambda: _tell(run, on_failed, event["sentence"]))
             else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import UserError
-from ..explain import Answered, answer
+from ..explain import STAGES, Answered, answer
 from ..imaging import Box, Everywhere, Points, Region, read_segment
 from ..models import ExplainableModel, load_model, trust_request
 from ..question import Question
@@ -19,13 +21,21 @@ from .server import NeedsTrust
 
 Message = dict[str, Any]
 Progress = Callable[[str, float], None]
+__all__ = ["STAGES", "Answers"]
+_SETTINGS = ("*.json", "*.yaml", "*.yml")  # what cards, bundles and trained nnU-Nets say of themselves
+_MOST_FILES = 2000  # of a folder that are looked at: a model has fewer
 _HOW = ("composite", "rules", "biases", "device", "memory", "method", "parameters")
 
 
 class Answers:
-    """Describes models and explains what they say."""
+    """Describes models and explains what they say.
 
-    def __init__(self) -> None:
+    Args:
+        writing: held while an explanation is written.
+    """
+
+    def __init__(self, writing: AbstractContextManager[Any]) -> None:
+        self._writing = writing
         self._model: tuple[object, ExplainableModel] | None = None
         self._answered: tuple[object, Answered] | None = None
 
@@ -63,19 +73,22 @@ class Answers:
         answered = self._answer(model, message, question, progress)
         predicted(_said(answered.prediction))
         explanation = answered.ask(question, progress)
-        explanation.save(message["out"])
+        with self._writing:
+            explanation.save(message["out"], compressed=False)  # it is read once, and at once
         return {"folder": message["out"]}
 
     def _load(self, message: Message, progress: Progress) -> ExplainableModel:
-        path, trust = Path(message["model"]), bool(message.get("trust"))
-        key = (trust, *_stamp(path))
+        """The model, read again when its files have changed; "trust" is the SHA-256 that was agreed to."""
+        path, agreed = Path(message["model"]), message.get("trust")
+        key = (agreed, *_model_stamp(path))
         if self._model is None or self._model[0] != key:
             progress("loading", 0.01)
             self._model = self._answered = None
             try:
+                trust = agreed is not None and trust_request(path).sha256 == agreed
                 self._model = key, load_model(path, trust=trust)
             except UserError as error:
-                _ask_for_trust(path, trust, error)
+                _ask_for_trust(path, agreed, error)
                 raise
         return self._model[1]
 
@@ -92,16 +105,33 @@ class Answers:
         return self._answered[1]
 
 
-def _stamp(path: Path) -> tuple[Path, int]:
+def _stamp(path: Path) -> tuple[Path, int, int]:
     """What changes when a file does; one that is missing is refused when it is read."""
-    return path, path.stat().st_mtime_ns if path.exists() else 0
+    try:
+        facts = path.stat()
+    except OSError:
+        return path, 0, 0
+    return path, facts.st_mtime_ns, facts.st_size
 
 
-def _ask_for_trust(path: Path, trust: bool, error: UserError) -> None:
-    if trust or not path.exists():
+def _model_stamp(path: Path) -> tuple[tuple[Path, int, int], ...]:
+    """What changes when one of a model's files does: weights, card, and the settings around them."""
+    if path.is_dir():
+        files = [*islice(path.rglob("*"), _MOST_FILES), path.with_name(f"{path.name}.card.json")]
+    else:
+        places = (path.parent, path.parent.parent, path.parent.parent / "configs")
+        around = (file for place in places for pattern in _SETTINGS for file in place.glob(pattern))
+        beside = path.parent.glob("*") if path.suffix == ".json" else ()  # the weights that a card names
+        files = [path, *islice(around, _MOST_FILES), *islice(beside, _MOST_FILES)]
+    return tuple(_stamp(file) for file in sorted(set(files)))
+
+
+def _ask_for_trust(path: Path, agreed: str | None, error: UserError) -> None:
+    """Ask, also where the files are no longer those that were agreed to."""
+    if not path.exists():
         return
     request = trust_request(path)
-    if request.sentences:
+    if request.sentences and request.sha256 != agreed:
         raise NeedsTrust(str(error), {"sentences": list(request.sentences), "sha256": request.sha256}) from error
 
 

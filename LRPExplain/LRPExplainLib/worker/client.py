@@ -126,10 +126,7 @@ class Client:
         if process is not self._process:
             return
         self._process = None
-        request, self._running = self._running, None
-        if request is not None:
-            request.tell("on_failed", {"sentence": CRASHED, "kind": "crash"})
-        self._next()
+        self._fail({"sentence": CRASHED, "kind": "crash"})
 
     def close(self) -> None:
         """No process any more, and nothing that waits; the client can be used again."""
@@ -141,6 +138,15 @@ class Client:
         if process is not None:
             process.kill() if kill else process.close()
 
+    def _fail(self, event: Message) -> None:
+        """What runs has failed; the next request is served whatever its callback does."""
+        request, self._running = self._running, None
+        try:
+            if request is not None:
+                request.tell("on_failed", event)
+        finally:
+            self._next()
+
     def _next(self) -> None:
         if self._running is not None or not self._waiting:
             return
@@ -151,8 +157,7 @@ class Client:
             try:
                 self._process = self._spawn(self)
             except OSError as error:
-                self._running = None
-                request.tell("on_failed", {"sentence": str(error), "kind": "user"})
+                self._fail({"sentence": str(error), "kind": "user"})
                 return
         message = {"id": request.number, "verb": request.verb, **request.arguments}
         self._process.write(json.dumps(message) + "\n")

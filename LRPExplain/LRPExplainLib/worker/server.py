@@ -1,7 +1,8 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
 Requests: {"id", "verb": "describe" | "explain" | "cancel", ...}. Events: {"id", "event": "progress" | "prediction" |
-"done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"). When
+"done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"), that for
+want of trust also "what" would run, whose "sha256" is given back as the request's "trust" by who agrees. When
 standard input closes, because Slicer was left or has crashed, the process ends and takes its folder along.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
+from .remaining import Stopwatch
 
 Message = dict[str, Any]
 _SPEAK = 0.1  # seconds between two events of progress
@@ -54,15 +56,16 @@ class Server:
     """Reads requests on a thread of its own, so that a cancellation is heard while another thread computes."""
 
     def __init__(self, folder: Path, events: TextIO) -> None:
-        from .answers import Answers  # loads PyTorch: here, and not in Slicer
-
         self._folder, self._events = folder, events
         self._waiting: queue.Queue[Message] = queue.Queue()
         self._cancelled: set[int] = set()
-        self._answers = Answers()
+        self._writing = threading.Lock()  # held while results are written, so that none appears after the folder went
 
     def serve(self) -> None:
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()  # first: Slicer may be left during what follows
+        from .answers import STAGES, Answers  # loads PyTorch: here, and not in Slicer
+
+        self._answers, self._watch = Answers(self._writing), Stopwatch(STAGES, time.monotonic)
         while True:
             self._handle(self._waiting.get())
 
@@ -77,8 +80,9 @@ class Server:
                 self._cancelled.add(message["id"])
             else:
                 self._waiting.put(message)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os._exit(0)
+        with self._writing:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os._exit(0)
 
     def _handle(self, message: Message) -> None:
         number = message["id"]
@@ -89,6 +93,7 @@ class Server:
                 message["verb"]
             ]
             done = verb(message, progress, lambda said: self._tell(number, "prediction", said=said))
+            self._watch.finish()
             progress("done", 1.0)
             self._tell(number, "done", **done)
         except Cancelled:
@@ -101,7 +106,7 @@ class Server:
 
     def _progress(self, number: int) -> Callable[[str, float], None]:
         """Tells how far it is, not more often than somebody can read, and ends what is not wanted any more."""
-        begin = time.monotonic()
+        self._watch.start()
         told, told_at, furthest = "", 0.0, 0.0
 
         def progress(stage: str, share: float) -> None:
@@ -109,11 +114,11 @@ class Server:
                 raise Cancelled
             nonlocal told, told_at, furthest
             now, name = time.monotonic(), stage.split(" ")[0]
+            left = self._watch.left(name, share)
             share = furthest = max(share, furthest)  # a model that was loaded first does not set the bar back
             if name == told and now - told_at < _SPEAK:
                 return
-            told, told_at, gone = name, now, now - begin
-            left = gone * (1 - share) / share if share > 0.1 and gone > 1 else None
+            told, told_at = name, now
             self._tell(number, "progress", stage=name, share=share, seconds_left=left)
 
         return progress

@@ -111,6 +111,7 @@ def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path
     legend = shown.legend.GetNthDisplayNode(1)
     assert legend.IsA("vtkMRMLColorLegendDisplayNode")
     assert legend.GetTitleText() == "Relevance for lesion"
+    assert not legend.GetUseColorNamesForLabels()
     for view in ("vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"):
         assert colors.GetVisibility(view)
         assert legend.GetVisibility(view)

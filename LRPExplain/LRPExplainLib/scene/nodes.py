@@ -148,6 +148,7 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     display.SetAndObserveColorNodeID(colors.GetID())  # views draw a legend as soon as it is there
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
     legend.SetTitleText(title)
+    legend.SetUseColorNamesForLabels(False)  # as Slicer sets it for a table that people made
     legend.SetLabelFormat("%.3g")
     legend.SetNumberOfLabels(5)
     legend.SetSize(*LEGEND_SIZE)

@@ -98,9 +98,19 @@ def test_an_evaluation_is_read_back_as_it_was_written(found, tmp_path):
     assert len(widths) <= 3  # one per table of agreement, for their cells are aligned
 
 
+def figures(value):
+    """The numbers of a JSON value, in its order."""
+    if isinstance(value, dict | list):
+        return [x for item in (value.values() if isinstance(value, dict) else value) for x in figures(item)]
+    return [float(value)] if isinstance(value, int | float) else []
+
+
 def test_the_same_seed_gives_the_same_figures(found, place):
+    """To rounding: how many volumes are run at once depends on the memory that happens to be free."""
     again = evaluate(place / "explanation", checks=["faithfulness"], settings=FAST, device="cpu")
-    assert again.checks["faithfulness"] == found.checks["faithfulness"]
+    mine, theirs = (figures(e.checks["faithfulness"]) for e in (again, found))
+    assert len(mine) > 50
+    assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4)
 
 
 def test_an_explanation_in_windows_is_evaluated_in_windows(place, tmp_path):

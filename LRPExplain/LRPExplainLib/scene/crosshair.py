@@ -71,11 +71,8 @@ def jump(scene: Any, ras: Sequence[float]) -> None:
     crosshair_node(scene).SetCrosshairRAS(*ras)
 
 
-def bring_into_view(presented: PresentedNodes, level: float) -> None:
-    """Go to the strongest place if no slice view cuts what is at least at this level: a first look would find nothing.
-
-    Else the views stay where the user has them.
-    """
+def in_view(presented: PresentedNodes, level: float) -> bool:
+    """Whether a slice view cuts what is at least at this level of relevance."""
     relevance = presented.relevance[0]
     values = slicer.util.arrayFromVolume(relevance)
     found = np.flatnonzero(np.abs(values) >= level)
@@ -88,9 +85,8 @@ def bring_into_view(presented: PresentedNodes, level: float) -> None:
         vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
         normal = np.array([to_slice.GetElement(2, column) for column in range(4)])
         if (np.abs(normal @ places) <= reach).any():
-            return
-    if len(found):
-        jump(presented.scene, presented.focus)
+            return True
+    return False
 
 
 def _slice_nodes(scene: Any) -> list[Any]:

@@ -96,7 +96,7 @@ class FindingsSection(Section):
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
-            self._show_hot_spots, self._show_shares, self._show_account, self._show_warnings, self._write_nodes,
+            self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings, self._write_nodes,
             self._show_plot,
         ]  # fmt: skip
 
@@ -164,6 +164,15 @@ class FindingsSection(Section):
                 self._plot.setMRMLPlotViewNode(view)
 
     # --- under the mouse --------------------------------------------------------------------------------------------
+
+    def _invite(self) -> None:
+        """A first look must not find nothing; but the views stay where the user has them."""
+        from ..crosshair import in_view
+        from ..display import level
+
+        nodes = self.panel.display.nodes
+        if self.found.hot_spots and not in_view(nodes, level(nodes)):
+            self.ui.readoutLabel.text = _("The slices shown do not cut the relevance: click a hot spot to go there.")
 
     def _follow(self, nodes: Any) -> None:
         """Read the map under the mouse, in the scene of ``nodes``; None: no longer."""

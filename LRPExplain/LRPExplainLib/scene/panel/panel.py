@@ -92,10 +92,6 @@ class Panel(VTKObservationMixin):
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         if first:
-            from ..crosshair import bring_into_view
-            from ..display import level
-
-            bring_into_view(nodes, level(nodes))
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False
 

@@ -96,8 +96,8 @@ class FindingsSection(Section):
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
-            self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings, self._write_nodes,
-            self._show_plot,
+            self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,
+            self._write_nodes, self._show_plot,
         ]  # fmt: skip
 
     # --- showing ----------------------------------------------------------------------------------------------------

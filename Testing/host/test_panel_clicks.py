@@ -82,6 +82,8 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     (overlay,) = overlay_ids()
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(slicer.mrmlScene.GetNodeByID(overlay)), voxels)
     host.wait(lambda: ui.hotSpotsTable.rowCount > 0, 30)
+    host.wait(lambda: ui.predictionTable.visible and ui.plotFrame.visible, 30)
+    assert ui.predictionTable.item(0, 0).text() == "lesion"
 
 
 def test_switching_the_overlay_off_restores_everything(person: Person) -> None:

@@ -149,6 +149,7 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
     legend.SetTitleText(title)
     legend.SetUseColorNamesForLabels(False)  # as Slicer sets it for a table that people made
+    legend.SetMaxNumberOfColors(256)  # Slicer takes the number of the table's entries, which is set later
     legend.SetLabelFormat("%.3g")
     legend.SetNumberOfLabels(5)
     legend.SetSize(*LEGEND_SIZE)

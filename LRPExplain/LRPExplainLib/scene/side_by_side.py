@@ -228,6 +228,7 @@ class _Link:
     """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to."""
 
     def __init__(self, scene: Any, pairs: list[tuple[_View, _View]]) -> None:
+        self._pairs = pairs
         self._following = False
         self._settled = not in_slicer()
         if in_slicer():
@@ -258,6 +259,15 @@ class _Link:
         self._observed.append((node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, changed)))
 
     def _settle(self) -> None:
+        """Slicer has set up the views that are new: now they are put where the user's own views stand."""
+        if not self._observed:
+            return
+        self._following = True
+        try:
+            for left, right in self._pairs:
+                _follow(left.node, right.node)
+        finally:
+            self._following = False
         self._settled = True
 
     def _lead(self, left: Any, right: Any) -> None:
@@ -265,8 +275,6 @@ class _Link:
         user's own view."""
         if self._settled:
             _follow(right, left)
-        else:
-            _follow(left, right)
 
     def _close(self, scene: Any) -> None:
         _LINKS.pop(id(scene), None)

@@ -70,6 +70,7 @@ class DisplaySection(Section):
                 self.panel.run.say(str(error))
         self._show()
         if self.nodes is not None:
+            self.panel.run.on_map(self.nodes)
             if self.ui.overlayCheckBox.checked:
                 overlay.show(self.nodes)
             self.apply()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 Place = tuple[float, float, float]
+_PREDICTION = "LRPExplain.Prediction"  # attribute of the first relevance node: what the panel lists, as JSON
 
 
 class RunSection(Section):
@@ -24,6 +26,7 @@ class RunSection(Section):
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
         self._request: Any = None
+        self._said: dict[str, Any] = {}
         self._live: Any = None
         self._live_map: Any = None  # the crosshair's own map: each place updates it, and the other maps stay
         ui.progressBar.setVisible(False)
@@ -130,6 +133,16 @@ class RunSection(Section):
         bar.format = text if seconds_left is None else f"{text} · {time_left(seconds_left)}"
 
     def _on_prediction(self, said: Mapping[str, Any]) -> None:
+        self._said = dict(said)
+        self._show_prediction(said)
+
+    def on_map(self, nodes: Any) -> None:
+        """Another map is shown, perhaps of a scene that was loaded: what was predicted there is kept by its node."""
+        said = nodes.relevance[0].GetAttribute(_PREDICTION)
+        if said and not self.running:
+            self._show_prediction(json.loads(said))
+
+    def _show_prediction(self, said: Mapping[str, Any]) -> None:
         rows = predictions(said)
         self.ui.predictionTable.setVisible(bool(rows))
         fill(self.ui.predictionTable, rows)
@@ -138,6 +151,7 @@ class RunSection(Section):
         self._request = None
         self._show_running(False)
         self.say("")
+        nodes.relevance[0].SetAttribute(_PREDICTION, json.dumps(self._said))
         self.panel.on_result(nodes, first=True)
 
     def _on_failed(self, sentence: str) -> None:

@@ -62,6 +62,7 @@ class Session:
         self._temporary: Path | None = None
         self._written: dict[str, tuple[object, Path]] = {}
         self._count = 0
+        self._presenting: list[Run] = []
 
     @property
     def _folder(self) -> Path:
@@ -125,6 +126,7 @@ class Session:
 
         def done(event: dict[str, Any]) -> None:
             run.presenting = _presenting(Path(event["folder"]), nodes, update)
+            self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
             self._step(run, on_done, on_failed)
 
         self._send(
@@ -151,8 +153,12 @@ class Session:
         return ends["nodes"]
 
     def close(self) -> None:
-        """No process and no temporary file is left; the session can be used again."""
+        """No process, no temporary file and no half-made node is left; the session can be used again."""
         self._client.close()
+        for run in self._presenting:
+            if run.presenting is not None:
+                run.cancel()
+        self._presenting = []
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -38,7 +39,10 @@ def load(path: Path | str) -> Application:
     path = Path(path)
     application = Application()
     messages = slicer.vtkMRMLMessageCollection()
-    if not path.is_file() or not application.scene.ReadFromMRB(str(path), True, messages):
+    # a file that is no archive leaves MRML in its own temporary folder, which it then removes
+    with contextlib.chdir(Path.cwd()):
+        read = path.is_file() and application.scene.ReadFromMRB(str(path.resolve()), True, messages)
+    if not read:
         raise UserError(f"'{path}' is not a scene that can be read: give the path of an .mrb file.")
     restore(application.scene)
     return application

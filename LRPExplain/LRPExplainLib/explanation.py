@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UserError, reason
-from .folders import check_replaceable, whole_folder
+from .folders import check_replaceable, whole_folder, write_json
 from .imaging.grid import Grid
 from .imaging.segmentation import write_segmentation
 
@@ -126,8 +126,8 @@ class Explanation:
             write_segmentation(self.prediction.segmentation, self.prediction.classes, folder / SEGMENTATION, compressed)
         else:
             said = {"classes": self.prediction.classes, "probabilities": self.prediction.probabilities}
-            _write_json(said, folder / PROBABILITIES)
-        _write_json(facts, folder / FACTS)
+            write_json(said, folder / PROBABILITIES)
+        write_json(facts, folder / FACTS)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "Explanation":
@@ -199,7 +199,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' is not readable JSON ({reason(error)}): explain the volume again.") from error
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

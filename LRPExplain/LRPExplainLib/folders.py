@@ -1,11 +1,13 @@
 """Output folders that appear whole or not at all."""
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
 
@@ -67,3 +69,8 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
             earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Facts as people and programs read them; ValueError for NaN and infinity, which JSON has not."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

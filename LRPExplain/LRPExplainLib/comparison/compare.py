@@ -4,7 +4,6 @@ comparison.json, comparison.md   pairwise agreement and weights
 consensus/, combined/            explanation folders, so that they are shown like any other
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..explanation import Explanation
-from ..folders import check_replaceable, whole_folder
+from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
 from ..ledgers import ledger_facts
 from . import maps
@@ -68,8 +67,7 @@ class Comparison:
             UserError: the folder holds other things, or cannot be written.
         """
         with whole_folder(Path(folder), OWN) as partial:
-            text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False)
-            (partial / FACTS).write_text(text + "\n", encoding="utf-8")
+            write_json(self.facts, partial / FACTS)
             (partial / TABLE).write_text(self.table() + "\n", encoding="utf-8")
             for name, explanation in ((CONSENSUS, self.consensus), (COMBINED, self.combined)):
                 (partial / name).mkdir()

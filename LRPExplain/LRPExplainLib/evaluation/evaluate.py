@@ -22,7 +22,7 @@ from jsonschema.exceptions import best_match
 from ..errors import UserError, reason
 from ..explain import running, versions
 from ..explanation import Explanation
-from ..folders import check_replaceable, whole_folder
+from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
@@ -87,8 +87,7 @@ class Evaluation:
             UserError: the folder holds other things, or cannot be written.
         """
         with whole_folder(Path(folder), OWN) as partial:
-            text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False)
-            (partial / FACTS).write_text(text + "\n", encoding="utf-8")
+            write_json(self.facts, partial / FACTS)
             (partial / TABLES).write_text(self.table() + "\n", encoding="utf-8")
 
     @classmethod

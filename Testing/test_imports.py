@@ -95,10 +95,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
-    "asking": {"errors", "imaging", "question"},
     "summaries": {"explanation"},
     "cli": {
-        "asking",
+        "cli",
         "comparison",
         "demonstration",
         "errors",
@@ -109,7 +108,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inspection",
         "models",
     }
-    | {"lrp", "reporting", "scene", "summaries"},
+    | {"imaging", "lrp", "question", "reporting", "scene", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
     "cascade": {"imaging", "inference", "lrp", "models", "outcome"},
@@ -157,7 +156,7 @@ def loaded_with(start: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["LRPExplain.py", "LRPExplainLib/cli.py", "LRPExplainLib/worker/__init__.py"])
+@pytest.mark.parametrize("name", ["LRPExplain.py", "LRPExplainLib/cli/__init__.py", "LRPExplainLib/worker/__init__.py"])
 def test_torch_is_not_loaded_before_it_is_needed(name: str) -> None:
     """Slicer starts without it, and `lrpexplain --help` answers at once."""
     heavy = {"torch", "monai", "nilearn", "scipy"}

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import UserError
+from ..errors import UserError
 
 if TYPE_CHECKING:
-    from .imaging import Box, Points, Region, Segment
-    from .question import Question
+    from ..imaging import Box, Points, Region, Segment
+    from ..question import Question
 
 _WITH_NUMBERS = ("--point", "--roi", "--roi-corners")
 _MARKUPS = ".json"
@@ -59,13 +59,13 @@ def question_of(options: argparse.Namespace) -> Question:
     Raises:
         UserError: coordinates that are none, or a file that cannot be read.
     """
-    from .question import Question
+    from ..question import Question
 
     return Question(options.target, options.rather_than, _region(options), options.value, options.start)
 
 
 def _region(options: argparse.Namespace) -> Region | None:
-    from .imaging import Box, Everywhere
+    from ..imaging import Box, Everywhere
 
     if options.everywhere:
         return Everywhere()
@@ -80,7 +80,7 @@ def _region(options: argparse.Namespace) -> Region | None:
 
 def _segment(text: str) -> Segment:
     """FILE[:NAME]."""
-    from .imaging import read_segment
+    from ..imaging import read_segment
 
     return read_segment(*_file_and_name(text))
 
@@ -91,7 +91,7 @@ def references_of(texts: Sequence[str]) -> list[Segment]:
     Raises:
         UserError: no such file or segment, or a file without any.
     """
-    from .imaging import read_segment, read_segments
+    from ..imaging import read_segment, read_segments
 
     found: list[Segment] = []
     for text in texts:
@@ -110,7 +110,7 @@ def _file_and_name(text: str) -> tuple[str, str | None]:
 
 
 def _box(texts: Sequence[str]) -> Box:
-    from .imaging import Box, read_markups
+    from ..imaging import Box, read_markups
 
     if len(texts) == 1 and texts[0].endswith(_MARKUPS):
         found = read_markups(texts[0])
@@ -123,7 +123,7 @@ def _box(texts: Sequence[str]) -> Box:
 
 
 def _points(texts: Sequence[str]) -> Points:
-    from .imaging import Points, read_markups
+    from ..imaging import Points, read_markups
 
     points: list[tuple[float, float, float]] = []
     for text in texts:

@@ -1,0 +1,56 @@
+"""The shell command `lrpexplain`; its verbs are in `_VERBS`, in the order in which `--help` shows them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..errors import UserError
+from .asking import signed
+from .checking import add_compare, add_evaluate
+from .explaining import add_demo, add_explain
+from .models import add_card, add_inspect, add_trust_request
+from .reporting import add_export_dicom, add_record, add_verify
+
+_VERBS = {
+    "explain": add_explain,
+    "evaluate": add_evaluate,
+    "compare": add_compare,
+    "record": add_record,
+    "verify": add_verify,
+    "export-dicom": add_export_dicom,
+    "inspect": add_inspect,
+    "card": add_card,
+    "trust": add_trust_request,
+    "demo": add_demo,
+}
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code.
+
+    0, 1 where a record does not agree, or 2 with one line on standard error for wrong input.
+    """
+    options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
+    from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
+
+    try:
+        return options.run(options) or 0
+    except (UserError, LRPError) as error:
+        print(f"lrpexplain: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("lrpexplain: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lrpexplain",
+        description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar=" | ".join(_VERBS))
+    for add in _VERBS.values():
+        add(verbs)
+    return parser

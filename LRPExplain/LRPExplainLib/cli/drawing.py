@@ -1,0 +1,52 @@
+"""Pictures and progress bars of the command line."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+
+def require_views() -> None:
+    if importlib.util.find_spec("slicer") is None:
+        raise UserError(
+            "Pictures need 3D Slicer's core: install it with 'pip install slicer-core', or leave the pictures out."
+        )
+    from ..scene import missing_renderer
+
+    missing = missing_renderer()
+    if missing:
+        raise UserError(missing)
+
+
+def render(explanation: "Explanation", folder: Path, bundle: Path | None = None) -> None:
+    from .. import scene
+
+    with bar() as progress:
+        progress("presenting", 0.0)
+        presented = scene.present(explanation)
+        scene.render(presented, folder, progress)
+        if bundle is not None:
+            progress("saving", 1.0)
+            scene.save(presented, bundle)
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar on standard error, if that is a terminal; it is wiped at the end."""
+    from tqdm import tqdm
+
+    shape = "{desc:<12} {percentage:3.0f} %|{bar}| {elapsed}"
+    with tqdm(total=1.0, disable=None, leave=False, bar_format=shape) as bar:
+
+        def progress(stage: str, share: float) -> None:
+            bar.set_description_str(stage, refresh=False)
+            bar.update(share - bar.n)
+            bar.refresh()
+
+        yield progress

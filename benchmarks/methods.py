@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.fx
 from LRPExplainLib import lrp
 from torch import Tensor, nn
 
@@ -125,6 +126,22 @@ def not_in_place(model: nn.Module) -> nn.Module:
         if hasattr(module, "inplace"):
             module.inplace = False
     return copied
+
+
+def unshared(model: nn.Module) -> nn.Module:
+    """A copy in which a module that is called several times has a copy for each call, as peers' hooks need it."""
+    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    seen: set[str] = set()
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module":
+            continue
+        if node.target in seen:
+            name = f"{node.target}_{node.name}"
+            traced.add_submodule(name, copy.deepcopy(traced.get_submodule(node.target)))
+            node.target = name
+        seen.add(node.target)
+    traced.recompile()
+    return traced
 
 
 def methods(composites: tuple[str, ...]) -> dict[str, Prepare]:

@@ -275,7 +275,9 @@ def test_the_whole_panel_fits_into_slicers_side_panel(opened: Any, host: Host, t
 
 
 def test_every_text_of_the_panel_can_be_translated() -> None:
-    """A literal that a widget shows stands in tr(): `text = "..."` and its like do not occur."""
-    shown = re.compile(r"\.(text|toolTip|format|noneDisplay)\s*=\s*f?\"[^\"]*[A-Za-z]{3,}|\bsay\(f?\"[A-Za-z]")
-    for path in [MODULE, *(MODULE.parent / "LRPExplainLib" / "scene" / "panel").glob("*.py")]:
+    """A literal that a widget, a plot or a legend shows stands in tr(): `text = "..."` and its like do not occur."""
+    shown = re.compile(
+        r"\.(text|toolTip|format|noneDisplay)\s*=\s*f?\"[^\"]*[A-Za-z]{3,}|\bsay\(f?\"[A-Za-z]|Title(Text)?\(f?\"[A-Za-z{]"
+    )
+    for path in [MODULE, *(MODULE.parent / "LRPExplainLib" / "scene").rglob("*.py")]:
         assert not shown.findall(path.read_text(encoding="utf-8")), path.name

@@ -106,8 +106,8 @@ class Session:
         What can be seen to be wrong at once is raised as UserError, all else is told by ``on_failed(sentence)``.
         """
         nodes = list(volume_nodes)
-        for node in nodes:
-            asking.check(node)
+        for n, node in enumerate(nodes):
+            asking.check(node, labels=n > 0)
         self._count += 1
         try:
             files = [self._export(node) for node in nodes]

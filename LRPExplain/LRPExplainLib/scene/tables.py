@@ -156,7 +156,8 @@ def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directio
         "axial": _("Relevance per axial slice"),
     }
     chart.SetTitle(titles[profile.name])
-    chart.SetXAxisTitle(_("{directions} (mm)").format(directions=directions))
+    chart.SetXAxisTitle(_("{directions} (mm); red: for, blue: against").format(directions=directions))
+    chart.SetLegendVisibility(False)  # it would lie over the peak
     chart.SetYAxisTitle(_("Relevance"))
     names = {"for": _("for {target}"), "against": _("against {target}")}
     for what, color in _COLORS.items():

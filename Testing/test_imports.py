@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "ledgers": set(),
     "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
+    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting"},
     "methods": {"methods", "errors", "imaging", "inference", "lrp"},
     "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
     | {"models", "outcome", "question", "refusals"},
@@ -99,6 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summaries": {"explanation"},
     "cli": {
         "cli",
+        "cohort",
         "comparison",
         "demonstration",
         "errors",

@@ -84,6 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "ledgers": set(),
     "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
+    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting"},
     "methods": {"methods", "errors", "imaging", "inference", "lrp"},
     "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
     | {"models", "outcome", "question", "refusals"},
@@ -98,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summaries": {"explanation"},
     "cli": {
         "cli",
+        "cohort",
         "comparison",
         "demonstration",
         "errors",
@@ -159,7 +161,7 @@ def loaded_with(start: Path) -> set[str]:
 @pytest.mark.parametrize("name", ["LRPExplain.py", "LRPExplainLib/cli/__init__.py", "LRPExplainLib/worker/__init__.py"])
 def test_torch_is_not_loaded_before_it_is_needed(name: str) -> None:
     """Slicer starts without it, and `lrpexplain --help` answers at once."""
-    heavy = {"torch", "monai", "nilearn", "scipy"}
+    heavy = {"torch", "monai", "nilearn", "scipy", "sklearn"}
     assert not {name.split(".")[0] for name in loaded_with(MODULE / name)} & heavy
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..errors import UserError
 from .asking import signed
 from .checking import add_compare, add_evaluate
+from .cohort import add_cohort
 from .explaining import add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
 from .reporting import add_export_dicom, add_record, add_verify
@@ -15,6 +16,7 @@ _VERBS = {
     "explain": add_explain,
     "evaluate": add_evaluate,
     "compare": add_compare,
+    "cohort": add_cohort,
     "record": add_record,
     "verify": add_verify,
     "export-dicom": add_export_dicom,

@@ -24,13 +24,13 @@ def require_views() -> None:
         raise UserError(missing)
 
 
-def render(explanation: "Explanation", folder: Path, bundle: Path | None = None) -> None:
+def render(explanation: "Explanation", folder: Path, bundle: Path | None = None, slices_only: bool = False) -> None:
     from .. import scene
 
     with bar() as progress:
         progress("presenting", 0.0)
         presented = scene.present(explanation)
-        scene.render(presented, folder, progress)
+        scene.render(presented, folder, progress, slices_only)
         if bundle is not None:
             progress("saving", 1.0)
             scene.save(presented, bundle)

@@ -79,7 +79,7 @@ def test_the_silhouette_is_rousseeuws_beside_the_largest_group():
 
 
 def test_elsewhere_and_alike_are_shares_of_relevance():
-    """Means by magnitude: (0.5, 0.5, 0, 0) and (0, 0.1, 0.7, 0.2), which share 0.1; the two share 0.6 with each other."""
+    """Means by magnitude: (0.5, 0.5, 0, 0) and (0, 0.1, 0.7, 0.2), which share 0.1; the two maps share 0.6."""
     found = figures(7, 4, LABELS, cliques(3, 2), MAPS)
     assert found.elsewhere == pytest.approx(0.9)
     assert found.alike == pytest.approx(0.6)

@@ -70,12 +70,13 @@ def others(path: Path) -> set[str]:
 # part -> the parts of ours that it may import; every part is in this table
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "findings": {"findings", "errors"},
+    "sentences": set(),
+    "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question"},
+    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question", "sentences"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},
@@ -95,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"lrp", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation"},
-    "scene": {"scene", "errors", "explanation", "findings", "imaging", "worker"},
+    "scene": {"scene", "errors", "explanation", "findings", "imaging", "sentences", "worker"},
     "summaries": {"explanation"},
     "cli": {
         "cli",

@@ -5,8 +5,11 @@ prediction.seg.nrrd or prediction.json  what the model said
 explanation.json                        target, composite, ledger, model, volumes, provenance
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,12 +133,22 @@ class Explanation:
         write_json(facts, folder / FACTS)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> "Explanation":
+    def load(cls, folder: str | os.PathLike[str]) -> Explanation:
         """Read a folder back into an equal value.
 
         Raises:
             UserError: it is no explanation folder, of a later version, or incomplete.
         """
+        steps = cls.load_in_steps(folder)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    @classmethod
+    def load_in_steps(cls, folder: str | os.PathLike[str]) -> Generator[None, None, Explanation]:
+        """As `load`, yielding after each volume, for who has to serve a user in between."""
         folder = Path(folder)
         facts = _read_json(folder / FACTS)
         if facts.get("format") != FORMAT:
@@ -145,8 +158,13 @@ class Explanation:
         try:
             grids = [Grid.from_dict(entry["geometry"]) for entry in facts["volumes"]]
             names = relevance_names(len(grids))
-            relevance = tuple(_read_image(folder / name, grid) for name, grid in zip(names, grids, strict=True))
-            return cls(relevance, _read_prediction(folder, facts, grids[0]), **{name: facts[name] for name in _FACTS})
+            relevance = []
+            for name, grid in zip(names, grids, strict=True):
+                relevance.append(_read_image(folder / name, grid))
+                yield
+            return cls(
+                tuple(relevance), _read_prediction(folder, facts, grids[0]), **{name: facts[name] for name in _FACTS}
+            )
         except (KeyError, TypeError, IndexError) as error:
             raise UserError(f"'{folder / FACTS}' is incomplete ({reason(error)}): explain the volume again.") from error
 

@@ -178,7 +178,7 @@ def test_too_few_none_and_nothing_are_refused(few, tmp_path):
 
 
 def test_settings_that_are_none_are_refused(few):
-    with pytest.raises(UserError, match="choose space, centre, frame, target"):
+    with pytest.raises(UserError, match="choose frame, space, centre, target"):
         cohort([few], align="atlas")
     with pytest.raises(UserError, match="above 0 mm"):
         cohort([few], grid_mm=-1)
@@ -197,8 +197,8 @@ def test_without_scikit_learn_one_sentence_says_what_to_install(few, monkeypatch
 def test_volumes_far_apart_are_noted(few):
     image = frame(centre=(0, 900, 0))
     save(few / "far", image, ball(image, (0, 900, 0)))
-    assert "lie far apart" in cohort([few]).facts["notes"][0]
-    assert not any("far apart" in note for note in cohort([few], align="centre").facts["notes"])
+    assert "lie far apart" in cohort([few], align="space").facts["notes"][0]
+    assert not any("far apart" in note for note in cohort([few]).facts["notes"])
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
@@ -261,7 +261,17 @@ def test_slices_of_the_examples_are_drawn_from_their_volumes(tmp_path, capsys):
     page = (out / "cohort.html").read_text(encoding="utf-8")
     drawn = len([name for name in examples if name != "3"])
     assert page.count('src="data:image/png') == 3 + 3 * drawn
-    assert ("No slices were drawn of 3" in capsys.readouterr().out) == ("3" in examples)
+    assert ("Slices are missing: " in capsys.readouterr().out) == ("3" in examples)
+
+
+def test_a_cohort_that_cannot_be_written_leaves_nothing(found, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="full"):
+        found.save(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 # --- pictures of mean maps --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from helpers.volumes import rotation
 from LRPExplainLib.cohort.space import ALIGNMENTS, Space, lie_apart, together
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.imaging.grid import same_grid
 from planted import ball, frame, ras_of, save
 
 OBLIQUE = rotation((0.3, -0.2, 0.4)).ravel().tolist()
@@ -36,9 +37,8 @@ def test_no_relevance_is_lost_on_the_way_to_the_blocks(tmp_path, geometry, align
     image = frame(**GEOMETRIES[geometry])
     values = np.random.default_rng(0).standard_normal(image.GetSize()[::-1]).astype(np.float32) + 0.2
     one = explained(tmp_path, image, values, segmentation=np.ones(values.shape))
-    space = Space(explained(tmp_path, frame(), np.ones((36, 48, 40))), "space", None)
-    space.align = align
-    (blocks,) = space.blocks(one)
+    first = explained(tmp_path, frame(), np.ones((36, 48, 40)), segmentation=np.ones((36, 48, 40)))
+    (blocks,) = Space(first, align, None).blocks(one)
     assert blocks.values.sum() == pytest.approx(values.sum(), abs=float(1e-5 * np.abs(values).sum()))
 
 
@@ -137,3 +137,14 @@ def test_nifti_like_and_nrrd_like_axes_meet(tmp_path):
     for align in ("space", "centre", "frame"):
         a, b = on_lattice(Space(first, align, None), first, other)
         assert b == pytest.approx(a, abs=1e-4)
+
+
+def test_where_all_volumes_have_one_geometry_every_way_but_by_target_is_patient_space(tmp_path):
+    image = frame(centre=(5, -7, 40))
+    one = explained(tmp_path, image, ball(image, (10, -20, 45)))
+    spaces = {align: Space(one, align, None) for align in ("space", "frame", "centre")}
+    blocks = {align: space.blocks(one)[0] for align, space in spaces.items()}
+    grids = {align: space.grid(blocks[align].start, blocks[align].stop) for align, space in spaces.items()}
+    for align in ("frame", "centre"):
+        assert same_grid(grids[align], grids["space"])
+        assert blocks[align].values == pytest.approx(blocks["space"].values, abs=1e-4)

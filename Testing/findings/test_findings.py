@@ -343,3 +343,25 @@ def test_inputs_have_their_share_of_the_target_value() -> None:
     field = Field(two_blocks(), MATRIX)
     found = Findings([field, field], [None, None], ["T1", "FLAIR"], ledger, {}, Selection())
     assert found.inputs == (("T1", 6.0, 0.6), ("FLAIR", 3.0, 0.3))
+
+
+def test_a_warning_can_be_said_in_another_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host looks the template up and fills it; a translation that lost a placeholder is not used."""
+    from LRPExplainLib.scene import saying
+
+    values = np.zeros((30, 30, 30), np.float32)
+    values[:, :, 0] = 1
+    field = Field(values, np.eye(4))
+    ledger = {"target_value": 1.0, "in_volume": 1.0}
+    (warning,) = warnings_of([field], [None], ["T1"], ledger, {})
+    assert warning.startswith("100 % of the relevance lies within 6 mm")
+    german = {
+        warning.template: "{share} der Relevanz{of} liegen höchstens {margin} mm vom Rand.",
+        "closes exactly": "geht genau auf",
+    }
+    monkeypatch.setattr(saying, "translate", lambda context, text: german.get(text, text))
+    assert saying.said(warning) == "100 % der Relevanz liegen höchstens 6 mm vom Rand."
+    assert saying.said(ledger_line(ledger)).endswith("geht genau auf.")
+    monkeypatch.setattr(saying, "translate", lambda context, text: "{anteil} fehlt")
+    assert saying.said(warning) == warning
+    assert saying.said("no sentence of ours") == "no sentence of ours"

@@ -144,6 +144,21 @@ def test_each_input_of_the_model_has_a_selector_that_is_filled_by_name(opened: A
     assert labels == ["T1:", "FLAIR:"]
 
 
+def test_a_cascade_takes_a_label_map_or_computes_it(opened: Any, host: Host, session: Asked) -> None:
+    brain = volume("brain")
+    stage = {"name": "previous stage", "modality": None, "labels": True}
+    session.facts = session.facts | {"inputs": [*session.facts["inputs"], stage]}
+    opened.panel.model.describe()
+    assert opened.panel.volumes.nodes == [brain, None]
+    host.click(opened.ui.explainButton)
+    assert session.explained[-1]["volume_nodes"] == [brain]
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "organs")
+    opened.panel.parameters.inputVolumes = [brain, labels]
+    host.click(opened.ui.cancelButton)
+    host.click(opened.ui.explainButton)
+    assert session.explained[-1]["volume_nodes"] == [brain, labels]
+
+
 def test_the_active_volume_is_chosen_and_a_relevance_map_never(opened: Any, host: Host) -> None:
     first, second = volume("first"), volume("second")
     second.SetAttribute("LRPExplain.Role", "relevance")
@@ -275,7 +290,9 @@ def test_the_whole_panel_fits_into_slicers_side_panel(opened: Any, host: Host, t
 
 
 def test_every_text_of_the_panel_can_be_translated() -> None:
-    """A literal that a widget shows stands in tr(): `text = "..."` and its like do not occur."""
-    shown = re.compile(r"\.(text|toolTip|format|noneDisplay)\s*=\s*f?\"[^\"]*[A-Za-z]{3,}|\bsay\(f?\"[A-Za-z]")
-    for path in [MODULE, *(MODULE.parent / "LRPExplainLib" / "scene" / "panel").glob("*.py")]:
+    """A literal that a widget, a plot or a legend shows stands in tr(): `text = "..."` and its like do not occur."""
+    shown = re.compile(
+        r"\.(text|toolTip|format|noneDisplay)\s*=\s*f?\"[^\"]*[A-Za-z]{3,}|\bsay\(f?\"[A-Za-z]|Title(Text)?\(f?\"[A-Za-z{]"
+    )
+    for path in [MODULE, *(MODULE.parent / "LRPExplainLib" / "scene").rglob("*.py")]:
         assert not shown.findall(path.read_text(encoding="utf-8")), path.name

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from .asking import signed
-from .checking import add_compare, add_evaluate
-from .cohort import add_cohort
+from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
 from .reporting import add_export_dicom, add_record, add_verify

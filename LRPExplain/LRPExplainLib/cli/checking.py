@@ -1,11 +1,11 @@
-"""The verbs that tell how far to trust explanations: `evaluate` and `compare`."""
+"""The verbs that tell how far to trust explanations: `evaluate`, `compare` and `cohort`."""
 
 import argparse
 from pathlib import Path
 
 from ..summaries import evaluation_plan_summary
 from .asking import references_of
-from .drawing import bar
+from .drawing import bar, pictures_of
 from .options import Verbs, add_device, add_trust, names
 
 
@@ -51,11 +51,41 @@ def add_compare(verbs: Verbs) -> None:
     parser.set_defaults(run=_compare)
 
 
+def add_cohort(verbs: Verbs) -> None:
+    parser = verbs.add_parser("cohort", help="group explanations of many volumes, the odd groups first")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER",
+                        help="explanations of one model and one kind of question, or folders that hold them at any "
+                        "depth")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the cohort")
+    parser.add_argument("--clusters", type=_auto, metavar="auto|N",
+                        help="how many (default: auto, by the widest gap between eigenvalues)")  # fmt: skip
+    parser.add_argument("--grid", type=float, metavar="MM",
+                        help="edge of the blocks in which relevance is summed and compared (default: a 24th of the "
+                        "first volume's longest side)")  # fmt: skip
+    parser.add_argument("--align", choices=("frame", "space", "centre", "target"), default="frame",
+                        help="how places in volumes correspond: with fields of view stretched onto each "
+                        "other, in patient space as it is (for registered volumes), from the centre of the field "
+                        "of view, or from the centre of what is predicted as target (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--neighbours", type=int, metavar="N",
+                        help="of each map in the graph (default: 1.5 times the square root of how many maps)",
+                        )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--no-views", action="store_true", help="draw no slices of examples")
+    parser.set_defaults(run=_cohort)
+
+
 def _numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
 
 _numbers.__name__ = "list of numbers"
+
+
+def _auto(text: str) -> int | None:
+    return None if text == "auto" else int(text)
+
+
+_auto.__name__ = "number"
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -88,3 +118,26 @@ def _compare(options: argparse.Namespace) -> None:
     print(
         f"The comparison is in {options.out}, its maps are {options.out / 'consensus'} and {options.out / 'combined'}"
     )
+
+
+def _cohort(options: argparse.Namespace) -> None:
+    from ..cohort import check_cohort_output, cohort
+    from ..explanation import Explanation
+
+    check_cohort_output(options.out)
+    how = (options.clusters, options.grid, options.align, options.neighbours, options.seed)
+    with bar() as progress:
+        found = cohort(options.folders, *how, progress=progress)
+    drawn = {
+        name: pictures_of(Explanation.load(folder), ("axial", "sagittal", "coronal"))
+        for name, folder in found.examples.items()
+        if not options.no_views
+    }
+    # a volume may have gone, or nothing can be drawn here at all: figures and mean maps stand all the same
+    reasons = sorted({missing for _, missing in drawn.values() if missing})
+    missing = f"Slices are missing: {' '.join(reasons)}" if reasons else None
+    found.save(options.out, {name: pictures for name, (pictures, _) in drawn.items() if pictures}, missing)
+    print(found.table())
+    if missing:
+        print(f"\n{missing}")
+    print(f"\nThe cohort is in {options.out}, its page is {options.out / 'cohort.html'}")

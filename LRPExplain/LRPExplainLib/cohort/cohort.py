@@ -120,7 +120,7 @@ def cohort(
     folders: Sequence[str | os.PathLike[str]],
     clusters: int | None = None,
     grid_mm: float | None = None,
-    align: str = "space",
+    align: str = "frame",
     neighbours: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -131,9 +131,10 @@ def cohort(
         folders: explanations, or folders that hold them at any depth.
         clusters: how many; None: by the widest gap between eigenvalues.
         grid_mm: edge of the blocks whose summed relevance is compared; None: a 24th of the first volume's longest side.
-        align: how places in different volumes correspond: "space" (patient space as it is), "centre" (of the field of
-            view), "frame" (fields of view turned upright and stretched onto each other), "target" (the centre of what
-            is predicted as the target).
+        align: how places in different volumes correspond: "frame" (fields of view turned upright and stretched onto
+            each other; the same as space where all volumes have one geometry), "space" (patient space as it is),
+            "centre" (of the field of view) or "target" (the centre of what is predicted as the target). The common
+            space lies where the first volume does.
         neighbours: of each map in the graph; None: 1.5 times the square root of how many there are.
         seed: of k-means and of the picture of the groups.
         progress: told the stage and the share that is done.

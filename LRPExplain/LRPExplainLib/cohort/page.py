@@ -1,11 +1,12 @@
 """The cohort as one HTML page: the odd clusters first, each with its mean map and the slices of its examples."""
 
+import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from ..reporting.document import document, figure
 from ..reporting.markdown import table
+from ..reporting.shell import embedded, html_page
 from .pictures import VIEWS, shrunk
 from .scatter import key, scatter, spectrum
 from .tables import CAVEAT, HEADER, LEGEND, cluster_row, summary, title, warning
@@ -33,7 +34,9 @@ def page(
     parts = [_header(facts), _warnings(facts), _groups(facts)]
     parts += [_cluster(row, facts, means[row["number"]], pictures) for row in facts["clusters"]]
     parts += [f'<p class="quiet">{escape(missing)}</p>' if missing else "", _left_out(facts), _footer(facts)]
-    return document(title(facts), parts, "cohort", facts, _STYLE)
+    inside = json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    parts.append(f'<script type="application/json" id="cohort">{inside}</script>')
+    return html_page(title(facts), "\n".join(part for part in parts if part), _STYLE)
 
 
 def _header(facts: Mapping[str, Any]) -> str:
@@ -72,7 +75,7 @@ def _cluster(
     pictures: Mapping[str, Mapping[str, bytes]],
 ) -> str:
     whole = len(facts["explanations"])
-    drawn = "".join(figure(f"mean {view}", mean[view], f"Mean map, {view}, summed along the view") for view in VIEWS)
+    drawn = "".join(_figure(f"mean {view}", mean[view], f"Mean map, {view}, summed along the view") for view in VIEWS)
     parts = [
         f"<h2>{key(row['number'])} Cluster {row['number']}{_kind(row)}: {row['size']} of {whole} explanations</h2>",
         f"<p>{row['for']:.0%} of the relevance in its mean map speaks for the target,"
@@ -82,13 +85,19 @@ def _cluster(
     for name in row["examples"]:
         if name in pictures:
             views = pictures[name].items()
-            slices = "".join(figure(f"{name} {view}", shrunk(png), f"{name}, {view}") for view, png in views)
+            slices = "".join(_figure(f"{name} {view}", shrunk(png), f"{name}, {view}") for view, png in views)
             parts.append(f'<div class="pictures three">{slices}</div>')
     others = [name for name in row["members"] if name not in row["examples"]]
     more = f" and {len(others) - _SHOWN_NAMES} more (cohort.json)" if len(others) > _SHOWN_NAMES else ""
     rest = f" Also in it: {escape(', '.join(others[:_SHOWN_NAMES]))}{more}." if others else ""
     parts.append(f'<p class="quiet">Most typical: {escape(", ".join(row["examples"]))}.{rest}</p>')
     return "\n".join(parts)
+
+
+def _figure(name: str, png: bytes, caption: str) -> str:
+    return (
+        f'<figure><img alt="{escape(name)}" src="{embedded(png)}"><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def _kind(row: Mapping[str, Any]) -> str:

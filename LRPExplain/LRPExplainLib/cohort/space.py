@@ -46,11 +46,19 @@ class Blocks:
         return self.start[0] + i, self.start[1] + j, self.start[2] + k
 
 
+@dataclass(frozen=True)
+class Home:
+    """What the first volume says of the lattice: the sides of its field of view (LPS, mm), and where its point is."""
+
+    extent: np.ndarray
+    point: np.ndarray
+
+
 class Space:
-    """The lattice; its axes run to the left, posterior and superior, in mm.
+    """The lattice; its axes run to the left, posterior and superior, in mm, and it lies where the first volume does.
 
     Args:
-        first: the explanation whose first volume says where the lattice begins, and how large a frame is.
+        first: the explanation onto whose first volume all others are brought.
         align: a name in `ALIGNMENTS`.
         edge: of a block in mm; None: a `BLOCKS`th of the longest side of that volume.
 
@@ -59,10 +67,11 @@ class Space:
     """
 
     def __init__(self, first: Explanation, align: str, edge: float | None) -> None:
-        self.align = align
+        self._align, self._point = ALIGNMENTS[align]
         upright = Grid.of(sitk.DICOMOrient(first.relevance[0], "LPS"))
-        self._frame = np.asarray(upright.size) * np.asarray(upright.spacing)
-        self.edge = float(edge or max(self._frame) / BLOCKS)
+        extent = np.asarray(upright.size) * np.asarray(upright.spacing)
+        self._home = Home(extent, np.asarray(self._point(first)))
+        self.edge = float(edge or max(extent) / BLOCKS)
         self._anchor = _box(self._placed(first)[0][1])[0]
 
     def blocks(self, explanation: Explanation) -> list[Blocks]:
@@ -87,7 +96,7 @@ class Space:
         return Grid((i, j, k), (self.edge,) * 3, (x, y, z), _LPS)
 
     def _placed(self, explanation: Explanation) -> list[Placed]:
-        return ALIGNMENTS[self.align](explanation, self._frame)
+        return self._align(explanation, self._home, np.asarray(self._point(explanation)))
 
     def _deposit(self, image: sitk.Image, grid: Grid) -> Blocks:
         low, high = ((corner - self._anchor) / self.edge for corner in _box(grid))
@@ -140,52 +149,53 @@ def lie_apart(maps: Sequence[Blocks]) -> bool:
     return float(np.prod(stop - start)) > _APART * max(one.values.size for one in maps)
 
 
-def _as_they_lie(explanation: Explanation, frame: np.ndarray) -> list[Placed]:
+def _as_they_lie(explanation: Explanation, home: Home, point: np.ndarray) -> list[Placed]:
     return [(image, Grid.of(image)) for image in explanation.relevance]
 
 
-def _by_centre(explanation: Explanation, frame: np.ndarray) -> list[Placed]:
-    first = Grid.of(explanation.relevance[0])
-    return _moved(explanation, first.point([(n - 1) / 2 for n in first.size]))
+def _moved(explanation: Explanation, home: Home, point: np.ndarray) -> list[Placed]:
+    """The point is where it is in the first explanation."""
+    grids = [Grid.of(image) for image in explanation.relevance]
+    shifted = [replace(grid, origin=_triple(home.point - point + grid.origin)) for grid in grids]
+    return list(zip(explanation.relevance, shifted, strict=True))
 
 
-def _by_target(explanation: Explanation, frame: np.ndarray) -> list[Placed]:
-    """Raises UserError where there is no such place."""
+def _stretched(explanation: Explanation, home: Home, point: np.ndarray) -> list[Placed]:
+    """Each field of view takes the place of the first one."""
+    placed = []
+    for image in explanation.relevance:
+        upright = sitk.DICOMOrient(image, "LPS")
+        size = upright.GetSize()
+        grid = Grid(size, _triple(home.extent / np.asarray(size)), (0.0, 0.0, 0.0), _LPS)
+        middle = grid.point([(n - 1) / 2 for n in size])
+        placed.append((upright, replace(grid, origin=_triple(home.point - middle))))
+    return placed
+
+
+def _centre(explanation: Explanation) -> Triple:
+    """Of the first volume's field of view."""
+    grid = Grid.of(explanation.relevance[0])
+    return grid.point([(n - 1) / 2 for n in grid.size])
+
+
+def _target(explanation: Explanation) -> Triple:
+    """The centre of mass of what is predicted as the target. Raises UserError where there is no such place."""
     labels, name = explanation.prediction.segmentation, explanation.target["class"]
     if labels is None:
-        raise UserError("A classification has no place to align maps by: align them by space, centre or frame.")
+        raise UserError("A classification has no place to align maps by: align them by frame, space or centre.")
     values = [n for n, entry in enumerate(explanation.prediction.classes) if entry["name"] == name]
     where = np.argwhere(np.isin(sitk.GetArrayViewFromImage(labels), values))
     if not len(where):
         raise UserError(f"Nothing is predicted as '{name}', by which the maps are aligned.")
-    return _moved(explanation, Grid.of(labels).point(where.mean(axis=0)[::-1]))
+    return Grid.of(labels).point(where.mean(axis=0)[::-1])
 
 
-def _by_frame(explanation: Explanation, frame: np.ndarray) -> list[Placed]:
-    placed = []
-    for image in explanation.relevance:
-        upright = sitk.DICOMOrient(image, "LPS")
-        x, y, z = frame / np.asarray(upright.GetSize())
-        stretched = Grid(upright.GetSize(), (x, y, z), (0.0, 0.0, 0.0), _LPS)
-        x, y, z = stretched.point([(n - 1) / 2 for n in stretched.size])
-        placed.append((upright, replace(stretched, origin=(-x, -y, -z))))
-    return placed
-
-
-def _moved(explanation: Explanation, centre: Triple) -> list[Placed]:
-    result = []
-    for image in explanation.relevance:
-        grid = Grid.of(image)
-        x, y, z = (a - b for a, b in zip(grid.origin, centre, strict=True))
-        result.append((image, replace(grid, origin=(x, y, z))))
-    return result
-
-
-ALIGNMENTS: dict[str, Callable[[Explanation, np.ndarray], list[Placed]]] = {
-    "space": _as_they_lie,  # patient space, for volumes that are registered to each other
-    "centre": _by_centre,  # the centre of the first volume's field of view is the same place in all
-    "frame": _by_frame,  # fields of view are turned upright and stretched onto each other: where in the picture
-    "target": _by_target,  # what is predicted as the target has its centre of mass at the same place in all
+_Align = Callable[[Explanation, Home, np.ndarray], list[Placed]]
+ALIGNMENTS: dict[str, tuple[_Align, Callable[[Explanation], Triple]]] = {
+    "frame": (_stretched, _centre),  # fields of view are turned upright and stretched onto each other
+    "space": (_as_they_lie, _centre),  # patient space, for volumes that are registered to each other
+    "centre": (_moved, _centre),  # the centre of the field of view is the same place in all
+    "target": (_moved, _target),  # what is predicted as the target has its centre of mass at the same place in all
 }
 
 
@@ -199,3 +209,8 @@ def _box(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
 def _size(values: np.ndarray) -> Size:
     i, j, k = (int(n) for n in values)
     return i, j, k
+
+
+def _triple(values: np.ndarray) -> Triple:
+    x, y, z = (float(value) for value in values)
+    return x, y, z

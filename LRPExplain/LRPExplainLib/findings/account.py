@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..sentences import Sentences
+
+_ = Sentences("findings.account")
+
 
 def ledger_line(ledger: Mapping[str, Any]) -> str:
     """Such as "Target value 358.8 = 100.0 % in the volume + 0.0 % absorbed + 0.0 % outside the field of view; ..."."""
@@ -15,12 +19,19 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
         return f"{value / whole:.1%}".replace("%", " %") if whole else f"{value:.3g}"
 
     if "note" in ledger:
-        return f"Target value {whole:.4g}; the map sums to {float(ledger.get('in_volume', 0.0)):.4g}. {ledger['note']}"
+        return _("Target value {whole}; the map sums to {sum}. {note}").format(
+            whole=f"{whole:.4g}", sum=f"{float(ledger.get('in_volume', 0.0)):.4g}", note=ledger["note"]
+        )
     gap = float(ledger.get("relative_gap", 0.0))
-    closes = f"closes to {gap:.0e}" if gap else "closes exactly"
-    return (
-        f"Target value {whole:.4g} = {part('in_volume')} in the volume + {part('absorbed')} absorbed"
-        f" + {part('outside')} outside the field of view; {closes}."
+    return _(
+        "Target value {whole} = {inside} in the volume + {absorbed} absorbed + {outside} outside the field of view;"
+        " {closes}."
+    ).format(
+        whole=f"{whole:.4g}",
+        inside=part("in_volume"),
+        absorbed=part("absorbed"),
+        outside=part("outside"),
+        closes=_("closes to {gap}").format(gap=f"{gap:.0e}") if gap else _("closes exactly"),
     )
 
 

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..sentences import Sentence, Sentences
 from .body import relevance_outside
 from .field import Field
+
+_ = Sentences("findings.caution")
 
 OUTSIDE_BODY = 0.05  # share of the |relevance|
 AT_BORDER = 0.10
@@ -26,7 +29,7 @@ def warnings_of(
     names: Sequence[str],
     ledger: Mapping[str, Any],
     card: Mapping[str, Any],
-) -> list[str]:
+) -> list[Sentence | str]:
     """The sentences that apply, the most alarming first.
 
     Args:
@@ -37,7 +40,7 @@ def warnings_of(
     found = _of_ledger(ledger)
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
-        of = f" of '{name}'" if several else ""
+        of = _(" of '{name}'").format(name=name) if several else ""
         if volume is not None:
             found += _outside_body(relevance, volume, of)
         found += _at_border(relevance, of)
@@ -50,29 +53,39 @@ def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
-def _of_ledger(ledger: Mapping[str, Any]) -> list[str]:
+def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
     whole = float(ledger["target_value"])
     gap, absorbed, outside = (float(ledger.get(key, 0.0)) for key in ("relative_gap", "absorbed", "outside"))
-    found = []
+    found: list[Sentence | str] = []
     if not ledger.get("conserves", True):  # another method than LRP, which says so itself
         return [str(ledger["note"])]
     if gap > LEDGER_GAP:
-        found.append(f"The ledger is open: {gap:.2%} of the target value is unaccounted for; do not trust the map.")
+        found.append(
+            _("The ledger is open: {gap} of the target value is unaccounted for; do not trust the map.").format(
+                gap=f"{gap:.2%}"
+            )
+        )
     if whole and abs(absorbed / whole) > ABSORBED and "note" not in ledger:
         found.append(
-            f"{_percent(abs(absorbed / whole))} of the target value was absorbed by biases and stabilisers: the map"
-            " shows little of the reason."
+            _(
+                "{share} of the target value was absorbed by biases and stabilisers: the map shows little of the"
+                " reason."
+            ).format(share=_percent(abs(absorbed / whole)))
         )
     if whole and abs(outside / whole) > OUTSIDE_VIEW:
-        found.append(f"{_percent(abs(outside / whole))} of the target value fell outside the field of view.")
+        found.append(
+            _("{share} of the target value fell outside the field of view.").format(
+                share=_percent(abs(outside / whole))
+            )
+        )
     return found
 
 
-def _outside_body(relevance: Field, volume: Field, of: str) -> list[str]:
+def _outside_body(relevance: Field, volume: Field, of: str) -> list[Sentence | str]:
     share = relevance_outside(relevance, volume)
     if share is None or share <= OUTSIDE_BODY:
         return []
-    return [f"{_percent(share)} of the relevance{of} lies outside the body, in air."]
+    return [_("{share} of the relevance{of} lies outside the body, in air.").format(share=_percent(share), of=of)]
 
 
 def border_share(relevance: Field, margin_mm: float = BORDER_MM) -> float:
@@ -90,20 +103,24 @@ def border_share(relevance: Field, margin_mm: float = BORDER_MM) -> float:
     return 1 - within / whole if whole else 0.0
 
 
-def _at_border(relevance: Field, of: str) -> list[str]:
+def _at_border(relevance: Field, of: str) -> list[Sentence | str]:
     share = border_share(relevance)
     if share <= AT_BORDER:
         return []
     return [
-        f"{_percent(share)} of the relevance{of} lies within {BORDER_MM:g} mm of the border of the field of view:"
-        " what the model looked at may go on beyond it."
+        _(
+            "{share} of the relevance{of} lies within {margin} mm of the border of the field of view: what the model"
+            " looked at may go on beyond it."
+        ).format(share=_percent(share), of=of, margin=f"{BORDER_MM:g}")
     ]
 
 
-def _unlike_training(relevance: Field, volume: Field, name: str, channel: int, card: Mapping[str, Any]) -> list[str]:
+def _unlike_training(
+    relevance: Field, volume: Field, name: str, channel: int, card: Mapping[str, Any]
+) -> list[Sentence | str]:
     """Where the card knows what the model was trained on: fixed intensities and the voxel size."""
     wishes = card.get("preprocessing") or {}
-    found = []
+    found: list[Sentence | str] = []
     for step in wishes.get("intensity") or ():
         if channel not in step.get("channels", [channel]):
             continue
@@ -113,16 +130,20 @@ def _unlike_training(relevance: Field, volume: Field, name: str, channel: int, c
         beyond = _beyond(volume, *limits)
         if beyond > BEYOND_RANGE:
             found.append(
-                f"{_percent(beyond)} of the tissue in '{name}' has intensities outside {limits[0]:g} to {limits[1]:g},"
-                " the range that the model was trained on."
+                _(
+                    "{share} of the tissue in '{name}' has intensities outside {lower} to {upper}, the range that the"
+                    " model was trained on."
+                ).format(share=_percent(beyond), name=name, lower=f"{limits[0]:g}", upper=f"{limits[1]:g}")
             )
         break  # later steps see changed intensities
     wanted = [float(step) for step in wishes.get("spacing") or ()]
     coarsest = max(relevance.spacing)
     if wanted and coarsest > SPACING_RATIO * max(wanted):
         found.append(
-            f"'{name}' has voxels of up to {coarsest:.2g} mm, the model was trained on {max(wanted):.2g} mm: fine"
-            " detail that it relies on may be missing."
+            _(
+                "'{name}' has voxels of up to {coarsest} mm, the model was trained on {trained} mm: fine detail that it"
+                " relies on may be missing."
+            ).format(name=name, coarsest=f"{coarsest:.2g}", trained=f"{max(wanted):.2g}")
         )
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sentences import Sentences
 from .field import Field, Index
 
 
@@ -50,7 +51,7 @@ class Share:
     density: float
 
 
-OUTSIDE = "outside"
+OUTSIDE = Sentences("findings.reference")("outside")
 
 
 def shares_of(field: Field, reference: Reference) -> list[Share]:

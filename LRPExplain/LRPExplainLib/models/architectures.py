@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "UNet3d"]
+__all__ = ["ARCHITECTURES", "Classifier3d", "UNet3d"]
 
 
 class UNet3d(nn.Module):
@@ -65,6 +65,33 @@ class UNet3d(nn.Module):
         return self.head(x)
 
 
+class Classifier3d(nn.Module):
+    """A small 3D classifier: input ``[N, in_channels, D, H, W]``, output logits ``[N, classes]``.
+
+    Convolutions with batch norm and ReLU, halved in between by averages; the largest value of each feature anywhere
+    in the volume decides, so that a small structure counts as much as a large one.
+
+    Args:
+        in_channels: number of input volumes.
+        classes: number of classes.
+        channels: width of each level, finest first; at least one.
+    """
+
+    def __init__(self, in_channels: int = 1, classes: int = 2, channels: Sequence[int] = (8, 16, 32, 64)) -> None:
+        super().__init__()
+        if not channels:
+            raise ValueError("Classifier3d needs the width of at least one level in 'channels'.")
+        layers: list[nn.Module] = []
+        for level, (wide, wider) in enumerate(itertools.pairwise([in_channels, *channels])):
+            layers += [nn.AvgPool3d(2)] if level else []
+            layers += [nn.Conv3d(wide, wider, kernel_size=3, padding=1, bias=False), nn.BatchNorm3d(wider), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).amax(dim=(2, 3, 4)))
+
+
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm3d,
     "instance": lambda channels: nn.InstanceNorm3d(channels, affine=True),
@@ -83,4 +110,4 @@ def _double_conv(in_channels: int, out_channels: int, norm: str) -> nn.Sequentia
     )
 
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"UNet3d": UNet3d}
+ARCHITECTURES: dict[str, type[nn.Module]] = {"Classifier3d": Classifier3d, "UNet3d": UNet3d}

@@ -1,5 +1,6 @@
 """The record as one HTML page: nothing is fetched, nothing runs, and it prints."""
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 from ..evaluation.tables import tables
 from ..findings.account import ledger_line
 from .curves import curves, legend
-from .document import document, figure
 from .markdown import html_of, table
+from .shell import embedded, html_page
 
 _SHOWN_SPOTS = 12
 _CAPTIONS = {"axial": "Axial", "sagittal": "Sagittal", "coronal": "Coronal", "3d": "3D"}
@@ -29,7 +30,9 @@ def page(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         _prediction(facts["prediction"]), _ledger(facts), _hot_spots(facts), _evaluation(facts["evaluation"]),
         _provenance(facts), _layers(facts["ledger"]["by_layer"]),
     ]  # fmt: skip
-    return document(_title(facts), [*parts, _footer(facts)], "record", facts)
+    inside = json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    body = "\n".join([*(part for part in parts if part), _footer(facts)])
+    return html_page(_title(facts), f'{body}\n<script type="application/json" id="record">{inside}</script>')
 
 
 def _title(facts: Mapping[str, Any]) -> str:
@@ -68,7 +71,11 @@ def _warnings(found: Mapping[str, Any]) -> str:
 def _pictures(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     if not pictures:
         return f'<p class="quiet">{escape(facts["pictures"]["missing"] or "No pictures were asked for.")}</p>'
-    figures = [figure(name, png, _CAPTIONS.get(name, name)) for name, png in pictures.items()]
+    figures = [
+        f'<figure><img alt="{escape(name)}" src="{embedded(png)}">'
+        f"<figcaption>{escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
+        for name, png in pictures.items()
+    ]
     return (
         f'<div class="pictures">{"".join(figures)}</div>'
         '<p class="quiet">Slicer\'s own views, cut through the place of the strongest relevance. Warm colours speak for'

@@ -13,14 +13,17 @@ from ..errors import UserError
 from .export import export_volume
 
 
-def check(node: Any) -> None:
+def check(node: Any, labels: bool = False) -> None:
     """Refuse what is no scalar volume, has no voxels, or is bent by its parent transform.
+
+    Args:
+        labels: it may be a label map, as the second input of a cascade is.
 
     Raises UserError.
     """
     if node is None or node.GetScene() is None:
         raise UserError(_("The volume is no longer in the scene: choose another one."))
-    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+    if node.IsA("vtkMRMLLabelMapVolumeNode") and not labels:
         raise UserError(_("'{name}' is a label map and no image: choose the image.").format(name=node.GetName()))
     if not node.IsA("vtkMRMLScalarVolumeNode"):
         raise UserError(_("'{name}' is no scalar volume: choose one.").format(name=node.GetName()))

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from .host import slicer
+from .host import tr as _
 
 
 def export_volume(node: Any, path: Path) -> Path:
@@ -15,10 +16,14 @@ def export_volume(node: Any, path: Path) -> Path:
     The node and its own storage stay untouched. Raises UserError if the node has no voxels or cannot be written.
     """
     if node is None or node.GetImageData() is None:
-        raise UserError("There are no voxels to explain: choose a volume that has been loaded.")
+        raise UserError(_("There are no voxels to explain: choose a volume that has been loaded."))
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(False)
     if not storage.WriteData(node):
-        raise UserError(f"The volume '{node.GetName()}' could not be written to '{path}': check the space on the disk.")
+        raise UserError(
+            _("The volume '{name}' could not be written to '{path}': check the space on the disk.").format(
+                name=node.GetName(), path=path
+            )
+        )
     return path

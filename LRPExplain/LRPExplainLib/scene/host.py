@@ -21,7 +21,18 @@ except ImportError as error:
         f"Scenes and pictures need 3D Slicer or its core, which is not installed ({error}): pip install slicer-core."
     ) from error
 
-__all__ = ["SLICE_VIEWS", "THREE_D_VIEW", "Application", "in_slicer", "quiet_vtk", "slicer", "vtk"]
+try:
+    from slicer.i18n import tr, translate
+except ImportError:  # slicer-core alone speaks English
+
+    def tr(text: str) -> str:
+        return text
+
+    def translate(context: str, text: str) -> str:
+        return text
+
+
+__all__ = ["SLICE_VIEWS", "THREE_D_VIEW", "Application", "in_slicer", "quiet_vtk", "slicer", "tr", "translate", "vtk"]
 
 # Layout name and default orientation of Slicer's own three slice views
 SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}

@@ -143,6 +143,7 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     carrier.CreateDefaultDisplayNodes()
     display = carrier.GetDisplayNode()
     display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
+    display.SetScalarRange(-1, 1)  # of no voxels it is 0 to -1, of which the legend would complain
     display.SetScalarVisibility(True)
     display.SetVisibility2D(True)
     display.SetAndObserveColorNodeID(colors.GetID())  # views draw a legend as soon as it is there

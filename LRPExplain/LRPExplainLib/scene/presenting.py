@@ -18,6 +18,7 @@ from .cache import magnitudes_of
 from .colors import TABLE_NAME
 from .geometry import to_world
 from .host import Application, in_slicer, slicer
+from .host import tr as _
 from .window import limit_of, strongest_point
 
 if TYPE_CHECKING:
@@ -130,7 +131,13 @@ def present_in_steps(
         x, y, z = strongest_point(explanation.relevance[0])
         first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
         yield
-        _companions(scene, explanation, volume_nodes[0], first, f"Relevance for {explanation.target['class']}")
+        _companions(
+            scene,
+            explanation,
+            volume_nodes[0],
+            first,
+            _("Relevance for {target}").format(target=explanation.target["class"]),
+        )
         following.follow(first)
         yield
         shown = presented_of(first, application)
@@ -157,7 +164,9 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
     if not facts or not maps:
         raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
     if len(maps) != len(facts["volumes"]):
-        raise UserError(f"A map of the explanation '{first.GetName()}' was deleted: explain the volumes again.")
+        raise UserError(
+            _("A map of the explanation '{name}' was deleted: explain the volumes again.").format(name=first.GetName())
+        )
     return PresentedNodes(
         scene=first.GetScene(),
         volumes=tuple(record.sources(first)),
@@ -323,16 +332,20 @@ def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
     """Relevance over another volume than the explained one would be a lie that nobody sees."""
     if len(volume_nodes) != explanation.given:
         raise UserError(
-            f"The explanation is of {explanation.given} volumes but {len(volume_nodes)} were given: "
-            "give the volumes that were explained, in their order."
+            _(
+                "The explanation is of {wanted} volumes but {given} were given: give the volumes that were explained,"
+                " in their order."
+            ).format(wanted=explanation.given, given=len(volume_nodes))
         )
     for node, image in zip(volume_nodes, explanation.relevance, strict=False):
         if node.GetScene() is None:
-            raise UserError("The volume that was explained is no longer in the scene: explain another one.")
+            raise UserError(_("The volume that was explained is no longer in the scene: explain another one."))
         if not nodes.has_grid_of(node, image):
             raise UserError(
-                f"The volume '{node.GetName()}' does not have the size and the place of the relevance: "
-                "choose the volume that was explained."
+                _(
+                    "The volume '{name}' does not have the size and the place of the relevance: choose the volume that"
+                    " was explained."
+                ).format(name=node.GetName())
             )
 
 

@@ -18,6 +18,7 @@ from ..worker.client import Client
 from . import asking
 from .export import export_volume
 from .process import SlicerProcess, later
+from .saying import said
 
 Callback = Callable[..., None] | None
 _shared: Session | None = None
@@ -105,8 +106,8 @@ class Session:
         What can be seen to be wrong at once is raised as UserError, all else is told by ``on_failed(sentence)``.
         """
         nodes = list(volume_nodes)
-        for node in nodes:
-            asking.check(node)
+        for n, node in enumerate(nodes):
+            asking.check(node, labels=n > 0)
         self._count += 1
         try:
             files = [self._export(node) for node in nodes]
@@ -184,9 +185,9 @@ class Session:
                     run, verb, message | {"trust": event["what"]["sha256"]}, lane, may_ask, on_failed, **callbacks
                 )
             elif run.request is None:  # it could not even be sent: the caller must have its `Run` first
-                later(0, lambda: _tell(run, on_failed, event["sentence"]))
+                later(0, lambda: _tell(run, on_failed, said(event["sentence"])))
             else:
-                _tell(run, on_failed, event["sentence"])
+                _tell(run, on_failed, said(event["sentence"]))
 
         run.request = self._client.request(verb, message, lane=lane, on_failed=failed, **callbacks)
 
@@ -244,7 +245,7 @@ def _presenting(folder: Path, nodes: list[Any], update: Any) -> Generator[None, 
     try:
         if any(node.GetScene() is None for node in nodes):
             raise UserError(_("The volume was removed while it was being explained: choose another one."))
-        explanation = Explanation.load(folder)
+        explanation = yield from Explanation.load_in_steps(folder)
         yield
         if any(node.GetScene() is None for node in nodes):
             raise UserError(_("The volume was removed while it was being explained: choose another one."))

@@ -12,6 +12,7 @@ from ..findings.examination import Findings
 from ..findings.profiles import Profile
 from . import record
 from .hierarchy import put_in_folder
+from .host import tr as _
 from .host import vtk
 
 if TYPE_CHECKING:
@@ -50,6 +51,25 @@ def write_profiles(presented: PresentedNodes, profiles: Sequence[Profile]) -> No
         )
         if profile.name not in presented.charts:
             _add_chart(presented, profile, table, directions)
+
+
+def _titles() -> dict[str, str]:
+    """Columns in the user's language; their names stay, as plots and scripts know them."""
+    return {
+        "rank": _("rank"),
+        "share of relevance (%)": _("share of relevance (%)"),
+        "relevance": _("relevance"),
+        "volume (ml)": _("volume (ml)"),
+        "mean": _("mean"),
+        "peak": _("peak"),
+        "segment": _("segment"),
+        "overlap (%)": _("overlap (%)"),
+        "for the class": _("for the class"),
+        "against the class": _("against the class"),
+        "times chance": _("times chance"),
+        "entry": _("entry"),
+        "share of target value (%)": _("share of target value (%)"),
+    }
 
 
 def _position(profile: Profile) -> str:
@@ -110,6 +130,9 @@ def _write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Col
         column.SetName(title)
         table.AddColumn(column)
     node.SetAndObserveTable(table)
+    for title, shown in _titles().items():
+        if title in columns and shown != title:  # titles are saved in a file of their own
+            node.SetColumnTitle(title, shown)
     node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)  # read-only in table views
     return node
@@ -127,12 +150,19 @@ def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attri
 
 def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directions: str) -> None:
     chart = _add(presented, "vtkMRMLPlotChartNode", "chart", profile.name, _CHART)
-    chart.SetTitle(f"Relevance per {profile.name} slice")
-    chart.SetXAxisTitle(f"{directions} (mm)")
-    chart.SetYAxisTitle("Relevance")
+    titles = {
+        "sagittal": _("Relevance per sagittal slice"),
+        "coronal": _("Relevance per coronal slice"),
+        "axial": _("Relevance per axial slice"),
+    }
+    chart.SetTitle(titles[profile.name])
+    chart.SetXAxisTitle(_("{directions} (mm); red: for, blue: against").format(directions=directions))
+    chart.SetLegendVisibility(False)  # it would lie over the peak
+    chart.SetYAxisTitle(_("Relevance"))
+    names = {"for": _("for {target}"), "against": _("against {target}")}
     for what, color in _COLORS.items():
         series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{profile.name} {what}", record.PREFIX + "Series")
-        series.SetName(f"{what} {presented.target}")
+        series.SetName(names[what].format(target=presented.target))
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName(_position(profile))
         series.SetYColumnName(f"{what} the class")

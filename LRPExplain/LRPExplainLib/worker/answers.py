@@ -46,7 +46,9 @@ class Answers:
         facts = {
             "name": card.name,
             "task": card.task,
-            "inputs": [{"name": entry.name, "modality": entry.modality} for entry in card.inputs],
+            "inputs": [
+                {"name": entry.name, "modality": entry.modality, "labels": bool(entry.labels)} for entry in card.inputs
+            ],
             "classes": [entry.name for entry in card.output.classes],
             "composite": card.composite,
             "stated": card.stated,

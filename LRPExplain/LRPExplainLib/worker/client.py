@@ -9,10 +9,13 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..sentences import Sentences
+
+_ = Sentences("worker.client")
 Message = dict[str, Any]
 CROSSHAIR = "crosshair"
 PATIENCE = 0.7  # seconds that a cancelled request has to end by itself
-CRASHED = (
+CRASHED = _(
     "The computation ended without saying why: it may have run out of memory. Try again, or with a smaller volume."
 )
 

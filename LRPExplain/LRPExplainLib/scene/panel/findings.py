@@ -9,6 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..saying import said
 from .section import Section
 from .tables import fill
 
@@ -114,7 +115,7 @@ class FindingsSection(Section):
     def _show_hot_spots(self) -> None:
         spots = self.found.hot_spots
         rows = [
-            (str(spot.rank), percent(spot.share), millilitres(spot.ml), f"{spot.peak:.3g}", spot.segment)
+            (str(spot.rank), percent(spot.share), millilitres(spot.ml), f"{spot.peak:.3g}", said(spot.segment))
             for spot in spots
         ]
         table = self.ui.hotSpotsTable
@@ -126,13 +127,13 @@ class FindingsSection(Section):
         self.ui.hotSpotsLabel.setVisible(True)
 
     def _show_shares(self) -> None:
-        rows = [(share.name, percent(share.share), millilitres(share.ml)) for share in self.found.shares]
+        rows = [(said(share.name), percent(share.share), millilitres(share.ml)) for share in self.found.shares]
         fill(self.ui.sharesTable, rows)
         self.ui.sharesTable.setVisible(bool(rows))
         self.ui.sharesLabel.setVisible(bool(rows))
 
     def _show_account(self) -> None:
-        self.ui.ledgerLabel.text = self.found.ledger_line
+        self.ui.ledgerLabel.text = said(self.found.ledger_line)
         self.ui.ledgerLabel.setVisible(True)
         inputs = self.found.inputs
         rows = [(name, percent(share)) for name, _relevance, share in inputs] if len(inputs) > 1 else []
@@ -142,7 +143,7 @@ class FindingsSection(Section):
 
     def _show_warnings(self) -> None:
         warnings = self.found.warnings
-        self.ui.warningsLabel.text = "\n".join(f"⚠ {sentence}" for sentence in warnings)
+        self.ui.warningsLabel.text = "\n".join(f"⚠ {said(sentence)}" for sentence in warnings)
         self.ui.warningsLabel.setVisible(bool(warnings))
 
     def _write_nodes(self) -> None:

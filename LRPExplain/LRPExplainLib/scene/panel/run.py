@@ -176,14 +176,14 @@ class RunSection(Section):
             return _("There is no scene")
         if self.panel.model.path is None:
             return _("Choose a model first")
-        volumes = self.panel.volumes.nodes
+        volumes = self.panel.volumes.given
         if any(node is None for node in volumes):
             return _("Choose a volume first") if len(volumes) == 1 else _("Choose a volume for every input first")
         return ""
 
     def _arguments(self) -> dict[str, Any]:
         return self.panel.method.chosen() | {
-            "volumeNodes": self.panel.volumes.nodes,
+            "volumeNodes": self.panel.volumes.given,
             "modelPath": self.panel.model.path,
             "update": self.parameters.relevance if self.parameters.result is Result.UPDATE else None,
         }

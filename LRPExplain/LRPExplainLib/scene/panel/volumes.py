@@ -25,23 +25,33 @@ class VolumesSection(Section):
         super().__init__(ui, panel)
         self._selectors: list[Any] = []
         self._updating = False
+        self._optional = 0
         self.reference = SegmentChoice(ui.referenceSelector, "referenceSegmentation", "referenceSegment", panel)
         self.show_channels([_("Volume")])
 
-    def show_channels(self, names: list[str]) -> None:
-        """One row for each channel; what was chosen stays where it was."""
+    def show_channels(self, names: list[str], labels: int = 0) -> None:
+        """One row for each channel; what was chosen stays where it was.
+
+        The last rows, ``labels`` of them, are for label maps that the model's earlier stage can make as well.
+        """
+        self._optional = labels
         layout = self.ui.volumesCollapsibleButton.layout()
         while self._selectors:
             layout.removeRow(self._selectors.pop())
         for number, name in enumerate(names):
             selector = slicer.qMRMLNodeComboBox()
             selector.name = f"inputSelector{number + 1}"
-            selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-            selector.showChildNodeTypes = False  # neither label maps nor vector volumes
+            labels_row = number >= len(names) - labels
+            selector.nodeTypes = ["vtkMRMLLabelMapVolumeNode" if labels_row else "vtkMRMLScalarVolumeNode"]
+            selector.showChildNodeTypes = False  # neither label maps nor vector volumes among the images
             selector.noneEnabled = True
             selector.addEnabled = selector.removeEnabled = selector.renameEnabled = False
-            selector.noneDisplay = _("Choose a volume")
-            selector.toolTip = _("The volume to explain. Its window, layers and transform stay as they are.")
+            selector.noneDisplay = _("Computed by the model's first stage") if labels_row else _("Choose a volume")
+            selector.toolTip = (
+                _("What the stage before found, as a label map; without one it is computed.")
+                if labels_row
+                else _("The volume to explain. Its window, layers and transform stay as they are.")
+            )
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
             layout.insertRow(number, _("{channel}:").format(channel=name), selector)
@@ -57,19 +67,27 @@ class VolumesSection(Section):
         count = len(self._selectors)
         return (chosen + [None] * count)[:count]
 
+    @property
+    def given(self) -> list[Any]:
+        """`nodes` without the label maps that the model is to compute; None where an image is missing."""
+        nodes = self.nodes
+        images = nodes[: len(nodes) - self._optional]
+        return images + [node for node in nodes[len(images) :] if node is not None]
+
     def on_model(self) -> None:
         """Another model is known: it says how many volumes it wants, and what they are."""
         facts = self.panel.model.facts
         names = [entry["name"] for entry in facts["inputs"]] if facts else []
         if facts:
-            self.show_channels(names if len(names) > 1 else [_("Volume")])
-            self.fill(names)
+            labels = sum(entry.get("labels", False) for entry in facts["inputs"])
+            self.show_channels(names if len(names) > 1 else [_("Volume")], labels)
+            self.fill(names[: len(names) - labels])
 
     def fill(self, names: list[str] | None = None) -> None:
         """Choose a volume for every channel that has none: by its name, or the active one for a single channel."""
         if not self.parameters:
             return
-        chosen = self.nodes
+        chosen = self.nodes[: len(self._selectors) - self._optional]
         free = [node for node in _volumes() if all(node is not other for other in chosen)]
         if len(chosen) == 1:
             matched = [_active(free)]
@@ -78,7 +96,7 @@ class VolumesSection(Section):
             matched = [None if index is None else free[index] for index in found]
         result = [node or match for node, match in zip(chosen, [*matched, *chosen], strict=False)]
         if any(a is not b for a, b in zip(result, chosen, strict=True)):
-            self.parameters.inputVolumes = result
+            self.parameters.inputVolumes = result + self.nodes[len(result) :]
 
     def refresh(self) -> None:
         self._show()
@@ -91,7 +109,7 @@ class VolumesSection(Section):
             self.addObserver(selection, vtk.vtkCommand.ModifiedEvent, self._on_active)
 
     def _on_active(self, *_event: Any) -> None:
-        if self.panel.entered and len(self._selectors) == 1:
+        if self.panel.entered and len(self._selectors) - self._optional == 1:
             self.fill()
 
     def _on_chosen(self, *_node: Any) -> None:

@@ -65,7 +65,7 @@ def add_cohort(verbs: Verbs) -> None:
     parser.add_argument("--align", choices=("frame", "space", "centre", "target"), default="frame",
                         help="how places in volumes correspond: with fields of view stretched onto each "
                         "other, in patient space as it is (for registered volumes), from the centre of the field "
-                        "of view, or from the centre of what is predicted as target (default: %(default)s)")  # fmt: skip
+                        "of view, or of what is predicted as the target (default: %(default)s)")  # fmt: skip
     parser.add_argument("--neighbours", type=int, metavar="N",
                         help="of each map in the graph (default: 1.5 times the square root of how many maps)",
                         )  # fmt: skip

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import laplacian
 from ..errors import UserError
 
 MOST = 10  # groups that are looked for
-_NEAR = 1.5  # neighbours, in square roots of the number of maps; chosen on planted groups, see README.md
+_NEAR = 1.5  # neighbours, in square roots of the number of maps; chosen on planted groups, see benchmarks/cohort.py
 _SCALE = 3  # which neighbour's distance is a map's own scale
 _ALIKE = 1e-6  # of the largest distance: maps this close are the same
 _EXACT = 1000  # up to so many points t-SNE is computed without approximation

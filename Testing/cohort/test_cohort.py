@@ -165,6 +165,13 @@ def test_what_does_not_belong_together_is_refused(few, changes, sentence):
         cohort([few])
 
 
+def test_as_many_inputs_are_asked_of_all(few):
+    image = frame()
+    save(few / "two", image, ball(image, MARKER), ball(image, MARKER))
+    with pytest.raises(UserError, match="has 2 inputs"):
+        cohort([few])
+
+
 def test_too_few_none_and_nothing_are_refused(few, tmp_path):
     for folder in sorted(few.iterdir())[1:]:
         (folder / "explanation.json").unlink()

@@ -46,8 +46,15 @@ def find(folders: Sequence[str | os.PathLike[str]]) -> list[Found]:
             f" what 'lrpexplain explain' wrote."
         )
     places = sorted(given)
-    common = os.path.commonpath([place.parent for place in places])
-    return [Found(place, Path(os.path.relpath(place, common)).as_posix(), given[place]) for place in places]
+    return [Found(place, name, given[place]) for place, name in zip(places, _names(places), strict=True)]
+
+
+def _names(places: Sequence[Path]) -> list[str]:
+    try:
+        common = os.path.commonpath([place.parent for place in places])
+    except ValueError:  # on several drives of Windows
+        return [Path(*place.parts[1:]).as_posix() for place in places]
+    return [place.relative_to(common).as_posix() for place in places]
 
 
 def _within(folder: Path) -> list[Path]:
@@ -60,7 +67,7 @@ def check_alike(first: Explanation, name: str, other: Explanation, other_name: s
     """Refuse maps that do not belong together.
 
     Raises:
-        UserError: of another model, question or method.
+        UserError: of another model, question, method or number of inputs.
     """
     if first.model["sha256"] != other.model["sha256"]:
         raise UserError(
@@ -76,4 +83,9 @@ def check_alike(first: Explanation, name: str, other: Explanation, other_name: s
         raise UserError(
             f"'{other_name}' was made by '{other.composite['name']}' and '{name}' by '{first.composite['name']}', or"
             " with other parameters: a cohort is of one method."
+        )
+    if len(first.relevance) != len(other.relevance):
+        raise UserError(
+            f"'{other_name}' has {len(other.relevance)} inputs and '{name}' {len(first.relevance)}: give"
+            " explanations of as many."
         )

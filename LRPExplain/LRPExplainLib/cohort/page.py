@@ -118,6 +118,6 @@ def _footer(facts: Mapping[str, Any]) -> str:
     return (
         f"<footer>Model {escape(model['name'])}, SHA-256 {escape(model['sha256'])}. Made {escape(when)} with"
         f" {escape(versions)}, seed {facts['clustering']['seed']}. Grey: the mean of the examples' volumes. Warm"
-        " colours speak for the target, cold ones against it. A relevance map tells what the model used, not what is"
-        " true; for research.</footer>"
+        " colours speak for the target, cold ones against it; the patient's right is on the left. A relevance map"
+        " tells what the model used, not what is true; for research.</footer>"
     )

@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "errors", "explain", "imaging", "inference", "lrp", "models", "question", "sentences"},
+    "worker": {"worker", "comparison", "errors", "evaluation", "explain", "explanation", "imaging", "inference", "lrp"}
+    | {"models", "question", "reporting", "sentences"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},

@@ -252,8 +252,10 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         return facts
 
     def compare(self, nodes: Any, method: str) -> dict:
-        """Explain the same answer by another method ("grad-cam", "occlusion", ...) and compare; waits, and shows its map,
-        what both agree on and their mean. Returns comparison.json. Errors as `evaluate`."""
+        """Explain the same answer by another method ("grad-cam", "occlusion", ...), and compare; waits.
+
+        Its map, what both agree on and their mean are shown. Returns comparison.json. Errors as `evaluate`.
+        """
         from LRPExplainLib.scene import checks as made
 
         facts = self.session.wait(made.compare, nodes, method)
@@ -261,7 +263,7 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         return facts
 
     def record(self, nodes: Any, path: Path | str) -> list[str]:
-        """Write the record (.html, and the same facts as .json), with the checks made so far; waits. Errors as `evaluate`."""
+        """Write the record (.html, and .json beside it) with the checks made so far; waits. Errors as `evaluate`."""
         from LRPExplainLib.scene import checks as made
 
         return self.session.wait(made.record, nodes, Path(path))["files"]

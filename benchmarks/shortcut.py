@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import SimpleITK as sitk
@@ -116,12 +117,41 @@ def keep(models: dict[str, ExplainableModel], folder: Path, cases: int) -> None:
 
 
 def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
-    """Each model's views of the first marked case."""
+    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker, and in 3D."""
     from LRPExplainLib import scene
+    from LRPExplainLib.scene.host import THREE_D_VIEW, Application
+    from LRPExplainLib.scene.three_d import show_in_3d
+    from LRPExplainLib.scene.views import SliceView, ThreeDView
 
-    for name, model in models.items():
-        presented = scene.present(explain(model, [case_of(0, True, True).image], "lesion", "volume", device="cpu"))
-        scene.render(presented, folder / name, lambda stage, share: None)
+    case = case_of(0, True, True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as own:
+        volume = Path(own) / "case.nrrd"
+        sitk.WriteImage(case.image, str(volume))
+        for name, model in models.items():
+            presented = scene.present(explain(model, [volume], "lesion", "volume", device="cpu"))
+            application = presented.application or Application(presented.scene)
+            show_in_3d(presented)
+            parts = []
+            for place, caption in ((centre_of(case.lesion), presented.caption), (centre_of(case.marker), ())):
+                view = SliceView(application, "Red")
+                view.show("Axial", place)
+                view.annotate(caption, view.place())  # the marker is where the caption would be
+                view.mark_directions()
+                parts.append(sitk.ReadImage(str(view.write(Path(own) / "view.png"))))
+                view.close()
+            whole = ThreeDView(application, THREE_D_VIEW)
+            whole.show(centre_of(case.marker))
+            parts.append(sitk.ReadImage(str(whole.write(Path(own) / "view.png"))))
+            whole.close()
+            sitk.WriteImage(sitk.Tile(parts, (3, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
+
+
+def centre_of(mask: sitk.Image) -> list[float]:
+    """RAS in mm."""
+    indices = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0).mean(axis=0)
+    x, y, z = mask.TransformContinuousIndexToPhysicalPoint(indices[::-1].tolist())
+    return [-x, -y, z]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ SCENARIOS = (
     "test_display",
     "test_findings",
     "test_side_by_side",
+    "test_trust",
 )
 
 

@@ -15,6 +15,7 @@ from .question import QuestionSection
 from .run import RunSection
 from .section import Section
 from .trust import consent
+from .trustworthiness import TrustSection
 from .volumes import VolumesSection
 
 
@@ -40,10 +41,11 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, self)
         self.display = DisplaySection(ui, self)
         self.findings = FindingsSection(ui, self)
+        self.trust = TrustSection(ui, self)
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        return (self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings)
+        return (self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings, self.trust)
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
@@ -91,6 +93,7 @@ class Panel(VTKObservationMixin):
             return
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
+        self.trust.on_map()
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False
@@ -98,3 +101,4 @@ class Panel(VTKObservationMixin):
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""
         self.findings.update()
+        self.trust.on_map()

@@ -3,28 +3,36 @@
     .venv/bin/python -m benchmarks.shortcut [--cases 50] [--keep DIR] [--pictures DIR]
 
 The models are those of `Resources/train_shortcut_models.py`, the cases are brains and lesions that they were not
-trained on, each once without and once with a lesion. Accuracy is told without any marker, with the marker where the
-shortcut model learned it (on the lesions), and where it misleads (on the brains without a lesion). Relevance is for
-"lesion", of marked images with a lesion: shares of the positive relevance on the lesion and its rim, on the marker and
-its rim, and elsewhere. `--keep` leaves volumes and explanations (half of them with marker) as a cohort; `--pictures`
-draws the first case for both models.
+trained on, each without and with a lesion, without and with a marker. Accuracy is told for what each of the two was
+trained on, and where the marker misleads. Relevance is for "lesion", of marked images with a lesion: shares of the
+positive relevance on the lesion and its rim, on the marker and its rim, and elsewhere; the median z says how many
+standard deviations the relevance mass on them is above that of the same map shifted at random. `--keep` leaves volumes
+and explanations (half of them with marker) as a cohort; `--pictures` draws the first case for both models.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from LRPExplainLib.demo import share_inside
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.evaluation.agreement import agreement
 from LRPExplainLib.explain import explain
+from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.findings.caution import warnings_of
 from LRPExplainLib.findings.field import Field
+from LRPExplainLib.imaging import prepare
 from LRPExplainLib.models import ExplainableModel, load_model
+from tqdm import tqdm
 
 RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
 sys.path.insert(0, str(RESOURCES))
@@ -33,71 +41,105 @@ from shortcut_cases import ShortcutCase, shortcut_case  # noqa: E402
 TEST = 5  # series of random numbers; see Resources/train_shortcut_models.py
 MODELS = ("honest", "shortcut")
 RIM_MM = 6.0  # at 4 mm the model cannot tell a border more sharply
-# which images carry the marker: with a lesion or without
-DATA: dict[str, Callable[[bool], bool]] = {
-    "no marker": lambda lesion: False,
-    "marker on lesions": lambda lesion: lesion,
-    "marker on healthy": lambda lesion: not lesion,
+SHIFTS = 50
+# which images carry the marker, by the brain's number and whether there is a lesion
+DATA: dict[str, Callable[[int, bool], bool]] = {
+    "no marker": lambda n, lesion: False,
+    "marker on half, lesion or not (the honest one's own data)": lambda n, lesion: (n + lesion) % 2 == 0,
+    "marker on lesions (the shortcut's own data)": lambda n, lesion: lesion,
+    "marker on the healthy": lambda n, lesion: not lesion,
 }
+
+
+class Where(NamedTuple):
+    """Of one map: shares of the positive relevance, z of the relevance mass, and whether findings warn."""
+
+    lesion: float
+    marker: float
+    z_lesion: float
+    z_marker: float
+    warned: bool
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=50, help="brains; each with and without a lesion (%(default)s)")
     parser.add_argument("--composites", nargs="+", default=["volume", "epsilon-plus"])
+    parser.add_argument("--models", type=Path, default=RESOURCES / "ShortcutModels", help="folder (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave volumes and explanations there, as a cohort")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the first case for both models")
     options = parser.parse_args()
-    models = {name: load_model(RESOURCES / "ShortcutModels" / f"{name}.safetensors") for name in MODELS}
-    print(f"Accuracy over {options.cases} brains, each with and without a lesion\n")
-    print(f"| model | {' | '.join(DATA)} |\n|{'---|' * (len(DATA) + 1)}")
-    for name, model in models.items():
-        print(
-            f"| {name} | {' | '.join(f'{accuracy(model, m, options.cases):.0%}' for m in DATA.values())} |", flush=True
-        )
-    print("\nPositive relevance for 'lesion' in marked images with a lesion, mean ± standard error\n")
-    print("| model | composite | lesion | marker | elsewhere | warned of air |\n|---|---|---|---|---|---|")
-    for name, model in models.items():
-        for composite in options.composites:
-            rows = [relevance(model, composite, n) for n in range(options.cases)]
-            cells = [told([row[k] for row in rows]) for k in range(3)]
-            print(
-                f"| {name} | {composite} | {' | '.join(cells)} | {np.mean([row[3] for row in rows]):.0%} |", flush=True
-            )
+    models = {name: load_model(options.models / f"{name}.safetensors") for name in MODELS}
     if options.keep:
         keep(models, options.keep, options.cases)
     if options.pictures:
         draw(models, options.pictures)
+    if not options.keep and not options.pictures:
+        measure(models, options.composites, options.cases)
+
+
+def measure(models: dict[str, ExplainableModel], composites: list[str], cases: int) -> None:
+    right: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    where: dict[tuple[str, str], list[Where]] = defaultdict(list)
+    for n in tqdm(range(cases), desc="Cases"):
+        made = {(lesion, marker): case_of(n, lesion, marker) for lesion in (False, True) for marker in (False, True)}
+        for name, model in models.items():
+            said = {key: says_lesion(model, case) for key, case in made.items()}
+            for data, marked in DATA.items():
+                right[name, data] += [said[lesion, marked(n, lesion)] == lesion for lesion in (False, True)]
+            for composite in composites:
+                where[name, composite].append(place(model, composite, made[True, True]))
+    print(f"Accuracy over {cases} brains, each with and without a lesion\n")
+    print(f"| model | {' | '.join(DATA)} |\n|{'---|' * (len(DATA) + 1)}")
+    for name in models:
+        print(f"| {name} | {' | '.join(f'{np.mean(right[name, data]):.0%}' for data in DATA)} |")
+    print("\nPositive relevance for 'lesion' in marked images with a lesion, mean ± standard error\n")
+    print(f"| model | composite | lesion | marker | elsewhere | z lesion | z marker | warned |\n|{'---|' * 8}")
+    for (name, composite), rows in where.items():
+        shares = [told([row.lesion for row in rows]), told([row.marker for row in rows]),
+                  told([1 - row.lesion - row.marker for row in rows])]  # fmt: skip
+        z = [f"{np.median([getattr(row, which) for row in rows]):.1f}" for which in ("z_lesion", "z_marker")]
+        print(f"| {name} | {composite} | {' | '.join(shares + z)} | {np.mean([row.warned for row in rows]):.0%} |")
 
 
 def case_of(n: int, lesion: bool, marker: bool) -> ShortcutCase:
     return shortcut_case(TEST, n, lesion=lesion, marker=marker)
 
 
-def accuracy(model: ExplainableModel, marked: Callable[[bool], bool], cases: int) -> float:
-    """The share of images whose more probable class is the right one."""
-    right = []
-    for n in range(cases):
-        for lesion in (False, True):
-            said = explain(model, [case_of(n, lesion, marked(lesion)).image], "lesion", device="cpu")
-            probabilities = said.prediction.probabilities
-            assert probabilities is not None
-            right.append((probabilities["lesion"] > 0.5) == lesion)
-    return float(np.mean(right))
+def says_lesion(model: ExplainableModel, case: ShortcutCase) -> bool:
+    with torch.inference_mode():
+        logits = model.module(prepare([case.image], model.card.preprocessing).tensor)[0]
+    return bool(logits[1] > logits[0])
 
 
-def relevance(model: ExplainableModel, composite: str, n: int) -> tuple[float, float, float, bool]:
-    """Shares on the lesion, on the marker and elsewhere, and whether findings warn of relevance in air."""
-    case = case_of(n, True, True)
+def place(model: ExplainableModel, composite: str, case: ShortcutCase) -> Where:
     found = explain(model, [case.image], "lesion", composite, device="cpu")
+    relevance, masks = found.relevance[0], {"lesion": case.lesion, "marker": case.marker}
     try:
-        lesion, marker = (share_inside(found.relevance[0], mask, RIM_MM)[1] for mask in (case.lesion, case.marker))
+        lesion, marker = (share_inside(relevance, mask, RIM_MM)[1] for mask in masks.values())
     except UserError:  # nothing speaks for the lesion
-        return 0.0, 0.0, 0.0, False
-    fields = [Field(sitk.GetArrayFromImage(image), np.eye(4) * (*image.GetSpacing(), 1)) for image in
-              (found.relevance[0], case.image)]  # fmt: skip
-    warned = warnings_of(fields[:1], fields[1:], ["T1"], found.ledger, found.model["card"])
-    return lesion, marker, 1 - lesion - marker, any("outside the body" in sentence for sentence in warned)
+        return Where(0.0, 0.0, 0.0, 0.0, False)
+    grown = {name: grow(mask) for name, mask in masks.items()}
+    rows = agreement(sitk.GetArrayFromImage(relevance), grown, relevance.GetSpacing()[::-1], shifts=SHIFTS)
+    z: dict[str, Any] = {
+        row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows if row["segment"]
+    }
+    return Where(lesion, marker, z["lesion"], z["marker"], warned(found, case))
+
+
+def grow(mask: sitk.Image) -> np.ndarray:
+    distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
+    return sitk.GetArrayFromImage(distance) <= RIM_MM
+
+
+def warned(found: Explanation, case: ShortcutCase) -> bool:
+    """Whether findings warn of relevance at something bright in air, as the module's panel and the record do."""
+    relevance, volume = (
+        Field(sitk.GetArrayFromImage(image), np.diag([*image.GetSpacing(), 1.0]))
+        for image in (found.relevance[0], case.image)
+    )
+    sentences = warnings_of([relevance], [volume], ["T1"], found.ledger, found.model["card"])
+    return any("something bright in air" in sentence for sentence in sentences)
 
 
 def told(values: list[float]) -> str:
@@ -116,12 +158,41 @@ def keep(models: dict[str, ExplainableModel], folder: Path, cases: int) -> None:
 
 
 def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
-    """Each model's views of the first marked case."""
+    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker, and in 3D."""
     from LRPExplainLib import scene
+    from LRPExplainLib.scene.host import THREE_D_VIEW, Application
+    from LRPExplainLib.scene.three_d import show_in_3d
+    from LRPExplainLib.scene.views import SliceView, ThreeDView
 
-    for name, model in models.items():
-        presented = scene.present(explain(model, [case_of(0, True, True).image], "lesion", "volume", device="cpu"))
-        scene.render(presented, folder / name, lambda stage, share: None)
+    case = case_of(0, True, True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as own:
+        volume = Path(own) / "case.nrrd"
+        sitk.WriteImage(case.image, str(volume))
+        for name, model in models.items():
+            presented = scene.present(explain(model, [volume], "lesion", "volume", device="cpu"))
+            application = presented.application or Application(presented.scene)
+            show_in_3d(presented)
+            parts = []
+            for place, caption in ((centre_of(case.lesion), presented.caption), (centre_of(case.marker), ())):
+                view = SliceView(application, "Red")
+                view.show("Axial", place)
+                view.annotate(caption, view.place())  # the marker is where the caption would be
+                view.mark_directions()
+                parts.append(sitk.ReadImage(str(view.write(Path(own) / "view.png"))))
+                view.close()
+            whole = ThreeDView(application, THREE_D_VIEW)
+            whole.show(centre_of(case.marker))
+            parts.append(sitk.ReadImage(str(whole.write(Path(own) / "view.png"))))
+            whole.close()
+            sitk.WriteImage(sitk.Tile(parts, (3, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
+
+
+def centre_of(mask: sitk.Image) -> list[float]:
+    """RAS in mm."""
+    indices = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0).mean(axis=0)
+    x, y, z = mask.TransformContinuousIndexToPhysicalPoint(indices[::-1].tolist())
+    return [-x, -y, z]
 
 
 if __name__ == "__main__":

@@ -268,8 +268,9 @@ def test_relevance_in_air_is_told_from_relevance_in_a_hole_of_the_body() -> None
         ((radius > 20) & (radius < 32), 0.0),
         (radius > 34 + MARGIN_MM + 4, 1.0),
     ):
-        share = relevance_outside(Field(where.astype(np.float32), matrix), Field(values, matrix))
-        assert share == pytest.approx(expected, abs=0.02)
+        air = relevance_outside(Field(where.astype(np.float32), matrix), Field(values, matrix))
+        assert air is not None
+        assert air.share == pytest.approx(expected, abs=0.02)
 
 
 def test_where_there_is_no_air_nothing_is_outside_the_body() -> None:
@@ -308,6 +309,46 @@ def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> Non
     assert any("absorbed by biases" in text for text in caution(inside, None, {"absorbed": 9.2}))
     assert any("92 %" in text for text in caution(inside, None, {"absorbed": 9.2}))
     assert any("outside the field of view" in text for text in caution(inside, None, {"outside": 2.0}))
+
+
+def test_relevance_at_something_bright_in_air_is_told_from_relevance_in_air_and_in_the_body() -> None:
+    values, radius = head((64, 48, 48))  # more air at one end
+    marker = np.zeros(values.shape, bool)
+    marker[56:60, 38:42, 38:42] = True  # 64 voxels of 8 cubic millimetres
+    values[marker] = 80.0
+    body = ((radius > 10) & (radius < 30)).astype(np.float32)
+    body /= body.sum()
+    on_marker = marker / np.float32(marker.sum())
+    assert caution(body, values) == []  # being there is no fault
+    said = caution(0.4 * body + 0.6 * on_marker, values)
+    assert said[0] == "60 % of the relevance lies outside the body, in air."
+    assert said[1].startswith("60 % of the relevance lies at something bright in air (0.5 ml, ")
+    away = float(said[1].split(" ml, ")[1].split(" mm")[0])
+    assert away == pytest.approx(radius[marker].min() - 34, abs=5)  # the grid it is sought on has 4 mm
+    elsewhere = np.zeros_like(body)
+    elsewhere[56:60, 4:8, 4:8] = 1 / 64
+    said = caution(0.4 * body + 0.6 * elsewhere, values)
+    assert said[0] == "60 % of the relevance lies outside the body, in air."
+    assert not any("something bright" in sentence for sentence in said)
+
+
+def test_relevance_that_avoids_an_expert_s_segments_is_told_but_not_for_what_the_model_predicts() -> None:
+    field = Field(two_blocks(), MATRIX)
+    labels = np.zeros(field.values.shape, np.uint8)
+    far = np.argwhere(field.values == 0)[:40]
+    labels[tuple(far.T)] = 1
+
+    def warnings(labels: np.ndarray, judges: bool = True) -> list[str]:
+        reference = Reference((Layer(labels, {1: "tumour"}),), judges)
+        found = Findings([field], [None], ["T1"], LEDGER, {}, Selection(), reference)
+        return [sentence for sentence in found.warnings if "avoids" in sentence]
+
+    (said,) = warnings(labels)
+    assert "its segments hold 0.00 % of it" in said
+    assert f"{40 / labels.size:.2%}".replace("%", " %") in said
+    assert warnings(labels, judges=False) == []
+    assert warnings((field.values != 0).astype(np.uint8)) == []
+    assert warnings(np.zeros_like(labels)) == []
 
 
 @pytest.mark.parametrize(

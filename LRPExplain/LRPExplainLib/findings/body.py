@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -11,23 +13,79 @@ from .field import Field
 GRID_MM = 4.5  # the body is sought on a grid of about this size
 # Between the darkest value and Otsu's threshold, which separates bright from dark tissue rather than tissue from air
 _LEVEL = 0.5
+# What is at least this bright, between the darkest value and the body's median, is no noise of air
+_BRIGHT = 0.5
 # A model sees through a window: relevance may lie this far outside the skin without meaning anything
 MARGIN_MM = 6.0
 
 
-def relevance_outside(relevance: Field, volume: Field) -> float | None:
-    """The share (0..1) of the |relevance| that lies outside the body and more than `MARGIN_MM` away from it.
+@dataclass(frozen=True)
+class Thing:
+    """Something bright in the air around the body: a marker, an annotation, a device, the table.
+
+    Attributes:
+        share: of the |relevance|, on it and within `MARGIN_MM` of it, as far as that is outside the body (0..1).
+        ml: its volume, on a grid of about `GRID_MM`.
+        away_mm: its distance from the body.
+    """
+
+    share: float
+    ml: float
+    away_mm: float
+
+
+@dataclass(frozen=True)
+class Air:
+    """What of a map lies in the air around the body.
+
+    Attributes:
+        share: of the |relevance|, outside the body and more than `MARGIN_MM` away from it (0..1).
+        thing: what holds most of that, if anything bright is there.
+    """
+
+    share: float
+    thing: Thing | None
+
+
+def relevance_outside(relevance: Field, volume: Field) -> Air | None:
+    """How much of the relevance lies in air, and on what there.
 
     Both fields are on the same grid. None where no air can be told from the body (no air, or an even volume).
     """
     factors = [max(1, round(GRID_MM / step)) for step in relevance.spacing]
     step = tuple(slice(None, None, factor) for factor in factors[::-1])
-    body = _body(volume.values[step], [s * f for s, f in zip(relevance.spacing, factors, strict=True)])
+    spacing = [s * f for s, f in zip(relevance.spacing, factors, strict=True)]
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.values[step], np.float32))
+    image.SetSpacing(spacing)
+    body = _body(image)
     if body is None:
         return None
+    away = _distance(body)
+    air = sitk.GetArrayViewFromImage(away) > MARGIN_MM
+    if not air.any():
+        return None
     weights = block_sums(np.abs(relevance.values), factors)
-    whole = float(weights.sum())
-    return float(weights[~body].sum()) / whole if whole else 0.0
+    whole = float(weights.sum()) or 1.0
+    values = sitk.GetArrayViewFromImage(image)
+    tissue = float(np.median(values[sitk.GetArrayViewFromImage(body) > 0]))
+    bright = image > float(values.min()) + _BRIGHT * (tissue - float(values.min()))
+    return Air(float(weights[air].sum()) / whole, _thing(bright, away, weights / whole))
+
+
+def _thing(bright: sitk.Image, away: sitk.Image, weights: NDArray[np.float64]) -> Thing | None:
+    """The thing in the air that holds most of the weights; what is close together, as letters are, is one."""
+    air = away > MARGIN_MM
+    things = bright & air
+    around = sitk.ConnectedComponent((_distance(things) <= MARGIN_MM) & air)
+    label = sitk.GetArrayViewFromImage(around).ravel()
+    share = np.bincount(label, weights=weights.ravel())
+    share[0] = 0.0
+    most = int(share.argmax())
+    if not share[most]:
+        return None
+    its = (label == most) & (sitk.GetArrayViewFromImage(things).ravel() > 0)
+    ml = float(its.sum() * np.prod(bright.GetSpacing())) / 1000
+    return Thing(float(share[most]), ml, float(sitk.GetArrayViewFromImage(away).ravel()[its].min()))
 
 
 def block_sums(values: NDArray[np.floating], factors: list[int]) -> NDArray[np.float64]:
@@ -48,9 +106,9 @@ def _along(values: NDArray[np.floating], axis: int, part: slice) -> NDArray[np.f
     return values[(slice(None),) * axis + (part,)]
 
 
-def _body(values: NDArray[np.floating], spacing: list[float]) -> NDArray[np.bool_] | None:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values, np.float32))
-    image.SetSpacing(spacing)
+def _body(image: sitk.Image) -> sitk.Image | None:
+    """The largest part that is brighter than air, without holes; None in an even volume."""
+    values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(np.percentile(values, 99.5))
     if not high > low:
         return None
@@ -60,10 +118,12 @@ def _body(values: NDArray[np.floating], spacing: list[float]) -> NDArray[np.bool
     level = low + _LEVEL * (otsu.GetThreshold() - low)
     mask = clipped > min(max(level, _noise(values)), max(otsu.GetThreshold(), level))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True)
-    filled = sitk.BinaryFillhole(labels == 1)
-    distance = sitk.SignedMaurerDistanceMap(filled, squaredDistance=False, useImageSpacing=True)
-    body = sitk.GetArrayFromImage(distance) <= MARGIN_MM
-    return None if body.all() else body
+    return sitk.BinaryFillhole(labels == 1)
+
+
+def _distance(mask: sitk.Image) -> sitk.Image:
+    """From the mask in mm; negative inside."""
+    return sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
 
 
 def _noise(values: NDArray[np.floating]) -> float:

@@ -10,12 +10,14 @@ import numpy as np
 from ..sentences import Sentence, Sentences
 from .body import relevance_outside
 from .field import Field
+from .reference import Share
 
 _ = Sentences("findings.caution")
 
 OUTSIDE_BODY = 0.05  # share of the |relevance|
 AT_BORDER = 0.10
 BORDER_MM = 6.0
+AVOIDED = 0.5  # of what chance would put into the reference
 LEDGER_GAP = 1e-3  # of the target value; float32 sums close far better
 ABSORBED = 0.5
 OUTSIDE_VIEW = 0.05
@@ -82,10 +84,21 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
 
 
 def _outside_body(relevance: Field, volume: Field, of: str) -> list[Sentence | str]:
-    share = relevance_outside(relevance, volume)
-    if share is None or share <= OUTSIDE_BODY:
+    air = relevance_outside(relevance, volume)
+    if air is None or air.share <= OUTSIDE_BODY:
         return []
-    return [_("{share} of the relevance{of} lies outside the body, in air.").format(share=_percent(share), of=of)]
+    found: list[Sentence | str] = []
+    found.append(
+        _("{share} of the relevance{of} lies outside the body, in air.").format(share=_percent(air.share), of=of)
+    )
+    if air.thing is not None and air.thing.share > OUTSIDE_BODY:
+        found.append(
+            _(
+                "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body). A"
+                " marker, an annotation, a device? The model may be right for the wrong reason."
+            ).format(share=_percent(air.thing.share), of=of, ml=f"{air.thing.ml:.1f}", away=f"{air.thing.away_mm:.0f}")
+        )
+    return found
 
 
 def border_share(relevance: Field, margin_mm: float = BORDER_MM) -> float:
@@ -112,6 +125,28 @@ def _at_border(relevance: Field, of: str) -> list[Sentence | str]:
             "{share} of the relevance{of} lies within {margin} mm of the border of the field of view: what the model"
             " looked at may go on beyond it."
         ).format(share=_percent(share), of=of, margin=f"{BORDER_MM:g}")
+    ]
+
+
+def of_reference(shares: Sequence[Share]) -> list[Sentence | str]:
+    """A sentence where the relevance avoids the segments: they hold less than half of what chance would put there.
+
+    Args:
+        shares: as `shares_of` gives them, the last row being what lies outside all segments; may be empty.
+    """
+    if not shares:
+        return []
+    outside = shares[-1]
+    inside = 1 - outside.share
+    # share = density x part of the field of view
+    chance = 1 - outside.share / outside.density if outside.density else 0.0
+    if inside >= AVOIDED * chance:
+        return []
+    return [
+        _(
+            "The relevance avoids the reference segmentation: its segments hold {share} of it, and {chance} of the"
+            " field of view."
+        ).format(share=f"{inside:.2%}".replace("%", " %"), chance=f"{chance:.2%}".replace("%", " %"))
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .account import ledger_line, shares_by_input
-from .caution import warnings_of
+from .caution import of_reference, warnings_of
 from .clusters import Clusters, find_clusters
 from .field import Field, Index, Point
 from .magnitudes import Magnitudes
@@ -138,7 +138,9 @@ class Findings:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Sentences worth a radiologist's attention; empty if nothing stands out."""
-        return tuple(warnings_of(self.maps, self.volumes, self.names, self.ledger, self.card))
+        of_all = warnings_of(self.maps, self.volumes, self.names, self.ledger, self.card)
+        judged = self.reference is not None and self.reference.judges
+        return (*of_all, *(of_reference(self.shares) if judged else ()))
 
     def at(self, index: Index) -> Readout:
         """What is at a voxel (i, j, k) of the map."""

@@ -22,9 +22,15 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A segmentation, in as many layers as its segments overlap; on the grid of the map."""
+    """A segmentation on the grid of the map.
+
+    Attributes:
+        layers: as many as its segments overlap.
+        judges: whether relevance ought to be in it; not so for what the model itself predicts.
+    """
 
     layers: tuple[Layer, ...]
+    judges: bool = True
 
     def names_at(self, index: Index) -> list[str]:
         """The segments that hold a voxel (i, j, k)."""

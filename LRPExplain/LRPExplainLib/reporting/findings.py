@@ -90,4 +90,4 @@ def _predicted(explanation: Explanation, n: int) -> Reference | None:
     if labels is None or not same_grid(Grid.of(labels), Grid.of(explanation.relevance[n])):
         return None
     names = {k: entry["name"] for k, entry in enumerate(explanation.prediction.classes) if k > 0}
-    return Reference((Layer(sitk.GetArrayFromImage(labels), names),))
+    return Reference((Layer(sitk.GetArrayFromImage(labels), names),), judges=False)

@@ -47,9 +47,9 @@ def test_two_layers_by_hand() -> None:
     x = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
     evaluation = evaluate(capture(model, x), x, one_rule(ZERO))
     held, maps = parts(evaluation, evaluation.output, "0")
-    assert held.tolist() == pytest.approx([[2 * 2.0, -4 * 2.5]])  # 1 + 4 - 3 = 2 and 3 - 2 + 1.5 = 2.5
-    assert maps[0].relevance.tolist()[0] == pytest.approx([2.0, 8.0, -6.0])
-    assert maps[1].relevance.tolist()[0] == pytest.approx([-12.0, 8.0, -6.0])
+    assert held[0].tolist() == pytest.approx([2 * 2.0, -4 * 2.5])  # 1 + 4 - 3 = 2 and 3 - 2 + 1.5 = 2.5
+    assert maps[0].relevance[0].tolist() == pytest.approx([2.0, 8.0, -6.0])
+    assert maps[1].relevance[0].tolist() == pytest.approx([-12.0, 8.0, -6.0])
     assert [found.ledger.target_value for found in maps] == pytest.approx([4.0, -10.0])
     assert all(abs(found.ledger.gap) < 1e-12 for found in maps)
 

@@ -170,18 +170,20 @@ class Inference:
                 summed.extend(lrp.Attribution(torch.zeros_like(self._volume), None, f.ledger, {}) for f in found)
             else:
                 summed[:] = [replace(s, ledger=s.ledger + f.ledger) for s, f in zip(summed, found, strict=True)]
-            for total, part in zip(summed, found, strict=True):
-                self._give_back(part, views, total.relevance)
+            for whole, part in zip(summed, found, strict=True):
+                self._give_back(part.relevance, views, whole.relevance)
 
         self._through(views, work, progress)
         return summed
 
-    def _give_back(self, found: lrp.Attribution, views: Sequence[View], relevance: Tensor) -> None:
-        if not isinstance(found.relevance, Tensor):
+    def _give_back(
+        self, found: Tensor | tuple[Tensor, ...], views: Sequence[View], relevance: Tensor | tuple[Tensor, ...]
+    ) -> None:
+        if not isinstance(found, Tensor) or not isinstance(relevance, Tensor):
             raise UserError(
                 "The model takes several tensors, but one with a channel per volume is needed: export it so."
             )
-        for view, part in zip(views, found.relevance.to(relevance).split(1), strict=False):
+        for view, part in zip(views, found.to(relevance).split(1), strict=False):
             self.windows.give_back(part, view, relevance)
 
     def each(self, coefficients: Tensor, visit: Visit, progress: Progress) -> None:

@@ -27,6 +27,10 @@ class Sentence(str):
         made.context, made.template, made.values = context, template, values
         return made
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str, str], dict[str, Any]]:
+        """For copies."""
+        return (self.context, self.template), self.values
+
     def format(self, *_args: Any, **values: Any) -> Sentence:
         """The same with the placeholders filled."""
         return Sentence(self.context, self.template, **values)

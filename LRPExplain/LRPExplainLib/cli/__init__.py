@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from .asking import signed
-from .checking import add_compare, add_evaluate
+from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_concepts, add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
 from .reporting import add_export_dicom, add_record, add_verify
@@ -16,6 +16,7 @@ _VERBS = {
     "concepts": add_concepts,
     "evaluate": add_evaluate,
     "compare": add_compare,
+    "cohort": add_cohort,
     "record": add_record,
     "verify": add_verify,
     "export-dicom": add_export_dicom,

@@ -1,11 +1,11 @@
-"""The verbs that tell how far to trust explanations: `evaluate` and `compare`."""
+"""The verbs that tell how far to trust explanations: `evaluate`, `compare` and `cohort`."""
 
 import argparse
 from pathlib import Path
 
 from ..summaries import evaluation_plan_summary
 from .asking import references_of
-from .drawing import bar
+from .drawing import bar, pictures_of
 from .options import Verbs, add_device, add_trust, names
 
 
@@ -51,6 +51,22 @@ def add_compare(verbs: Verbs) -> None:
     parser.set_defaults(run=_compare)
 
 
+def add_cohort(verbs: Verbs) -> None:
+    parser = verbs.add_parser("cohort", help="cluster many explanations of one model, and show the odd ones")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER",
+                        help="folders that hold explanations, at any depth")  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the cohort")
+    parser.add_argument("--clusters", type=int, metavar="N", help="how many (default: as the eigengap tells)")
+    parser.add_argument("--cell", type=float, default=8.0, metavar="MM", dest="edge_mm",
+                        help="of the common grid (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--align", choices=("field", "mm"), default="field",
+                        help="what corresponds: places in the field of view, or points in mm of volumes that are "
+                        "registered to each other (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
+    parser.add_argument("--no-views", action="store_true", help="draw no pictures of typical cases")
+    parser.set_defaults(run=_cohort)
+
+
 def _numbers(text: str) -> list[float]:
     return [float(number) for number in text.split(",")]
 
@@ -88,3 +104,25 @@ def _compare(options: argparse.Namespace) -> None:
     print(
         f"The comparison is in {options.out}, its maps are {options.out / 'consensus'} and {options.out / 'combined'}"
     )
+
+
+def _cohort(options: argparse.Namespace) -> None:
+    from ..cohort import check_cohort_output, cohort
+    from ..explanation import Explanation
+
+    check_cohort_output(options.out)
+    with bar() as progress:
+        found = cohort(
+            options.folders, options.clusters, options.edge_mm, options.align, options.seed, progress=progress
+        )
+    pictures: dict[str, dict[str, bytes]] = {}
+    missing = None
+    for name, folder in found.examples.items() if not options.no_views else ():
+        pictures[name], missing = pictures_of(Explanation.load(folder), ("axial", "coronal"))
+        if missing:
+            break
+    found.save(options.out, pictures)
+    print(found.table())
+    if missing:
+        print(f"No pictures: {missing}")
+    print(f"The cohort is in {options.out}, its page is {options.out / 'cohort.html'}")

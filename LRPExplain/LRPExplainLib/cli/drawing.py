@@ -1,7 +1,8 @@
 """Pictures and progress bars of the command line."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,19 @@ def render(explanation: "Explanation", folder: Path, bundle: Path | None = None)
         if bundle is not None:
             progress("saving", 1.0)
             scene.save(presented, bundle)
+
+
+def pictures_of(
+    explanation: "Explanation", views: Sequence[str] = ("axial", "sagittal", "coronal", "3d")
+) -> tuple[dict[str, bytes], str | None]:
+    """What the views draw of an explanation as PNG, by the view's name; or why there is nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            require_views()
+            render(explanation, Path(folder))
+        except UserError as missing:  # figures are worth having without them; the page says why it has none
+            return {}, str(missing)
+        return {name: (Path(folder) / f"{name}.png").read_bytes() for name in views}, None
 
 
 @contextmanager

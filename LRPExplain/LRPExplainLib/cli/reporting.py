@@ -1,16 +1,10 @@
 """The verbs that hand an explanation on: `record`, `verify` and `export-dicom`."""
 
 import argparse
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import UserError
-from .drawing import bar, render, require_views
+from .drawing import bar, pictures_of
 from .options import Verbs, add_device, add_trust
-
-if TYPE_CHECKING:
-    from ..explanation import Explanation
 
 DISAGREES = 1  # the exit code of `verify` where a record does not agree
 
@@ -60,7 +54,7 @@ def _record(options: argparse.Namespace) -> None:
     check_place(options.out)
     explanation = Explanation.load(options.explanation)
     evaluation = None if options.evaluation is None else Evaluation.load(options.evaluation)
-    pictures, missing = ({}, None) if options.no_views else _pictures(explanation)
+    pictures, missing = ({}, None) if options.no_views else pictures_of(explanation)
     made = make_record(explanation, options.out.name, evaluation, pictures, missing, options.with_names)
     made.save(options.out)
     for warning in made.facts["findings"]["warnings"]:
@@ -68,19 +62,6 @@ def _record(options: argparse.Namespace) -> None:
     if missing:
         print(f"No pictures: {missing}")
     print(f"The record is {options.out}, its facts are {options.out.with_suffix('.json')}")
-
-
-def _pictures(explanation: "Explanation") -> tuple[dict[str, bytes], str | None]:
-    """What the views draw of an explanation, by the view's name; or why there is nothing."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            require_views()
-            render(explanation, Path(folder))
-        except UserError as missing:  # the figures are a record too; the page says why it has no pictures
-            return {}, str(missing)
-        return {
-            name: (Path(folder) / f"{name}.png").read_bytes() for name in ("axial", "sagittal", "coronal", "3d")
-        }, None
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """What is put to the test: a model before its volumes, and a question whose class and voxels stay fixed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,8 +143,7 @@ class Subject:
         model = load_recorded(Path(facts["path"]), facts["card"], trust)
         if model.sha256 != facts["sha256"]:
             raise UserError(f"The model '{facts['path']}' has changed since the explanation was made: explain again.")
-        region = Everywhere() if target["where"] == "everywhere" else region_of(target)
-        question = Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
+        question = recorded_question(target)
         composite, method = _recorded(explanation.composite)
         subject = cls(model, _volumes(explanation), question, composite, device, memory, method)
         told, found = float(explanation.ledger["target_value"]), subject.asked.target_value
@@ -216,6 +215,12 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
     return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
 
 
+def recorded_question(target: Mapping[str, Any]) -> Question:
+    """The question of an explanation, about the class that was met and the same voxels."""
+    region = Everywhere() if target["where"] == "everywhere" else region_of(target)
+    return Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
+
+
 def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
     """The composite of an explanation and, where it is none by LRP, the method."""
     name = facts.get("method", methods.LRP)
@@ -250,4 +255,12 @@ def _nobody(share: float, which: str) -> None:
     """Nobody is told."""
 
 
-__all__ = ["Method", "Request", "Subject", "attribution_method", "lrp_method", "recorded_composite"]
+__all__ = [
+    "Method",
+    "Request",
+    "Subject",
+    "attribution_method",
+    "lrp_method",
+    "recorded_composite",
+    "recorded_question",
+]

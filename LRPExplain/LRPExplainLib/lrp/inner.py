@@ -1,8 +1,9 @@
 """Inner layers by name: which have channels, and what reaches the output without passing through one.
 
-A channel's conditional relevance is what a walk brings to the input that begins at the layer's output with the relevance
-of that channel alone (Achtibat et al. 2023, "From attribution maps to human-understandable explanations through Concept
-Relevance Propagation"): ``evaluation.held(target, layer)``, masked, into ``evaluation.attribute(..., layer=layer)``.
+A channel's conditional relevance is what a walk brings to the input that begins at the layer's output with the
+relevance of that channel alone (Achtibat et al. 2023, "From attribution maps to human-understandable explanations
+through Concept Relevance Propagation"): ``evaluation.held(target, layer)``, masked, into
+``evaluation.attribute(..., layer=layer)``.
 A walk is linear in the relevance that it begins with, so that the maps of all channels add up to what the whole map
 owes to the layer; the rest is ``evaluation.attribute(target, channels={layer: []})``.
 """

@@ -1,20 +1,17 @@
 """The record as one HTML page: nothing is fetched, nothing runs, and it prints."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from ..evaluation.tables import tables
 from ..findings.account import ledger_line
 from .curves import curves, legend
 from .markdown import html_of, table
+from .shell import embedded, html_page
 
-_STYLE = Path(__file__).with_name("style.css")
 _SHOWN_SPOTS = 12
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _CAPTIONS = {"axial": "Axial", "sagittal": "Sagittal", "coronal": "Coronal", "3d": "3D"}
 _WHERE = {
     "prediction": "the voxels predicted as it",
@@ -34,14 +31,8 @@ def page(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         _provenance(facts), _layers(facts["ledger"]["by_layer"]),
     ]  # fmt: skip
     inside = json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(_title(facts))}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
-        f"<body>\n{chr(10).join(part for part in parts if part)}\n{_footer(facts)}\n"
-        f'<script type="application/json" id="record">{inside}</script>\n</body>\n</html>\n'
-    )
+    body = "\n".join([*(part for part in parts if part), _footer(facts)])
+    return html_page(_title(facts), f'{body}\n<script type="application/json" id="record">{inside}</script>')
 
 
 def _title(facts: Mapping[str, Any]) -> str:
@@ -81,7 +72,7 @@ def _pictures(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     if not pictures:
         return f'<p class="quiet">{escape(facts["pictures"]["missing"] or "No pictures were asked for.")}</p>'
     figures = [
-        f'<figure><img alt="{escape(name)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+        f'<figure><img alt="{escape(name)}" src="{embedded(png)}">'
         f"<figcaption>{escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
         for name, png in pictures.items()
     ]

@@ -10,10 +10,9 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..errors import UserError
-from ..evaluation.subject import recorded_composite
+from ..evaluation.subject import recorded_composite, recorded_question
 from ..explain import explain
 from ..explanation import Explanation
-from ..imaging import Everywhere, region_of
 from ..models import ExplainableModel
 from ..models.loading import load_recorded, sha256_of
 from ..question import Question
@@ -123,8 +122,7 @@ def _question(target: Mapping[str, Any], segment: Path | None) -> Question:
     place = dict(target)
     if segment is not None:
         place["region"] = {**target["region"], "file": str(segment)}
-    region = Everywhere() if target["where"] == "everywhere" else region_of(place)
-    return Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
+    return recorded_question(place)
 
 
 def _same_file(name: str, told: str | None, found: str) -> Check:

@@ -22,6 +22,7 @@ from .saying import said
 
 Callback = Callable[..., None] | None
 _shared: Session | None = None
+MAIN = "main"
 
 
 def shared_session() -> Session:
@@ -95,7 +96,7 @@ class Session:
         device: str = "auto",
         memory: float | None = None,
         update: Any = None,
-        lane: str = "main",
+        lane: str = MAIN,
         on_progress: Callback = None,
         on_prediction: Callback = None,
         on_done: Callback = None,
@@ -126,15 +127,45 @@ class Session:
         run = Run()
 
         def done(event: dict[str, Any]) -> None:
-            run.presenting = _presenting(Path(event["folder"]), nodes, update)
-            self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
-            self._step(run, on_done, on_failed)
+            folder = Path(event["folder"])
+            self._present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
 
         self._send(
             run, "explain", message, lane, True,
             on_progress=on_progress, on_prediction=on_prediction, on_done=done, on_failed=on_failed,
         )  # fmt: skip
         return run
+
+    def ask(
+        self,
+        verb: str,
+        message: dict[str, Any],
+        *,
+        on_progress: Callback = None,
+        on_done: Callback = None,
+        on_failed: Callback = None,
+    ) -> Run:
+        """Ask for something else than an explanation (see `worker.checks`); ``on_done`` gets what the worker tells."""
+        run = Run()
+        done = _when_wanted(run, on_done) if on_done is not None else None
+        self._send(run, verb, message, MAIN, True, on_progress=on_progress, on_done=done, on_failed=on_failed)
+        return run
+
+    def show(
+        self, run: Run, folders: Sequence[Path], nodes: Sequence[Any], on_done: Callback, on_failed: Callback
+    ) -> None:
+        """Present further explanations of the same volumes, as part of ``run``; ``on_done`` gets a list."""
+        self._present(run, _presenting_all(folders, list(nodes)), on_done, on_failed)
+
+    def place(self, name: str) -> Path:
+        """A new place in the temporary folder."""
+        self._count += 1
+        return self._folder / f"{name}-{self._count}"
+
+    def _present(self, run: Run, steps: Generator[None, None, Any], on_done: Callback, on_failed: Callback) -> None:
+        run.presenting = steps
+        self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
+        self._step(run, on_done, on_failed)
 
     def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
         """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
@@ -237,18 +268,34 @@ def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], N
     return lambda content: function(content) if run.wanted else None
 
 
-def _presenting(folder: Path, nodes: list[Any], update: Any) -> Generator[None, None, Any]:
-    """Read the answer's folder and show it, in steps; the folder goes in any case."""
+def _presenting(folder: Path, nodes: list[Any], update: Any, keep: bool) -> Generator[None, None, Any]:
+    """Read the answer's folder and show it, in steps; ``keep``: checks can be made on it as long as Slicer runs."""
     from ..explanation import Explanation
+    from . import answers
     from .presenting import present_in_steps
 
+    kept = False
     try:
-        if any(node.GetScene() is None for node in nodes):
-            raise UserError(_("The volume was removed while it was being explained: choose another one."))
+        _require(nodes)
         explanation = yield from Explanation.load_in_steps(folder)
         yield
-        if any(node.GetScene() is None for node in nodes):
-            raise UserError(_("The volume was removed while it was being explained: choose another one."))
-        return (yield from present_in_steps(explanation, nodes, update=update))
+        _require(nodes)
+        presented = yield from present_in_steps(explanation, nodes, update=update)
+        answers.keep(presented, folder if keep else None)
+        kept = keep
+        return presented
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _presenting_all(folders: Sequence[Path], nodes: list[Any]) -> Generator[None, None, list[Any]]:
+    shown = []
+    for folder in folders:
+        shown.append((yield from _presenting(folder, nodes, None, True)))
+    return shown
+
+
+def _require(nodes: list[Any]) -> None:
+    if any(node.GetScene() is None for node in nodes):
+        raise UserError(_("The volume was removed while it was being explained: choose another one."))

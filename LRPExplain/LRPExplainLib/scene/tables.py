@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,10 +29,10 @@ Column = Sequence[float] | Sequence[str] | np.ndarray
 
 def write(presented: PresentedNodes, findings: Findings) -> None:
     """Write the findings to the explanation's table and chart nodes; they are made when they are first wanted."""
-    _write_table(presented, "hot spots", _hot_spots(findings))
+    write_table(presented, "hot spots", _hot_spots(findings))
     if findings.shares:
-        _write_table(presented, "segments", _shares(findings))
-    _write_table(presented, "ledger", _ledger(findings))
+        write_table(presented, "segments", _shares(findings))
+    write_table(presented, "ledger", _ledger(findings))
     write_profiles(presented, findings.profiles)
 
 
@@ -40,7 +41,7 @@ def write_profiles(presented: PresentedNodes, profiles: Sequence[Profile]) -> No
     for profile in profiles:
         name = f"slices {profile.name}"
         directions = f" {_MINUS} ".join(profile.direction)
-        table = _write_table(
+        table = write_table(
             presented,
             name,
             {
@@ -117,7 +118,8 @@ def _ledger(findings: Findings) -> dict[str, Column]:
     }
 
 
-def _write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Column]) -> Any:
+def write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Column]) -> Any:
+    """The explanation's table of this name with these columns; made when it is first wanted."""
     node = presented.tables.get(name) or _add(presented, "vtkMRMLTableNode", "table", name, _TABLE)
     table = vtk.vtkTable()
     for title, values in columns.items():
@@ -149,25 +151,54 @@ def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attri
 
 
 def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directions: str) -> None:
-    chart = _add(presented, "vtkMRMLPlotChartNode", "chart", profile.name, _CHART)
     titles = {
         "sagittal": _("Relevance per sagittal slice"),
         "coronal": _("Relevance per coronal slice"),
         "axial": _("Relevance per axial slice"),
     }
-    chart.SetTitle(titles[profile.name])
-    chart.SetXAxisTitle(_("{directions} (mm); red: for, blue: against").format(directions=directions))
-    chart.SetLegendVisibility(False)  # it would lie over the peak
-    chart.SetYAxisTitle(_("Relevance"))
     names = {"for": _("for {target}"), "against": _("against {target}")}
-    for what, color in _COLORS.items():
-        series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{profile.name} {what}", record.PREFIX + "Series")
-        series.SetName(names[what].format(target=presented.target))
+    lines = [
+        Line(names[what].format(target=presented.target), _position(profile), f"{what} the class", color)
+        for what, color in _COLORS.items()
+    ]
+    axis = _("{directions} (mm); red: for, blue: against").format(directions=directions)
+    chart = write_chart(presented, profile.name, table, lines, (titles[profile.name], axis, _("Relevance")))
+    chart.SetLegendVisibility(False)  # it would lie over the peak
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its name, the columns of the table, its colour (RGB in 0..1)."""
+
+    name: str
+    x: str
+    y: str
+    color: tuple[float, float, float]
+    dashed: bool = False
+
+
+def write_chart(
+    presented: PresentedNodes, name: str, table: Any, lines: Sequence[Line], titles: tuple[str, str, str]
+) -> Any:
+    """The explanation's chart of this name, made when it is first wanted; ``titles``: of the chart, x and y."""
+    chart = presented.charts.get(name)
+    if chart is not None:
+        return chart
+    chart = _add(presented, "vtkMRMLPlotChartNode", "chart", name, _CHART)
+    title, x, y = titles
+    chart.SetTitle(title)
+    chart.SetXAxisTitle(x)
+    chart.SetYAxisTitle(y)
+    for line in lines:
+        series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{name} {line.y}", record.PREFIX + "Series")
+        series.SetName(line.name)
         series.SetAndObserveTableNodeID(table.GetID())
-        series.SetXColumnName(_position(profile))
-        series.SetYColumnName(f"{what} the class")
+        series.SetXColumnName(line.x)
+        series.SetYColumnName(line.y)
         series.SetPlotType(series.PlotTypeScatter)
         series.SetMarkerStyle(series.MarkerStyleNone)
+        series.SetLineStyle(series.LineStyleDash if line.dashed else series.LineStyleSolid)
         series.SetLineWidth(2)
-        series.SetColor(*color)
+        series.SetColor(*line.color)
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    return chart

@@ -90,7 +90,7 @@ class Answers:
                 trust = agreed is not None and trust_request(path).sha256 == agreed
                 self._model = key, load_model(path, trust=trust)
             except UserError as error:
-                _ask_for_trust(path, agreed, error)
+                ask_for_trust(path, agreed, error)
                 raise
         return self._model[1]
 
@@ -128,7 +128,7 @@ def _model_stamp(path: Path) -> tuple[tuple[Path, int, int], ...]:
     return tuple(_stamp(file) for file in sorted(set(files)))
 
 
-def _ask_for_trust(path: Path, agreed: str | None, error: UserError) -> None:
+def ask_for_trust(path: Path, agreed: str | None, error: UserError) -> None:
     """Ask, also where the files are no longer those that were agreed to."""
     if not path.exists():
         return

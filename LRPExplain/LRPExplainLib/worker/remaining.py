@@ -21,7 +21,8 @@ class Stopwatch:
         clock: seconds.
 
     Within a stage the time left is what its speed so far says. The stages that follow are longer or shorter than it by
-    the ratio that the last request showed which ran through all of them; before there was one, by their shares.
+    the ratio that the last request showed which ran through all of them; before there was one, by their shares. Of
+    stages that are not in the table, as checks have them, the whole is taken to go on as fast as it went.
     """
 
     begins: Mapping[str, float]
@@ -42,11 +43,14 @@ class Stopwatch:
         """Seconds until the request is done; None as long as nothing can be said.
 
         Args:
-            stage: the name of one that `begins` knows, or of another, of which nothing can be said.
+            stage: the name of one that `begins` knows, or of another.
             share: of the whole request.
         """
         now = self.clock()
         gone = now - self._began.setdefault(stage, now)
+        if stage not in self._weights:
+            gone = now - min(self._began.values())
+            return gone * (1 - share) / share if share >= _LEAST_SHARE and gone >= _LEAST_SECONDS else None
         if stage not in _TELLING:
             return None
         part = min(1.0, max(0.0, (share - self.begins[stage]) / self._widths[stage]))

@@ -1,9 +1,10 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
-Requests: {"id", "verb": "describe" | "explain" | "cancel", ...}. Events: {"id", "event": "progress" | "prediction" |
-"done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user", "trust", "memory", "bug"), that for
-want of trust also "what" would run, whose "sha256" is given back as the request's "trust" by who agrees. When
-standard input closes, because Slicer was left or has crashed, the process ends and takes its folder along.
+Requests: {"id", "verb", ...}, where the verb is "cancel", one of `Answers`, or one of `checks.VERBS`. Events: {"id",
+"event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user",
+"trust", "memory", "bug"), that for want of trust also "what" would run, whose "sha256" is given back as the request's
+"trust" by who agrees. When standard input closes, because Slicer was left or has crashed, the process ends and takes
+its folder along.
 """
 
 from __future__ import annotations
@@ -89,9 +90,7 @@ class Server:
         progress = self._progress(number)
         try:
             progress("starting", 0.0)
-            verb: Callable[..., Message] = {"describe": self._answers.describe, "explain": self._answers.explain}[
-                message["verb"]
-            ]
+            verb = self._verb(message["verb"])
             done = verb(message, progress, lambda said: self._tell(number, "prediction", said=said))
             self._watch.finish()
             progress("done", 1.0)
@@ -103,6 +102,17 @@ class Server:
         except Exception as error:
             self._tell(number, "failed", sentence=_sentence(error), kind=_kind(error))
         self._cancelled.discard(number)
+
+    def _verb(self, name: str) -> Callable[..., Message]:
+        """What answers a request: (message, progress, predicted) -> the content of "done"."""
+        own: dict[str, Callable[..., Message]] = {"describe": self._answers.describe, "explain": self._answers.explain}
+        if name in own:
+            return own[name]
+        from .checks import VERBS  # when it is first needed: explaining does without
+
+        if name not in VERBS:
+            raise UserError(f"The worker does not know the request '{name}': restart Slicer after an update.")
+        return lambda message, progress, _predicted: VERBS[name](message, progress)
 
     def _progress(self, number: int) -> Callable[[str, float], None]:
         """Tells how far it is, not more often than somebody can read, and ends what is not wanted any more."""

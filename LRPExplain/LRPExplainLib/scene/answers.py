@@ -1,0 +1,69 @@
+"""Where the worker's answer to an explanation lies, for checks that need more of it than the scene keeps.
+
+It lies in the session's temporary folder: after Slicer was restarted, the volume has to be explained again first.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from . import record
+from .host import tr as _
+
+if TYPE_CHECKING:
+    from .presenting import PresentedNodes
+
+_ANSWER = record.PREFIX + "Answer"
+_EVALUATION = "-evaluation"
+
+
+def keep(presented: PresentedNodes, folder: Path | None) -> None:
+    """Remember the answer's folder; that of an earlier answer goes. None: it is not kept."""
+    first = presented.relevance[0]
+    earlier = first.GetAttribute(_ANSWER)
+    if earlier and Path(earlier) != folder:
+        for old in (Path(earlier), evaluation_beside(Path(earlier))):
+            shutil.rmtree(old, ignore_errors=True)
+    if folder is None:
+        first.RemoveAttribute(_ANSWER)
+    else:
+        first.SetAttribute(_ANSWER, str(folder))
+
+
+def answer_of(presented: PresentedNodes) -> Path:
+    """The answer's folder.
+
+    Raises:
+        UserError: it is of an earlier session, or the volume has changed since.
+    """
+    folder = Path(presented.relevance[0].GetAttribute(_ANSWER) or "")
+    if not folder.is_absolute() or not folder.is_dir():
+        raise UserError(_("This map is from an earlier session: explain the volume again, then check it."))
+    given = [entry["path"] for entry in presented.facts["volumes"] if entry.get("path")]
+    if not all(Path(path).exists() for path in given):
+        raise UserError(_("The volume has changed since it was explained: explain it again, then check it."))
+    return folder
+
+
+def evaluation_beside(folder: Path) -> Path:
+    """Where the checks of an answer are kept."""
+    return folder.with_name(folder.name + _EVALUATION)
+
+
+def evaluation_of(presented: PresentedNodes) -> Path | None:
+    """The folder of its checks; None where none has been made."""
+    folder = evaluation_beside(answer_of(presented))
+    return folder if folder.is_dir() else None
+
+
+def series_of(node: Any) -> list[str]:
+    """The files of the DICOM series that a volume node came from; empty if it did not, or they are not at hand."""
+    from .host import slicer
+
+    uids = (node.GetAttribute("DICOM.instanceUIDs") or "").split() if node is not None else []
+    database = getattr(slicer, "dicomDatabase", None)
+    files = [database.fileForInstance(uid) for uid in uids] if database is not None else []
+    return files if files and all(files) else []

@@ -1,0 +1,135 @@
+"""What the worker does with an explanation that it made: checks, comparison with other methods, record, DICOM.
+
+Each function takes a request's message and progress, and returns what its event "done" tells. "explanation" is the
+explanation's folder everywhere, and "trust" the SHA-256 that was agreed to, as for `Answers`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..comparison import compare
+from ..errors import UserError
+from ..evaluation import Evaluation
+from ..evaluation import evaluate as evaluated
+from ..evaluation.subject import recorded_question
+from ..explain import explain
+from ..explanation import FACTS, Explanation
+from ..imaging import read_segment
+from ..models import trust_request
+from ..models.loading import load_recorded
+from ..reporting import export_dicom as exported
+from ..reporting import make_record
+from ..reporting.places import volume_digest
+from .answers import ask_for_trust
+
+Message = dict[str, Any]
+Progress = Callable[[str, float], None]
+
+
+def evaluate(message: Message, progress: Progress) -> Message:
+    """Make "checks" against the "references" ({"file", "name"}); they join those that "out" has already."""
+    with _trusting(message) as trust:
+        made = evaluated(
+            message["explanation"],
+            [read_segment(entry["file"], entry["name"]) for entry in message.get("references") or ()],
+            message["checks"],
+            device=message.get("device") or "auto",
+            memory=message.get("memory"),
+            trust=trust,
+            progress=lambda stage, share: progress(_word(stage), share),
+        )
+    out = Path(message["out"])
+    if out.exists():
+        earlier = Evaluation.load(out).checks
+        made = Evaluation(made.facts | {"checks": earlier | made.checks})
+    made.save(out)
+    return {"facts": made.facts}
+
+
+def compare_with(message: Message, progress: Progress) -> Message:
+    """Explain the same answer by "method", and compare; maps and facts go into "out"."""
+    out, first = Path(message["out"]), Explanation.load(message["explanation"])
+    with _trusting(message) as trust:
+        facts = first.model
+        other = explain(
+            load_recorded(Path(facts["path"]), facts["card"], trust),
+            [entry["path"] for entry in first.volumes[: first.given]],
+            recorded_question(first.target),
+            device=message.get("device") or "auto",
+            memory=message.get("memory"),
+            method=message["method"],
+            progress=progress,
+        )
+    other.save(out / "method", compressed=False)
+    evaluation = message.get("evaluation")
+    found = compare([message["explanation"], out / "method"], evaluations=[evaluation] if evaluation else [])
+    found.save(out / "comparison")
+    folders = [out / "method", out / "comparison" / "consensus", out / "comparison" / "combined"]
+    return {"facts": found.facts, "folders": [str(folder) for folder in folders]}
+
+
+def record(message: Message, progress: Progress) -> Message:
+    """Write the record to the file "out", with "pictures" (view -> PNG file) and the folder "evaluation", if any."""
+    out, evaluation = Path(message["out"]), message.get("evaluation")
+    progress("writing", 0.2)
+    made = make_record(
+        Explanation.load(message["explanation"]),
+        out.name,
+        Evaluation.load(evaluation) if evaluation else None,
+        {view: Path(file).read_bytes() for view, file in message["pictures"].items()},
+        message.get("missing"),
+        with_names=bool(message.get("with_names")),
+    )
+    made.save(out)
+    return {"files": [str(out), str(out.with_suffix(".json"))]}
+
+
+def export_dicom(message: Message, progress: Progress) -> Message:
+    """Write DICOM objects to the folder "out"; "series" has the files of each volume's slices, or none."""
+    explanation, together = Explanation.load(message["explanation"]), Path(message["together"])
+    volumes = []
+    try:
+        for n, (entry, files) in enumerate(zip(explanation.volumes, message["series"], strict=False)):
+            progress("reading", n / len(explanation.volumes))
+            if files:
+                folder = together / str(n)
+                folder.mkdir(parents=True)
+                for number, file in enumerate(files):
+                    shutil.copyfile(file, folder / f"{number:05d}.dcm")
+                entry = entry | {"path": str(folder), "sha256": volume_digest(folder)}
+            volumes.append(entry)
+        volumes += explanation.volumes[len(volumes) :]
+        made = exported(replace(explanation, volumes=volumes), message["out"])
+    except OSError as error:
+        raise UserError(f"The DICOM files cannot be read ({error}): load the series again.") from error
+    finally:
+        shutil.rmtree(together, ignore_errors=True)
+    return {"files": [str(path) for path in made]}
+
+
+VERBS = {"evaluate": evaluate, "compare": compare_with, "record": record, "export-dicom": export_dicom}
+
+
+@contextmanager
+def _trusting(message: Message) -> Iterator[bool]:
+    """Whether the explanation's model may run code; where it must and may not, the user is asked."""
+    agreed = message.get("trust")
+    facts = json.loads((Path(message["explanation"]) / FACTS).read_text(encoding="utf-8"))
+    path = Path(facts["model"]["path"])
+    try:
+        yield agreed is not None and trust_request(path).sha256 == agreed
+    except UserError as error:
+        ask_for_trust(path, agreed, error)
+        raise
+
+
+def _word(stage: str) -> str:
+    """ "perturbing, about 3 s left" without what the server tells by itself."""
+    return stage.partition(",")[0].replace(" ", "-")

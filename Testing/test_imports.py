@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inference",
         "lrp",
     }
-    | {"models", "question", "reporting", "sentences"},
+    | {"inspection", "methods", "models", "question", "reporting", "sentences"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},

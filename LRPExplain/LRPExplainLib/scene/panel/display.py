@@ -69,6 +69,7 @@ class DisplaySection(Section):
                 self.nodes = None
                 self.panel.run.say(str(error))
         self._show()
+        self.panel.on_map()
         if self.nodes is not None:
             self.panel.run.on_map(self.nodes)
             if self.ui.overlayCheckBox.checked:

@@ -7,6 +7,7 @@ from typing import Any
 import vtk
 from slicer.util import VTKObservationMixin
 
+from .concepts import ConceptsSection
 from .display import DisplaySection
 from .findings import FindingsSection
 from .method import MethodSection
@@ -40,10 +41,20 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, self)
         self.display = DisplaySection(ui, self)
         self.findings = FindingsSection(ui, self)
+        self.concepts = ConceptsSection(ui, self)
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        return (self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings)
+        return (
+            self.model,
+            self.volumes,
+            self.question,
+            self.method,
+            self.run,
+            self.display,
+            self.findings,
+            self.concepts,
+        )
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
@@ -91,9 +102,20 @@ class Panel(VTKObservationMixin):
             return
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
+        self.concepts.on_result(nodes)
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False
+
+    def begin(self, section: Section) -> None:
+        """A section starts a request: what another one still waits for ends, since the worker serves one at a time."""
+        for other in (self.run, self.concepts):
+            if other is not section and other.running:
+                other.cancel()
+
+    def on_map(self) -> None:
+        """Another map has been selected, or none."""
+        self.concepts.update()
 
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""

@@ -1,10 +1,10 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
 Requests: {"id", "verb", ...}, where the verb is "cancel", one of `Answers`, or one of `checks.VERBS` or
-`concepts.VERBS`. Events: {"id", "event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user",
-"trust", "memory", "bug"), that for want of trust also "what" would run, whose "sha256" is given back as the request's
-"trust" by who agrees. When standard input closes, because Slicer was left or has crashed, the process ends and takes
-its folder along.
+`concepts.VERBS`. Events: {"id", "event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure
+has "sentence" and "kind" ("user", "trust", "memory", "bug"), that for want of trust also "what" would run, whose
+"sha256" is given back as the request's "trust" by who agrees. When standard input closes, because Slicer was left or
+has crashed, the process ends and takes its folder along.
 """
 
 from __future__ import annotations

@@ -17,7 +17,22 @@ from .widgets.mrml_widgets import qMRMLPlotView, qMRMLTableView, qMRMLWidget
 _SIZE = 400  # pixels, square
 
 
-class qMRMLSliceView(QtWidgets.QWidget):
+class _Window:
+    """The render window of a view in which nothing is drawn."""
+
+    _window: Any = None
+
+    @invokable
+    def renderWindow(self) -> Any:
+        if self._window is None:
+            self._window = vtk.vtkRenderWindow()
+            self._window.SetOffScreenRendering(True)
+            self._window.SetSize(_SIZE, _SIZE)
+            self._window.AddRenderer(vtk.vtkRenderer())
+        return self._window
+
+
+class qMRMLSliceView(_Window, QtWidgets.QWidget):
     """A slice view without a picture."""
 
     _node: Any = None
@@ -62,7 +77,7 @@ class qMRMLSliceWidget(QtWidgets.QWidget):
         self._logic.FitSliceToBackground()
 
 
-class qMRMLThreeDView(QtWidgets.QWidget):
+class qMRMLThreeDView(_Window, QtWidgets.QWidget):
     _node: Any = None
 
     @invokable

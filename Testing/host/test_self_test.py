@@ -20,6 +20,7 @@ SCENARIOS = (
     "test_findings",
     "test_concepts",
     "test_side_by_side",
+    "test_trust",
 )
 
 

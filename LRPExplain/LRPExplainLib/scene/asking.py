@@ -7,10 +7,10 @@ from typing import Any
 
 import slicer
 import vtk
-from slicer.i18n import tr as _
 
 from ..errors import UserError
 from .export import export_volume
+from .host import tr as _
 
 
 def check(node: Any, labels: bool = False) -> None:

@@ -1,20 +1,107 @@
-"""What checks found (evaluation.json, comparison.json) as tables and charts of the scene."""
+"""Checks of a presented explanation: the requests to the worker, and what they found as tables and charts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import asking
+from .answers import answer_of, evaluation_beside, evaluation_of
 from .host import tr as _
+from .photographs import photograph
 from .tables import Line, write_chart, write_table
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
+    from .session import Run, Session
 
 _RED, _BLUE, _GREEN = (0.84, 0.19, 0.10), (0.10, 0.35, 0.85), (0.0, 0.55, 0.35)
 _COLORS = (_RED, _BLUE, _GREEN)
+
+
+def evaluate(
+    session: Session,
+    presented: PresentedNodes,
+    checks: Sequence[str],
+    references: Sequence[tuple[Any, str]] = (),
+    **callbacks: Any,
+) -> Run:
+    """Make checks; ``on_done`` gets {"facts"}: evaluation.json, with the checks that were made before.
+
+    Args:
+        references: segmentation node and segment (its ID or name), for "agreement".
+
+    Raises UserError for what can be seen to be wrong at once.
+    """
+    folder = answer_of(presented)
+    given = []
+    for node, segment in references:
+        place = asking.place((node, segment), presented.relevance[0], session.place("reference").with_suffix(".nrrd"))
+        found = node.GetSegmentation().GetSegment(segment)
+        assert place is not None
+        given.append({**place, "shown": found.GetName() if found is not None else segment})
+    message = {
+        "explanation": str(folder), "checks": list(checks), "references": given, "out": str(evaluation_beside(folder)),
+    }  # fmt: skip
+    return session.ask("evaluate", message, **callbacks)
+
+
+def compare(
+    session: Session,
+    presented: PresentedNodes,
+    method: str,
+    on_progress: Callable[..., None] | None = None,
+    on_done: Callable[[dict[str, Any]], None] | None = None,
+    on_failed: Callable[[str], None] | None = None,
+) -> Run:
+    """Explain the same answer by another method and compare; its map, the consensus and the combination are presented.
+
+    ``on_done`` gets comparison.json. Raises UserError for what can be seen to be wrong at once.
+    """
+    volumes = [node for node in presented.volumes if node is not None]
+    evaluation = evaluation_of(presented)
+    message = {
+        "explanation": str(answer_of(presented)), "method": method, "out": str(session.place("compared")),
+        "evaluation": None if evaluation is None else str(evaluation),
+    }  # fmt: skip
+
+    def done(event: dict[str, Any]) -> None:
+        def shown(_others: Any) -> None:
+            if on_done is not None:
+                on_done(event["facts"])
+
+        session.show(run, [Path(folder) for folder in event["folders"]], volumes, shown, on_failed)
+
+    run = session.ask("compare", message, on_progress=on_progress, on_done=done, on_failed=on_failed)
+    return run
+
+
+def record(session: Session, presented: PresentedNodes, path: Path, **callbacks: Any) -> Run:
+    """Write the record to an .html file; ``on_done`` gets {"files"}. Raises UserError as `evaluate`."""
+    folder, evaluation = answer_of(presented), evaluation_of(presented)
+    pictures = photograph(presented, session.place("pictures"))
+    message = {
+        "explanation": str(folder), "evaluation": None if evaluation is None else str(evaluation), "out": str(path),
+        "pictures": {view: str(file) for view, file in pictures.items()},
+    }  # fmt: skip
+    return session.ask("record", message, **callbacks)
+
+
+def export_dicom(
+    session: Session, presented: PresentedNodes, series: Sequence[Sequence[str]], folder: Path, **callbacks: Any
+) -> Run:
+    """Write DICOM objects into an empty folder; ``series`` has the files of each volume's slices, or none.
+
+    ``on_done`` gets {"files"}. Raises UserError as `evaluate`.
+    """
+    message = {
+        "explanation": str(answer_of(presented)), "series": [list(files) for files in series], "out": str(folder),
+        "together": str(session.place("series")),
+    }  # fmt: skip
+    return session.ask("export-dicom", message, **callbacks)
 
 
 def write_evaluation(presented: PresentedNodes, facts: Mapping[str, Any]) -> None:

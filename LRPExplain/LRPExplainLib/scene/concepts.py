@@ -56,7 +56,7 @@ def show_in_steps(whole: PresentedNodes, folder: Path, facts: Mapping[str, Any])
     """
     first = whole.relevance[0]
     try:
-        forget(whole)
+        yield from _forgetting(whole)
         for entry in facts["concepts"]:
             found = yield from Explanation.load_in_steps(folder / entry["folder"])
             yield
@@ -79,11 +79,17 @@ def show_in_steps(whole: PresentedNodes, folder: Path, facts: Mapping[str, Any])
 
 def forget(whole: PresentedNodes) -> None:
     """Remove the maps of its channels."""
+    for _step in _forgetting(whole):
+        pass
+
+
+def _forgetting(whole: PresentedNodes) -> Generator[None, None, None]:
     first = whole.relevance[0]
+    first.RemoveAttribute(_CONCEPTS)
     for part in parts.parts_of(first):
         if part.GetScene() is not None:
             remove(presented_of(part))
-    first.RemoveAttribute(_CONCEPTS)
+            yield
 
 
 def facts_of(whole: Any) -> dict[str, Any]:

@@ -3,6 +3,6 @@
 Standard library alone, since Slicer imports this before anything is installed.
 """
 
-from .requirements import missing_requirements
+from .requirements import missing_of, missing_requirements
 
-__all__ = ["missing_requirements"]
+__all__ = ["missing_of", "missing_requirements"]

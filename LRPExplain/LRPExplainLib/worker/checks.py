@@ -34,11 +34,14 @@ Progress = Callable[[str, float], None]
 
 
 def evaluate(message: Message, progress: Progress) -> Message:
-    """Make "checks" against the "references" ({"file", "name"}); they join those that "out" has already."""
+    """Make "checks" against the "references" ({"file", "name", "shown"}); they join those that "out" has already."""
     with trusting(message) as trust:
         made = evaluated(
             message["explanation"],
-            [read_segment(entry["file"], entry["name"]) for entry in message.get("references") or ()],
+            [
+                replace(read_segment(entry["file"], entry["name"]), name=entry["shown"])
+                for entry in message.get("references") or ()
+            ],
             message["checks"],
             device=message.get("device") or "auto",
             memory=message.get("memory"),

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def missing_requirements(file: Path) -> list[str]:
     """The lines of a requirements file whose package is not installed in any version."""
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line and not line.startswith("#") and not _installed(line)]
+    return missing_of(line for line in lines if line and not line.startswith("#"))
+
+
+def missing_of(requirements: Iterable[str]) -> list[str]:
+    """Those of these requirements whose package is not installed in any version."""
+    return [requirement for requirement in requirements if not _installed(requirement)]
 
 
 def _installed(requirement: str) -> bool:

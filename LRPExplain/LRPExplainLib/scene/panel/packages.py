@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
 from ...errors import UserError
-from ...worker import missing_requirements
+from ...worker import missing_of, missing_requirements
 
 
 def ensure(file: Path) -> None:
@@ -25,10 +26,21 @@ def ensure(file: Path) -> None:
         missing.remove(torch)
     if missing and not slicer.app.testingEnabled():  # a test never changes the Python that it runs in
         _install(missing)
-    missing = missing_requirements(file)
+    _refuse(missing_requirements(file))
+
+
+def ensure_optional(requirements: Sequence[str]) -> None:
+    """The same for packages that a single function needs."""
+    missing = missing_of(requirements)
+    if missing and not slicer.app.testingEnabled():
+        _install(missing)
+    _refuse(missing_of(requirements))
+
+
+def _refuse(missing: Sequence[str]) -> None:
     if missing:
         raise UserError(
-            _("Python packages are not installed: {names}. Press Explain again and agree to install them.").format(
+            _("Python packages are not installed: {names}. Press the button again and agree to install them.").format(
                 names=", ".join(missing)
             )
         )

@@ -16,6 +16,7 @@ from .question import QuestionSection
 from .run import RunSection
 from .section import Section
 from .trust import consent
+from .trustworthiness import TrustSection
 from .volumes import VolumesSection
 
 
@@ -42,19 +43,14 @@ class Panel(VTKObservationMixin):
         self.display = DisplaySection(ui, self)
         self.findings = FindingsSection(ui, self)
         self.concepts = ConceptsSection(ui, self)
+        self.trust = TrustSection(ui, self)
 
     @property
     def sections(self) -> tuple[Section, ...]:
         return (
-            self.model,
-            self.volumes,
-            self.question,
-            self.method,
-            self.run,
-            self.display,
-            self.findings,
-            self.concepts,
-        )
+            self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings, self.concepts,
+            self.trust,
+        )  # fmt: skip
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
@@ -103,13 +99,14 @@ class Panel(VTKObservationMixin):
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         self.concepts.on_result(nodes)
+        self.trust.on_map()
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False
 
     def begin(self, section: Section) -> None:
         """A section starts a request: what another one still waits for ends, since the worker serves one at a time."""
-        for other in (self.run, self.concepts):
+        for other in (self.run, self.concepts, self.trust):
             if other is not section and other.running:
                 other.cancel()
 
@@ -120,3 +117,4 @@ class Panel(VTKObservationMixin):
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""
         self.findings.update()
+        self.trust.on_map()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -193,6 +195,40 @@ class Scenarios:
         self.assertTrue(layout.GetViewArrangement() != own)
         widget.ui.sideBySideButton.click()
         self.assertEqual(layout.GetViewArrangement(), own)
+
+    def test_trust(self) -> None:
+        """Trust: a check has its verdict, table and plot, which the views show on request; the record is written."""
+        widget, panel = self._opened()
+        _volume, lesion = self._loaded()
+        if self._lacks_packages(panel):
+            return
+        ui = widget.ui
+        ui.referenceSelector.setCurrentNode(lesion)
+        self._explain(widget, panel)
+        for button in (ui.agreementButton, ui.complexityButton):
+            button.click()
+            self._wait(lambda: not panel.trust.running, "the check did not end")
+            self.assertEqual(ui.trustStatusLabel.text, "")
+        self.assertIn("far more than by chance", ui.verdictLabel.text)
+        self.assertIn("Complexity", ui.verdictLabel.text)
+        for name in ("agreement", "agreement over thresholds", "complexity"):
+            self.assertGreater(panel.display.nodes.tables[name].GetNumberOfRows(), 0)
+        layout = slicer.app.layoutManager().layoutLogic().GetLayoutNode() if slicer.app.layoutManager() else None
+        if layout is None:  # Slicer without a main window has no views to show them in
+            return
+        own = layout.GetViewArrangement()
+        ui.resultsComboBox.setCurrentIndex(ui.resultsComboBox.findText("Plot: agreement over thresholds"))
+        ui.showResultButton.click()
+        self.assertTrue(layout.GetViewArrangement() != own)
+        ui.showResultButton.click()
+        self.assertEqual(layout.GetViewArrangement(), own)
+        with tempfile.TemporaryDirectory() as folder:
+            panel.trust.write_record(Path(folder) / "record.html")
+            self._wait(lambda: not panel.trust.running, "the record was not written")
+            self.assertIn("record.html", ui.trustStatusLabel.text)
+            page = (Path(folder) / "record.html").read_text(encoding="utf-8")
+            self.assertIn("Agreement with the expert", page)
+            self.assertEqual(page.count("<img "), 4)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 

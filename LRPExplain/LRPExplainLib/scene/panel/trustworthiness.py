@@ -1,0 +1,286 @@
+"""Section "Trust": one button for each check of the map that is shown, other methods, the record, DICOM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ...errors import UserError
+from .run import time_left
+from .section import Section
+from .verdicts import compared, verdicts
+
+if TYPE_CHECKING:
+    from .panel import Panel
+
+# as `methods` names them, and whether captum does the work
+METHODS = {
+    "gradient": True, "gradient-x-input": True, "integrated-gradients": True, "smoothgrad": True, "grad-cam": False,
+    "guided-backprop": False, "occlusion": True, "rise": False,
+}  # fmt: skip
+_CAPTUM, _HIGHDICOM = "captum>=0.8", "highdicom"
+_VERDICT = "LRPExplain.Verdict"  # attribute of the first relevance node: the sentences that the panel shows
+_CHECKS = ("agreement", "faithfulness", "sanity", "complexity")
+
+
+class TrustSection(Section):
+    """Of the explanation that the display section has. The worker checks; one thing runs at a time."""
+
+    def __init__(self, ui: Any, panel: Panel) -> None:
+        super().__init__(ui, panel)
+        self._run: Any = None
+        for name in _CHECKS:
+            getattr(ui, f"{name}Button").connect("clicked(bool)", _ignoring(self.check, name))
+        ui.otherMethodComboBox.addItems(list(METHODS))
+        ui.otherMethodComboBox.currentText = "gradient-x-input"
+        ui.compareButton.connect("clicked(bool)", _ignoring(self.compare))
+        ui.recordButton.connect("clicked(bool)", _ignoring(self.ask_for_record))
+        ui.dicomButton.connect("clicked(bool)", _ignoring(self.ask_for_dicom))
+        ui.trustCancelButton.connect("clicked(bool)", _ignoring(self.cancel))
+        ui.resultsComboBox.connect("currentIndexChanged(int)", _ignoring(self._on_chosen))
+        ui.showResultButton.connect("toggled(bool)", self.show_result)
+        self._results: list[Any] = []
+        self._say("")
+        self._show_running()
+
+    @property
+    def running(self) -> bool:
+        return self._run is not None
+
+    @property
+    def nodes(self) -> Any:
+        """The explanation that is shown; None if there is none."""
+        return self.panel.display.nodes
+
+    def refresh(self) -> None:
+        """Buttons can be pressed where they can do something; tool tips say what is missing."""
+        free = self.nodes is not None and not self.running
+        for name in ("faithfulness", "sanity", "complexity", "compare", "record"):
+            getattr(self.ui, f"{name}Button").enabled = free
+        self.ui.otherMethodComboBox.enabled = free
+        self.ui.agreementButton.enabled = free and self.panel.volumes.reference.node is not None
+        self.ui.dicomButton.enabled = free and any(self._series())
+
+    def on_map(self) -> None:
+        """Another map is shown, or none."""
+        self._show_results()
+        self.refresh()
+
+    def close(self) -> None:
+        super().close()
+        self.cancel()
+        self._say("")
+
+    def cancel(self) -> None:
+        """End what runs; nothing of it is kept."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.cancel()
+            self._say(_("Cancelled."))
+        self._show_running()
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def check(self, name: str) -> None:
+        """Make one check; its tables, plots and verdict join those that are there."""
+        self._begin(lambda: self._checking(name))
+
+    def compare(self) -> None:
+        """Explain the same answer by another method, and compare; its map, consensus and combination are shown."""
+        self._begin(self._comparing)
+
+    def write_record(self, path: Path) -> None:
+        """Write the record to an .html file, with pictures of the views and the checks that were made."""
+        self._begin(lambda: self._recording(path))
+
+    def write_dicom(self, folder: Path) -> None:
+        """Write DICOM objects into a folder."""
+        self._begin(lambda: self._exporting(folder))
+
+    def ask_for_record(self) -> None:
+        """Ask where to, then write."""
+        name = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Record of the explanation"), "record.html", _("Record (*.html)")
+        )
+        if name:
+            self.write_record(Path(name).with_suffix(".html"))
+
+    def ask_for_dicom(self) -> None:
+        """Ask for an empty folder, then write."""
+        name = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder for the DICOM objects"))
+        if name:
+            self.write_dicom(Path(name))
+
+    def _begin(self, request: Callable[[], Any]) -> None:
+        """Start a request; whatever is wrong is said below the buttons."""
+        if self.nodes is None:
+            return
+        self.cancel()
+        self.panel.begin(self)
+        self._say("")
+        try:
+            self.panel.logic.ensurePackages()
+            self._run = request()
+        except UserError as error:
+            self._say(str(error))
+        self._on_progress("starting", 0.0, None)
+        self._show_running()
+
+    def _checking(self, name: str) -> Any:
+        from .. import checks
+
+        nodes, reference = self.nodes, self.panel.volumes.reference
+        given = []
+        if name == "agreement":
+            chosen = [reference.segment] if reference.segment else reference.node.GetSegmentation().GetSegmentIDs()
+            given = [(reference.node, segment) for segment in chosen]
+
+        def done(event: dict[str, Any]) -> None:
+            checks.write_evaluation(nodes, event["facts"])
+            nodes.relevance[0].SetAttribute(_VERDICT, "\n".join(verdicts(event["facts"])))
+            self._finish()
+
+        return checks.evaluate(self._session, nodes, [name], given, **self._callbacks(done))
+
+    def _comparing(self) -> Any:
+        from .. import checks
+        from .packages import ensure_optional
+
+        method, nodes = self.ui.otherMethodComboBox.currentText, self.nodes
+        if METHODS[method]:
+            ensure_optional([_CAPTUM])
+
+        def done(facts: dict[str, Any]) -> None:
+            checks.write_comparison(nodes, facts)
+            self._finish(compared(facts))
+            self.panel.display.refresh()
+
+        return checks.compare(self._session, nodes, method, **self._callbacks(done))
+
+    def _recording(self, path: Path) -> Any:
+        from .. import checks
+
+        def done(event: dict[str, Any]) -> None:
+            self._finish(_("The record is {file}.").format(file=event["files"][0]))
+
+        return checks.record(self._session, self.nodes, path, **self._callbacks(done))
+
+    def _exporting(self, folder: Path) -> Any:
+        from .. import checks
+        from .packages import ensure_optional
+
+        ensure_optional([_HIGHDICOM])
+
+        def done(event: dict[str, Any]) -> None:
+            self._finish(_("Written: {files}.").format(files=", ".join(event["files"])))
+
+        return checks.export_dicom(self._session, self.nodes, self._series(), folder, **self._callbacks(done))
+
+    @property
+    def _session(self) -> Any:
+        return self.panel.logic.session
+
+    def _series(self) -> list[list[str]]:
+        from ..answers import series_of
+
+        return [series_of(node) for node in self.nodes.volumes] if self.nodes is not None else []
+
+    # --- what comes back --------------------------------------------------------------------------------------------
+
+    def _callbacks(self, done: Callable[[Any], None]) -> dict[str, Any]:
+        return {"on_progress": self._on_progress, "on_done": done, "on_failed": self._on_failed}
+
+    def _on_progress(self, stage: str, share: float, seconds_left: float | None) -> None:
+        bar = self.ui.trustProgressBar
+        bar.value = round(100 * share)
+        text = stages().get(stage, _("Working"))
+        bar.format = text if seconds_left is None else f"{text} · {time_left(seconds_left)}"
+
+    def _on_failed(self, sentence: str) -> None:
+        self._run = None
+        self._say(sentence)
+        self._show_running()
+
+    def _finish(self, text: str = "") -> None:
+        self._run = None
+        self._say(text)
+        self._show_running()
+        self._show_results()
+
+    def _show_running(self) -> None:
+        self.ui.trustProgressBar.setVisible(self.running)
+        self.ui.trustCancelButton.setVisible(self.running)
+        self.refresh()
+
+    def _say(self, text: str) -> None:
+        self.ui.trustStatusLabel.text = text
+        self.ui.trustStatusLabel.setVisible(bool(text))
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
+    def _show_results(self) -> None:
+        """The verdicts, and the tables and plots that there are, of the map that is shown."""
+        nodes, combo = self.nodes, self.ui.resultsComboBox
+        sentences = nodes.relevance[0].GetAttribute(_VERDICT) if nodes is not None else None
+        self.ui.verdictLabel.text = sentences or ""
+        self.ui.verdictLabel.setVisible(bool(sentences))
+        found = []
+        if nodes is not None:
+            found += [(_("Table: {name}").format(name=name), node) for name, node in nodes.tables.items()]
+            found += [(_("Plot: {name}").format(name=name), node) for name, node in nodes.charts.items()]
+        chosen = combo.currentText
+        self._results = [node for _name, node in found]
+        blocked = combo.blockSignals(True)
+        combo.clear()
+        combo.addItems([name for name, _node in found])
+        combo.setCurrentIndex(max(0, combo.findText(chosen)))
+        combo.blockSignals(blocked)
+        combo.enabled = self.ui.showResultButton.enabled = bool(found)
+
+    def _on_chosen(self) -> None:
+        if self.ui.showResultButton.checked:
+            self.show_result(True)
+
+    def show_result(self, wanted: bool) -> None:
+        """The chosen table or plot in Slicer's views, or the user's own layout again."""
+        from .. import showing
+
+        if not wanted:
+            showing.back(slicer.mrmlScene)
+            return
+        index = self.ui.resultsComboBox.currentIndex
+        if 0 <= index < len(self._results) and self._results[index].GetScene() is not None:
+            showing.show(self._results[index])
+
+
+def stages() -> dict[str, str]:
+    """What the worker does, in the user's words."""
+    return {
+        "starting": _("Starting"),
+        "loading": _("Loading the model"),
+        "reading": _("Reading"),
+        "preparing": _("Preparing the volume"),
+        "capturing": _("Reading the network"),
+        "predicting": _("Predicting"),
+        "propagating": _("Explaining"),
+        "returning": _("Bringing it onto the volume"),
+        "agreement": _("Comparing with the segment"),
+        "perturbing": _("Replacing pieces"),
+        "explaining-again": _("Explaining again"),
+        "randomising": _("Making the model random"),
+        "smoothing": _("Averaging over noise"),
+        "asking-about-other-classes": _("Asking about other classes"),
+        "adding-noise": _("Adding noise"),
+        "complexity": _("Counting"),
+        "writing": _("Writing"),
+    }
+
+
+def _ignoring(method: Callable[..., None], *given: Any) -> Callable[[Any], None]:
+    """A slot for a signal whose argument says nothing."""
+    return lambda _argument: method(*given)

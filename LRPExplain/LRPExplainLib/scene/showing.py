@@ -1,0 +1,44 @@
+"""A table or a plot in Slicer's own views, and back to the user's layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import record
+from .host import slicer
+from .side_by_side import layout_node
+
+_BEFORE = record.PREFIX + "LayoutBefore"
+
+
+def show(node: Any) -> None:
+    """Choose a layout that has a view for this table or chart node, and show it there."""
+    scene = node.GetScene()
+    layout = layout_node(scene)
+    kind = slicer.vtkMRMLLayoutNode
+    wanted = kind.SlicerLayoutFourUpTableView if node.IsA("vtkMRMLTableNode") else kind.SlicerLayoutFourUpPlotView
+    if layout.GetAttribute(_BEFORE) is None:
+        layout.SetAttribute(_BEFORE, str(layout.GetViewArrangement()))
+    layout.SetViewArrangement(wanted)
+    selection = scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
+    logic = slicer.app.applicationLogic()
+    if node.IsA("vtkMRMLTableNode"):
+        selection.SetActiveTableID(node.GetID())
+        logic.PropagateTableSelection()
+    else:
+        selection.SetActivePlotChartID(node.GetID())
+        logic.PropagatePlotChartSelection()
+
+
+def back(scene: Any) -> None:
+    """The layout that the user had before."""
+    layout = layout_node(scene)
+    before = layout.GetAttribute(_BEFORE)
+    if before is not None:
+        layout.RemoveAttribute(_BEFORE)
+        layout.SetViewArrangement(int(before))
+
+
+def shown(scene: Any) -> bool:
+    """Whether the layout is one that `show` chose."""
+    return layout_node(scene).GetAttribute(_BEFORE) is not None

@@ -324,7 +324,7 @@ def table(facts: dict[str, Any]) -> str:
     for entry in facts["concepts"]:
         place = ", ".join(f"{n:.1f}" for n in entry["peak"]["ras"])
         rows.append(
-            f"| {entry['rank']} | {entry['channel']} | {entry['relevance']:.5g} | {entry['share']:.1%}"
+            f"| {entry['rank']} | {entry['channel']} | {entry['relevance']:.5g} | {100 * entry['share']:.3g} %"
             f" | {entry['in_volume']:.5g} | {entry['absorbed']:.5g} | {place} |"
         )
     words = {
@@ -335,7 +335,7 @@ def table(facts: dict[str, Any]) -> str:
         "outside": "outside the field of view",
         "gap": "gap",
     }
-    account = [f"| {words[key]} | {ledger[key]:.5g} | {ledger[key] / target_value:.2%} |" for key in words]
+    account = [f"| {words[key]} | {ledger[key]:.5g} | {100 * ledger[key] / target_value:.3g} % |" for key in words]
     return "\n".join([
         f"# Concepts of {facts['layer']}",
         "",

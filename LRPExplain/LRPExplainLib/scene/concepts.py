@@ -56,7 +56,7 @@ def show_in_steps(whole: PresentedNodes, folder: Path, facts: Mapping[str, Any])
     """
     first = whole.relevance[0]
     try:
-        yield from _forgetting(whole)
+        yield from forget_in_steps(whole)
         for entry in facts["concepts"]:
             found = yield from Explanation.load_in_steps(folder / entry["folder"])
             yield
@@ -79,11 +79,12 @@ def show_in_steps(whole: PresentedNodes, folder: Path, facts: Mapping[str, Any])
 
 def forget(whole: PresentedNodes) -> None:
     """Remove the maps of its channels."""
-    for _step in _forgetting(whole):
+    for _step in forget_in_steps(whole):
         pass
 
 
-def _forgetting(whole: PresentedNodes) -> Generator[None, None, None]:
+def forget_in_steps(whole: PresentedNodes) -> Generator[None, None, None]:
+    """The same, one map a step; what is told of them goes with the first."""
     first = whole.relevance[0]
     first.RemoveAttribute(_CONCEPTS)
     for part in parts.parts_of(first):

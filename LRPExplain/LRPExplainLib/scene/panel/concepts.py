@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,10 @@ class ConceptsSection(Section):
 
     def on_result(self, nodes: Any) -> None:
         """An explanation has been presented; what was found of the map that it took the place of is out of date."""
-        from ..concepts import facts_of, forget
+        from ..concepts import facts_of, forget_in_steps
 
         if facts_of(nodes.relevance[0]):
-            forget(nodes)
+            self._tidy(forget_in_steps(nodes))
         self.update()
 
     def update(self) -> None:
@@ -64,6 +65,13 @@ class ConceptsSection(Section):
         self._show_table()
         self._ask_for_layers()
         self._enable()
+
+    def _tidy(self, steps: Generator[None, None, None]) -> None:
+        """Take a step, and the next one when the application has served its user."""
+        from ..process import later
+
+        if next(steps, self) is not self:
+            later(0, lambda: self._tidy(steps))
 
     def close(self) -> None:
         super().close()
@@ -148,11 +156,16 @@ class ConceptsSection(Section):
         if 0 <= row < len(self._rows) and self._rows[row].node.GetScene() is not None:
             self.parameters.relevance = self._rows[row].node
 
-    def back(self, *_clicked: Any) -> None:
-        """Show the whole map."""
+    @property
+    def in_part(self) -> bool:
+        """Whether the map of a channel is shown."""
         whole = self.whole
-        if whole is not None:
-            self.parameters.relevance = whole
+        return whole is not None and self.panel.display.nodes.relevance[0] is not whole
+
+    def back(self, *_clicked: Any) -> None:
+        """Show the whole map, if that of a channel is shown."""
+        if self.in_part:
+            self.parameters.relevance = self.whole
 
     def _show_table(self) -> None:
         from ..concepts import facts_of, rows_of
@@ -165,7 +178,7 @@ class ConceptsSection(Section):
         reference = self.panel.volumes.reference
         self._rows = rows_of(whole, reference.node, reference.segment)
         cells = [
-            (str(row.rank), str(row.channel), percent(row.share), _place(row.place), ", ".join(row.segments))
+            (str(row.rank), str(row.channel), share(row.share), _place(row.place), ", ".join(row.segments))
             for row in self._rows
         ]
         ui, shown = self.ui, self.panel.display.nodes.relevance[0]
@@ -199,7 +212,7 @@ class ConceptsSection(Section):
             else _("Find the channels of the layer that carry most of the relevance, and make a map of each")
         )  # fmt: skip
         ui.cancelConceptsButton.enabled = self.running
-        ui.wholeMapButton.enabled = whole is not None and self.panel.display.nodes.relevance[0] is not whole
+        ui.wholeMapButton.enabled = self.in_part
 
     # --- the layers -------------------------------------------------------------------------------------------------
 
@@ -252,11 +265,16 @@ def account(facts: dict[str, Any]) -> str:
         " through this layer, {absorbed} absorbed."
     ).format(
         layer=facts["layer"],
-        shown=percent(ledger["in_volume"] / whole),
-        others=percent(ledger["other_channels"] / whole),
-        around=percent(ledger["not_through"] / whole),
-        absorbed=percent(ledger["absorbed"] / whole),
+        shown=share(ledger["in_volume"] / whole),
+        others=share(ledger["other_channels"] / whole),
+        around=share(ledger["not_through"] / whole),
+        absorbed=share(ledger["absorbed"] / whole),
     )
+
+
+def share(part: float) -> str:
+    """Of a small share more digits than `percent` has: one channel of many may carry little."""
+    return percent(part) if abs(part) >= 0.01 or not part else f"{100 * part:.2g} %"
 
 
 def _place(ras: tuple[float, float, float]) -> str:

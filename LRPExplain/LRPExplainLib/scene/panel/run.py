@@ -60,6 +60,8 @@ class RunSection(Section):
         """Start; whatever is wrong is said in the line below the button."""
         self.cancel()
         self.panel.begin(self)
+        if self.parameters is not None and self.parameters.result is Result.UPDATE:
+            self.panel.concepts.back()  # the whole map is what is updated
         self.say("")
         try:
             arguments = self._arguments() | self.panel.question.asked()
@@ -186,16 +188,8 @@ class RunSection(Section):
         return self.panel.method.chosen() | {
             "volumeNodes": self.panel.volumes.given,
             "modelPath": self.panel.model.path,
-            "update": self._earlier() if self.parameters.result is Result.UPDATE else None,
+            "update": self.parameters.relevance if self.parameters.result is Result.UPDATE else None,
         }
-
-    def _earlier(self) -> Any:
-        """The map that a new one takes the place of: the whole one where that of a channel is shown."""
-        from ..parts import whole_of
-        from ..record import record_of
-
-        shown = self.parameters.relevance
-        return whole_of(record_of(shown)) if shown is not None else None
 
 
 def stages() -> dict[str, str]:

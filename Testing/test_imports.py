@@ -177,7 +177,7 @@ def loaded_with(start: Path) -> set[str]:
 @pytest.mark.parametrize("name", ["LRPExplain.py", "LRPExplainLib/cli/__init__.py", "LRPExplainLib/worker/__init__.py"])
 def test_torch_is_not_loaded_before_it_is_needed(name: str) -> None:
     """Slicer starts without it, and `lrpexplain --help` answers at once."""
-    heavy = {"torch", "monai", "nilearn", "scipy"}
+    heavy = {"torch", "monai", "nilearn", "scipy", "sklearn"}
     assert not {name.split(".")[0] for name in loaded_with(MODULE / name)} & heavy
 
 

@@ -174,20 +174,11 @@ class Session:
 
     def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
         """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
-        ends: dict[str, Any] = {}
-        self.explain(
-            volume_nodes,
-            model,
-            **options,
-            on_done=lambda nodes: ends.update(nodes=nodes),
-            on_failed=lambda sentence: ends.update(sentence=sentence),
-        )
-        while not ends:
-            slicer.app.processEvents()
-            time.sleep(0.005)
-        if "sentence" in ends:
-            raise UserError(ends["sentence"])
-        return ends["nodes"]
+        return _waited(self.explain, volume_nodes, model, **options)
+
+    def wait(self, request: Callable[..., Run], *arguments: Any) -> Any:
+        """Make one of the requests of `scene.checks` and wait for what its ``on_done`` gets. Errors as there."""
+        return _waited(request, self, *arguments)
 
     def close(self) -> None:
         """No process, no temporary file and no half-made node is left; the session can be used again."""
@@ -262,6 +253,22 @@ class Session:
                 known[1].unlink(missing_ok=True)
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
+
+
+def _waited(request: Callable[..., Run], *arguments: Any, **options: Any) -> Any:
+    ends: dict[str, Any] = {}
+    request(
+        *arguments,
+        **options,
+        on_done=lambda content: ends.update(content=content),
+        on_failed=lambda sentence: ends.update(sentence=sentence),
+    )
+    while not ends:
+        slicer.app.processEvents()
+        time.sleep(0.005)
+    if "sentence" in ends:
+        raise UserError(ends["sentence"])
+    return ends["content"]
 
 
 def _tell(run: Run, callback: Callback, sentence: str) -> None:

@@ -128,7 +128,7 @@ class Session:
 
         def done(event: dict[str, Any]) -> None:
             folder = Path(event["folder"])
-            self._present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
+            self.present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
 
         self._send(
             run, "explain", message, lane, True,
@@ -141,28 +141,33 @@ class Session:
         verb: str,
         message: dict[str, Any],
         *,
+        lane: str = MAIN,
         on_progress: Callback = None,
         on_done: Callback = None,
         on_failed: Callback = None,
     ) -> Run:
-        """Ask for something else than an explanation (see `worker.checks`); ``on_done`` gets what the worker tells."""
+        """Ask for something else than an explanation (see `worker.checks`); ``on_done`` gets what the worker tells.
+
+        ``lane``: of another one than the main one nobody is asked to trust the model.
+        """
         run = Run()
         done = _when_wanted(run, on_done) if on_done is not None else None
-        self._send(run, verb, message, MAIN, True, on_progress=on_progress, on_done=done, on_failed=on_failed)
+        self._send(run, verb, message, lane, lane == MAIN, on_progress=on_progress, on_done=done, on_failed=on_failed)
         return run
 
     def show(
         self, run: Run, folders: Sequence[Path], nodes: Sequence[Any], on_done: Callback, on_failed: Callback
     ) -> None:
         """Present further explanations of the same volumes, as part of ``run``; ``on_done`` gets a list."""
-        self._present(run, _presenting_all(folders, list(nodes)), on_done, on_failed)
+        self.present(run, _presenting_all(folders, list(nodes)), on_done, on_failed)
 
     def place(self, name: str) -> Path:
         """A new place in the temporary folder."""
         self._count += 1
         return self._folder / f"{name}-{self._count}"
 
-    def _present(self, run: Run, steps: Generator[None, None, Any], on_done: Callback, on_failed: Callback) -> None:
+    def present(self, run: Run, steps: Generator[None, None, Any], on_done: Callback, on_failed: Callback) -> None:
+        """Take steps of a presentation, as part of ``run``; ``on_done`` gets what they return."""
         run.presenting = steps
         self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
         self._step(run, on_done, on_failed)

@@ -20,21 +20,6 @@ from host.hands import Person, workers
 from host.host import Host
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders are made, to see that none is left."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def person(temporary: Path, host: Host) -> Person:
-    return Person(host, host.open())
-
-
 def relevance_volumes() -> list[Any]:
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]

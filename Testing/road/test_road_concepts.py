@@ -10,6 +10,7 @@ import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
+from LRPExplainLib.cohort.collect import find
 from LRPExplainLib.concepts import Concepts, concepts
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.subject import Subject
@@ -164,6 +165,7 @@ def test_the_folder_is_an_explanation_with_one_in_it_for_each_channel(folder, mo
     assert "| 2 |" in (out / "concepts.md").read_text()
     with pytest.raises(UserError, match="part of another one"):
         Subject.of(found.concepts[0])
+    assert [each.folder for each in find([folder])] == [out]  # for a cohort its parts are no explanations of their own
     assert main(["explain", *arguments]) == 0  # takes its place
     assert not (out / "concept-1").exists()
 

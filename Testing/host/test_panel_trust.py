@@ -82,3 +82,13 @@ def test_a_check_of_a_volume_that_was_changed_is_refused(with_small_model: Perso
     person.click(person.ui.complexityButton)
     assert "changed since it was explained: explain it again" in person.ui.trustStatusLabel.text
     assert not person.widget.panel.trust.running
+
+
+def test_scripts_check_compare_and_record_without_the_panel(with_small_model: Person, tmp_path: Path) -> None:
+    logic = with_small_model.widget.logic
+    (volume,) = with_small_model.widget.panel.volumes.nodes
+    nodes = logic.explain(volume, tmp_path / "small.ts")
+    facts = logic.evaluate(nodes, ["complexity"])
+    assert nodes.tables["complexity"].GetNumberOfRows() == len(facts["checks"]["complexity"])
+    assert logic.compare(nodes, "grad-cam")["explanations"][1]["method"] == "grad-cam"
+    assert logic.record(nodes, tmp_path / "case.html") == [str(tmp_path / "case.html"), str(tmp_path / "case.json")]

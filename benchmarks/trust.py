@@ -5,8 +5,9 @@
 Every method explains the same target (the lesion's logit over the voxels that the model calls lesion) on the same
 volumes; the volume is perturbed in the same pieces, by the same baselines, and the same random sets. What is looked at
 is a box around the lesion, for time (`--box 0`: the whole brain), with intensities as in the whole brain. A case that
-the model misses has nothing to explain and is counted apart. Figures are means over the cases, with the standard error.
-Times are shares of PyTorch's forward pass and input gradient in the same process; they include setting a method up.
+the model misses has nothing to explain and is counted apart; a map in which nothing speaks for the lesion finds
+nothing. Figures are means over the cases, with the standard error. Times are shares of PyTorch's forward pass and input
+gradient in the same process; they include setting a method up.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ AGREEMENT = {
     "relevance_mass_accuracy": "mass accuracy", "relevance_rank_accuracy": "rank accuracy", "pointing_game": "pointing",
     "auc": "AUC",
 }  # fmt: skip
+# of a map in which nothing speaks for the lesion
+NOTHING = {key: {"value": 0.5 if key == "auc" else 0.0, "null": {"z": None}} for key in AGREEMENT}
 
 
 def zennit_method(composite: str) -> Method:
@@ -166,14 +169,16 @@ def one_case(
             maps = subject.on_volumes(subject.relevance())
             seconds = time.perf_counter() - begin
             tested = faithfulness(perturbed, maps)["baselines"]
-            (agreed,) = agreement(maps[0], {"lesion": mask}, spacing)
-            measures = {key: agreed["measures"][key] for key in AGREEMENT}
+            measures = NOTHING
+            if (maps[0] > 0).any():
+                (agreed,) = agreement(maps[0], {"lesion": mask}, spacing)
+                measures = {key: agreed["measures"][key] for key in AGREEMENT}
             rows.append({
                 "seed": seed,
                 "method": name,
                 "seconds": seconds,
                 "gradients": seconds / unit,
-                "sparseness": sparseness(maps[0]),
+                "sparseness": sparseness(maps[0]) if maps[0].any() else None,
                 "faithfulness": {b: {key: tested[b][key] for key in FAITHFULNESS} for b in how.baselines},
                 "agreement": {key: m["value"] for key, m in measures.items()},
                 "z": {key: m["null"]["z"] for key, m in measures.items()},

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -41,7 +41,12 @@ from shortcut_cases import ShortcutCase, shortcut_case  # noqa: E402
 TEST = 5  # series of random numbers; see Resources/train_shortcut_models.py
 MODELS = ("honest", "shortcut")
 RIM_MM = 6.0  # at 4 mm the model cannot tell a border more sharply
+AROUND_MM = 20.0  # about a voxel of its last layer
 SHIFTS = 50
+SETTINGS: dict[str, dict[str, Any]] = {
+    "`volume`": {"composite": "volume"},
+    "`epsilon-plus`, biases absorb": {"composite": "epsilon-plus", "biases": "absorb"},
+}
 # which images carry the marker, by the brain's number and whether there is a lesion
 DATA: dict[str, Callable[[int, bool], bool]] = {
     "no marker": lambda n, lesion: False,
@@ -52,19 +57,21 @@ DATA: dict[str, Callable[[int, bool], bool]] = {
 
 
 class Where(NamedTuple):
-    """Of one map: shares of the positive relevance, z of the relevance mass, and whether findings warn."""
+    """Of one map: shares of the positive relevance, z of the mass, what biases took; whether findings warn."""
 
     lesion: float
     marker: float
+    around_lesion: float
+    around_marker: float
     z_lesion: float
     z_marker: float
+    absorbed: float
     warned: bool
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=50, help="brains; each with and without a lesion (%(default)s)")
-    parser.add_argument("--composites", nargs="+", default=["volume", "epsilon-plus"])
     parser.add_argument("--models", type=Path, default=RESOURCES / "ShortcutModels", help="folder (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave volumes and explanations there, as a cohort")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the first case for both models")
@@ -75,10 +82,10 @@ def main() -> None:
     if options.pictures:
         draw(models, options.pictures)
     if not options.keep and not options.pictures:
-        measure(models, options.composites, options.cases)
+        measure(models, options.cases)
 
 
-def measure(models: dict[str, ExplainableModel], composites: list[str], cases: int) -> None:
+def measure(models: dict[str, ExplainableModel], cases: int) -> None:
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)
     where: dict[tuple[str, str], list[Where]] = defaultdict(list)
     for n in tqdm(range(cases), desc="Cases"):
@@ -87,19 +94,23 @@ def measure(models: dict[str, ExplainableModel], composites: list[str], cases: i
             said = {key: says_lesion(model, case) for key, case in made.items()}
             for data, marked in DATA.items():
                 right[name, data] += [said[lesion, marked(n, lesion)] == lesion for lesion in (False, True)]
-            for composite in composites:
-                where[name, composite].append(place(model, composite, made[True, True]))
+            for setting in SETTINGS:
+                where[name, setting].append(place(model, setting, made[True, True]))
     print(f"Accuracy over {cases} brains, each with and without a lesion\n")
     print(f"| model | {' | '.join(DATA)} |\n|{'---|' * (len(DATA) + 1)}")
     for name in models:
         print(f"| {name} | {' | '.join(f'{np.mean(right[name, data]):.0%}' for data in DATA)} |")
-    print("\nPositive relevance for 'lesion' in marked images with a lesion, mean ± standard error\n")
-    print(f"| model | composite | lesion | marker | elsewhere | z lesion | z marker | warned |\n|{'---|' * 8}")
-    for (name, composite), rows in where.items():
-        shares = [told([row.lesion for row in rows]), told([row.marker for row in rows]),
-                  told([1 - row.lesion - row.marker for row in rows])]  # fmt: skip
-        z = [f"{np.median([getattr(row, which) for row in rows]):.1f}" for which in ("z_lesion", "z_marker")]
-        print(f"| {name} | {composite} | {' | '.join(shares + z)} | {np.mean([row.warned for row in rows]):.0%} |")
+    print(
+        "\nPositive relevance for 'lesion' in marked images with a lesion: mean ± standard error (z, absorbed: median)\n"
+    )
+    heads = ["model", "LRP", *(f"{what} (+ {mm:g} mm)" for mm in (RIM_MM, AROUND_MM) for what in ("lesion", "marker")),
+             "z lesion", "z marker", "absorbed", "warned"]  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for (name, setting), rows in where.items():
+        lesion, marker, around_lesion, around_marker, z_lesion, z_marker, absorbed, warned = zip(*rows, strict=True)
+        cells = [told(some) for some in (lesion, marker, around_lesion, around_marker)]
+        cells += [f"{np.median(z_lesion):.1f}", f"{np.median(z_marker):.1f}", f"{np.median(absorbed):.0%}"]
+        print(f"| {name} | {setting} | {' | '.join(cells)} | {np.mean(warned):.0%} |")
 
 
 def case_of(n: int, lesion: bool, marker: bool) -> ShortcutCase:
@@ -112,19 +123,18 @@ def says_lesion(model: ExplainableModel, case: ShortcutCase) -> bool:
     return bool(logits[1] > logits[0])
 
 
-def place(model: ExplainableModel, composite: str, case: ShortcutCase) -> Where:
-    found = explain(model, [case.image], "lesion", composite, device="cpu")
+def place(model: ExplainableModel, setting: str, case: ShortcutCase) -> Where:
+    found = explain(model, [case.image], "lesion", device="cpu", **SETTINGS[setting])
     relevance, masks = found.relevance[0], {"lesion": case.lesion, "marker": case.marker}
+    absorbed = found.ledger["absorbed"] / found.ledger["target_value"]
     try:
-        lesion, marker = (share_inside(relevance, mask, RIM_MM)[1] for mask in masks.values())
+        shares = [share_inside(relevance, mask, mm)[1] for mm in (RIM_MM, AROUND_MM) for mask in masks.values()]
     except UserError:  # nothing speaks for the lesion
-        return Where(0.0, 0.0, 0.0, 0.0, False)
+        return Where(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, absorbed, False)
     grown = {name: grow(mask) for name, mask in masks.items()}
     rows = agreement(sitk.GetArrayFromImage(relevance), grown, relevance.GetSpacing()[::-1], shifts=SHIFTS)
-    z: dict[str, Any] = {
-        row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows if row["segment"]
-    }
-    return Where(lesion, marker, z["lesion"], z["marker"], warned(found, case))
+    z = {row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows}
+    return Where(*shares, z["lesion"], z["marker"], absorbed, warned(found, case))
 
 
 def grow(mask: sitk.Image) -> np.ndarray:
@@ -142,7 +152,7 @@ def warned(found: Explanation, case: ShortcutCase) -> bool:
     return any("something bright in air" in sentence for sentence in sentences)
 
 
-def told(values: list[float]) -> str:
+def told(values: Sequence[float]) -> str:
     error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{np.mean(values):.1%} ± {error:.1%}"
 

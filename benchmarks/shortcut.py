@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import SimpleITK as sitk
 import torch
-from LRPExplainLib.demo import share_inside
-from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.agreement import agreement
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
@@ -90,18 +88,19 @@ def measure(models: dict[str, ExplainableModel], cases: int) -> None:
     where: dict[tuple[str, str], list[Where]] = defaultdict(list)
     for n in tqdm(range(cases), desc="Cases"):
         made = {(lesion, marker): case_of(n, lesion, marker) for lesion in (False, True) for marker in (False, True)}
+        away = {what: distance(getattr(made[True, True], what)) for what in ("lesion", "marker")}
         for name, model in models.items():
             said = {key: says_lesion(model, case) for key, case in made.items()}
             for data, marked in DATA.items():
                 right[name, data] += [said[lesion, marked(n, lesion)] == lesion for lesion in (False, True)]
             for setting in SETTINGS:
-                where[name, setting].append(place(model, setting, made[True, True]))
+                where[name, setting].append(place(model, setting, made[True, True], away))
     print(f"Accuracy over {cases} brains, each with and without a lesion\n")
     print(f"| model | {' | '.join(DATA)} |\n|{'---|' * (len(DATA) + 1)}")
     for name in models:
         print(f"| {name} | {' | '.join(f'{np.mean(right[name, data]):.0%}' for data in DATA)} |")
     print(
-        "\nPositive relevance for 'lesion' in marked images with a lesion: mean ± standard error (z, absorbed: median)\n"
+        "\nPositive relevance for 'lesion' in marked images with a lesion: mean ± standard error; z, absorbed: median\n"
     )
     heads = ["model", "LRP", *(f"{what} (+ {mm:g} mm)" for mm in (RIM_MM, AROUND_MM) for what in ("lesion", "marker")),
              "z lesion", "z marker", "absorbed", "warned"]  # fmt: skip
@@ -123,23 +122,24 @@ def says_lesion(model: ExplainableModel, case: ShortcutCase) -> bool:
     return bool(logits[1] > logits[0])
 
 
-def place(model: ExplainableModel, setting: str, case: ShortcutCase) -> Where:
+def distance(mask: sitk.Image) -> np.ndarray:
+    """Of each voxel from the mask, in mm."""
+    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True))
+
+
+def place(model: ExplainableModel, setting: str, case: ShortcutCase, away: dict[str, np.ndarray]) -> Where:
     found = explain(model, [case.image], "lesion", device="cpu", **SETTINGS[setting])
-    relevance, masks = found.relevance[0], {"lesion": case.lesion, "marker": case.marker}
+    relevance = sitk.GetArrayFromImage(found.relevance[0])
     absorbed = found.ledger["absorbed"] / found.ledger["target_value"]
-    try:
-        shares = [share_inside(relevance, mask, mm)[1] for mm in (RIM_MM, AROUND_MM) for mask in masks.values()]
-    except UserError:  # nothing speaks for the lesion
+    speaking = np.maximum(relevance, 0)
+    whole = float(speaking.sum())
+    if not whole:  # nothing speaks for the lesion
         return Where(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, absorbed, False)
-    grown = {name: grow(mask) for name, mask in masks.items()}
-    rows = agreement(sitk.GetArrayFromImage(relevance), grown, relevance.GetSpacing()[::-1], shifts=SHIFTS)
+    shares = [float(speaking[mm_away <= mm].sum()) / whole for mm in (RIM_MM, AROUND_MM) for mm_away in away.values()]
+    masks = {what: mm_away <= RIM_MM for what, mm_away in away.items()}
+    rows = agreement(relevance, masks, found.relevance[0].GetSpacing()[::-1], shifts=SHIFTS)
     z = {row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows}
     return Where(*shares, z["lesion"], z["marker"], absorbed, warned(found, case))
-
-
-def grow(mask: sitk.Image) -> np.ndarray:
-    distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
-    return sitk.GetArrayFromImage(distance) <= RIM_MM
 
 
 def warned(found: Explanation, case: ShortcutCase) -> bool:
@@ -168,11 +168,10 @@ def keep(models: dict[str, ExplainableModel], folder: Path, cases: int) -> None:
 
 
 def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
-    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker, and in 3D."""
+    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker."""
     from LRPExplainLib import scene
-    from LRPExplainLib.scene.host import THREE_D_VIEW, Application
-    from LRPExplainLib.scene.three_d import show_in_3d
-    from LRPExplainLib.scene.views import SliceView, ThreeDView
+    from LRPExplainLib.scene.host import Application
+    from LRPExplainLib.scene.views import SliceView
 
     case = case_of(0, True, True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +181,6 @@ def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
         for name, model in models.items():
             presented = scene.present(explain(model, [volume], "lesion", "volume", device="cpu"))
             application = presented.application or Application(presented.scene)
-            show_in_3d(presented)
             parts = []
             for place, caption in ((centre_of(case.lesion), presented.caption), (centre_of(case.marker), ())):
                 view = SliceView(application, "Red")
@@ -191,11 +189,7 @@ def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
                 view.mark_directions()
                 parts.append(sitk.ReadImage(str(view.write(Path(own) / "view.png"))))
                 view.close()
-            whole = ThreeDView(application, THREE_D_VIEW)
-            whole.show(centre_of(case.marker))
-            parts.append(sitk.ReadImage(str(whole.write(Path(own) / "view.png"))))
-            whole.close()
-            sitk.WriteImage(sitk.Tile(parts, (3, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
+            sitk.WriteImage(sitk.Tile(parts, (2, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
 
 
 def centre_of(mask: sitk.Image) -> list[float]:

@@ -236,6 +236,38 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         """
         return self.session.explain(**_arguments(volumeNodes, modelPath, target, options))
 
+    def evaluate(self, nodes: Any, checks: Sequence[str], references: Sequence[tuple[Any, str]] = ()) -> dict:
+        """How far to trust an explanation; waits, and writes tables and plots into the scene.
+
+        :param nodes: what `explain` returned
+        :param checks: of "agreement", "faithfulness", "sanity", "complexity"
+        :param references: segmentation node and segment (ID or name), for "agreement"
+        :return: evaluation.json
+        :raises UserError: what is wrong and what to do, in one sentence
+        """
+        from LRPExplainLib.scene import checks as made
+
+        facts = self.session.wait(made.evaluate, nodes, checks, references)["facts"]
+        made.write_evaluation(nodes, facts)
+        return facts
+
+    def compare(self, nodes: Any, method: str) -> dict:
+        """Explain the same answer by another method ("grad-cam", "occlusion", ...), and compare; waits.
+
+        Its map, what both agree on and their mean are shown. Returns comparison.json. Errors as `evaluate`.
+        """
+        from LRPExplainLib.scene import checks as made
+
+        facts = self.session.wait(made.compare, nodes, method)
+        made.write_comparison(nodes, facts)
+        return facts
+
+    def record(self, nodes: Any, path: Path | str) -> list[str]:
+        """Write the record (.html, and .json beside it) with the checks made so far; waits. Errors as `evaluate`."""
+        from LRPExplainLib.scene import checks as made
+
+        return self.session.wait(made.record, nodes, Path(path))["files"]
+
     def describe(self, modelPath: Path | str, on_done: Callable[..., None], on_failed: Callable[[str], None]):
         """Ask what a model is (task, inputs, classes, device, ...) without running it."""
         return self.session.describe(Path(modelPath), on_done=on_done, on_failed=on_failed)

@@ -36,9 +36,24 @@ def main() -> None:
         panel.findings.go_to(0)
         panel_picture(widget, FOLDER / "tutorial-result.png")
         panel_picture(widget, FOLDER / "tutorial-result-dark.png", dark=True)
+        _check(host, widget)
         ui.sideBySideButton.click()
         host.process()
         _pairs(panel.display.nodes, panel.findings.found.hot_spots[0].place)
+
+
+def _check(host: Any, widget: Any) -> None:
+    """The section Trust after all four checks."""
+    ui, panel = widget.ui, widget.panel
+    for name in ("model", "volumes", "question", "method", "display", "findings"):
+        getattr(ui, f"{name}CollapsibleButton").collapsed = True
+    ui.trustCollapsibleButton.collapsed = False
+    for name in ("agreement", "faithfulness", "sanity", "complexity"):
+        host.click(getattr(ui, f"{name}Button"))
+        host.wait(lambda: not panel.trust.running, 900)
+    panel_picture(widget, FOLDER / "tutorial-trust.png")
+    for name in ("volumes", "display", "findings"):
+        getattr(ui, f"{name}CollapsibleButton").collapsed = False
 
 
 def _pairs(nodes: Any, place: Any) -> None:

@@ -76,8 +76,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
     "demo": {"demo", "errors"},
-    "worker": {"worker", "comparison", "errors", "evaluation", "explain", "explanation", "imaging", "inference", "lrp"}
-    | {"models", "question", "reporting", "sentences"},
+    "worker": {
+        "worker",
+        "comparison",
+        "concepts",
+        "errors",
+        "evaluation",
+        "explain",
+        "explanation",
+        "imaging",
+        "inference",
+        "lrp",
+    }
+    | {"inspection", "methods", "models", "question", "reporting", "sentences"},
     "folders": {"errors"},
     "explanation": {"errors", "folders", "imaging"},
     "outcome": {"errors", "explanation", "imaging", "models"},
@@ -89,7 +100,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting"},
     "methods": {"methods", "errors", "imaging", "inference", "lrp"},
     "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
-    | {"models", "outcome", "question", "refusals"},
+    | {"models", "outcome", "question", "refusals", "running"},
+    "running": {"errors", "inference"},
+    "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "methods", "models", "outcome", "question", "summaries"},
@@ -103,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cli",
         "cohort",
         "comparison",
+        "concepts",
         "demonstration",
         "errors",
         "evaluation",
@@ -163,7 +177,7 @@ def loaded_with(start: Path) -> set[str]:
 @pytest.mark.parametrize("name", ["LRPExplain.py", "LRPExplainLib/cli/__init__.py", "LRPExplainLib/worker/__init__.py"])
 def test_torch_is_not_loaded_before_it_is_needed(name: str) -> None:
     """Slicer starts without it, and `lrpexplain --help` answers at once."""
-    heavy = {"torch", "monai", "nilearn", "scipy"}
+    heavy = {"torch", "monai", "nilearn", "scipy", "sklearn"}
     assert not {name.split(".")[0] for name in loaded_with(MODULE / name)} & heavy
 
 

@@ -1,7 +1,6 @@
 """explain(model, volumes, target, composite) -> Explanation: the one road from volumes to relevance on them."""
 
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,29 +11,30 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from . import __version__, lrp
+from . import lrp
 from .cascade import previous_segmentation, with_geometry
 from .errors import UserError
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .imaging.segmentation import check_labels, read_labels
-from .inference import Inference, short_of_memory, slices_of
+from .inference import Inference, slices_of
 from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
 from .outcome import read_outcome, require_tensor
-from .question import Question, as_question
+from .question import Asked, Question, as_question
 from .refusals import said_plainly
+from .running import running, versions
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, float], None]
+Found = tuple[lrp.Attribution, dict[str, Any]]  # relevance of the prepared volumes, and what was asked
 
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
@@ -150,29 +150,52 @@ class Answered:
 
     def ask(self, question: Question, progress: Progress | None = None) -> Explanation:
         """The second half of `explain`: why. Errors as there."""
-        ready, inference, prepared = self._ready, self._ready.inference, self._ready.prepared
+
+        def attribute(ready: Ready, asked: Asked, told: Callable[[float, str], None]) -> list[Found]:
+            found = ready.attribute(asked.coefficients, self._output, told)
+            return [(replace(found, ledger=asked.booked(found.ledger)), asked.facts)]
+
+        return self.explanations(question, attribute, progress)[0]
+
+    def explanations(
+        self,
+        question: Question,
+        attribute: "Callable[[Ready, Asked, Callable[[float, str], None]], Sequence[Found]]",
+        progress: Progress | None = None,
+    ) -> list[Explanation]:
+        """An explanation of each attribution that is made of the question, with its own facts of the target.
+
+        Args:
+            attribute: (what the network runs with, the question, who is told the share done) -> attributions.
+        """
+        ready, prepared = self._ready, self._ready.prepared
         stage = _Stages(progress or (lambda name, share: None))
         stage.timings.update(self._timings)
+        brought: list[tuple[tuple[sitk.Image, ...], dict[str, Any], dict[str, Any]]] = []
         with running():
             asked = question.ask(self._output, self._outcome, prepared, self._card)
             with stage("propagating"):
-                attribution = ready.attribute(asked.coefficients, self._output, stage.part("propagating"))
-                attribution = replace(attribution, ledger=asked.booked(attribution.ledger))
+                found = attribute(ready, asked, stage.part("propagating"))
             with stage("returning"):
-                relevance, ledger = _bring_back(attribution, prepared, asked.facts["text"])
-                ledger |= {} if ready.method is None else ready.method.ledger_facts()
+                for attribution, facts in found:
+                    relevance, ledger = _bring_back(attribution, prepared, facts["text"])
+                    ledger |= {} if ready.method is None else ready.method.ledger_facts()
+                    brought.append((relevance, ledger, facts))
         stage.finish()
-        loaded, card = ready.model, self._card
-        return Explanation(
-            relevance=relevance,
-            prediction=self.prediction,
-            target=asked.facts,
-            composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
-            ledger=ledger,
-            model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
-            volumes=ready.sources,
-            provenance=_provenance(ready.device, stage.timings) | {"run": inference.facts(asked.coefficients)},
-        )
+        loaded, card, run = ready.model, self._card, ready.inference.facts(asked.coefficients)
+        return [
+            Explanation(
+                relevance=relevance,
+                prediction=self.prediction,
+                target=facts,
+                composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
+                ledger=ledger,
+                model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
+                volumes=ready.sources,
+                provenance=_provenance(ready.device, stage.timings) | {"run": run},
+            )
+            for relevance, ledger, facts in brought
+        ]
 
 
 def plan(
@@ -434,50 +457,6 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
         "device": _device_name(place),
         "timings": timings,
     }
-
-
-def versions() -> dict[str, str]:
-    """Of what a result depends on."""
-    return {
-        "lrpexplain": __version__,
-        "torch": str(torch.__version__),
-        "SimpleITK": sitk.Version.VersionString(),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-
-
-@contextmanager
-def running() -> Iterator[None]:
-    """Within it a network runs with full precision, and a lack of memory is a `UserError`."""
-    with _memory_said_plainly(), _full_precision():
-        yield
-
-
-@contextmanager
-def _memory_said_plainly() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not short_of_memory(error):
-            raise
-        raise UserError(
-            "There is not enough memory for this volume: crop it, use smaller windows, or a device with more."
-        ) from error
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 in CUDA convolutions and products: its 10 bits of mantissa would not let the ledger close."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        matmul.allow_tf32 = before
 
 
 class _CallableModule(ModuleType):

@@ -28,8 +28,14 @@ FACTS = "explanation.json"
 SEGMENTATION = "prediction.seg.nrrd"
 PROBABILITIES = "prediction.json"
 VIEWS = "views"
+# What `concepts` adds to the folder of the whole explanation: tables, and a folder for each part of it.
+CONCEPTS, CONCEPTS_TABLE, CONCEPT = "concepts.json", "concepts.md", "concept-{rank}"
+OTHER_CHANNELS, NOT_THROUGH = "other-channels", "not-through"
 # What an explanation folder consists of; only such a folder is ever replaced.
-OWN = (FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS, ".DS_Store", "Thumbs.db")
+OWN = (
+    FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS, ".DS_Store", "Thumbs.db",
+    CONCEPTS, CONCEPTS_TABLE, CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH,
+)  # fmt: skip
 _FACTS = ("target", "composite", "ledger", "model", "volumes", "provenance")
 
 

@@ -31,6 +31,10 @@ Work = Callable[[Sequence[View], Callable[[float], None]], None]
 # Views, their inputs [n, C', ...] on the device, the coefficients of their answers, and who is told the share done.
 # Where there are fewer views than a batch holds, the last input is repeated, with coefficients 0.
 Visit = Callable[[Sequence[View], Tensor, Tensor, Callable[[float], None]], None]
+Told = Callable[[float], None]
+# The forward pass of a batch of views, the start relevance of its output, whether nothing else will be asked of it, and
+# who is told the share done -> one attribution for each walk.
+Ask = Callable[[lrp.Evaluation, Tensor, bool, Told], Sequence[lrp.Attribution]]
 
 GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -135,8 +139,23 @@ class Inference:
         Raises:
             UserError: no coefficient differs from 0, or the network has several inputs.
         """
-        relevance = torch.zeros_like(self._volume)
-        ledgers: list[lrp.Ledger] = []
+
+        def ask(evaluation: lrp.Evaluation, start: Tensor, last: bool, told: Told) -> list[lrp.Attribution]:
+            return [evaluation.attribute(start, last=last, progress=told)]
+
+        return self.ask(coefficients, ask, progress)[0]
+
+    def ask(self, coefficients: Tensor, ask: Ask, progress: Progress) -> list[lrp.Attribution]:
+        """Several walks for the same coefficients, each summed over the views; arguments and errors as above.
+
+        Args:
+            ask: makes the walks of a batch of views; is called again with fewer of them where memory ran out, so it
+                leaves nothing behind until it is done.
+
+        Returns:
+            For each walk the relevance of the volume [1, C, D, H, W], and the ledger over all views.
+        """
+        summed: list[lrp.Attribution] = []
         views = self._asked_about(coefficients)
 
         def work(views: Sequence[View], inner: Callable[[float], None]) -> None:
@@ -145,19 +164,27 @@ class Inference:
             evaluation = evaluation or self._evaluate(views, lambda share: inner(share / 4))
             y = require_tensor(evaluation.output)
             start = self._asked(coefficients, views, y) * y
-            found = evaluation.attribute(
-                start, last=ran or not self._keep, progress=(lambda share: inner(0.25 + 0.75 * share)) if ran else inner
-            )
-            if not isinstance(found.relevance, Tensor):
-                raise UserError(
-                    "The model takes several tensors, but one with a channel per volume is needed: export it so."
-                )
-            for view, part in zip(views, found.relevance.to(relevance).split(1), strict=False):
-                self.windows.give_back(part, view, relevance)
-            ledgers[:] = [found.ledger if not ledgers else ledgers[0] + found.ledger]
+            told = (lambda share: inner(0.25 + 0.75 * share)) if ran else inner
+            found = ask(evaluation, start, ran or not self._keep, told)
+            if not summed:
+                summed.extend(lrp.Attribution(torch.zeros_like(self._volume), None, f.ledger, {}) for f in found)
+            else:
+                summed[:] = [replace(s, ledger=s.ledger + f.ledger) for s, f in zip(summed, found, strict=True)]
+            for whole, part in zip(summed, found, strict=True):
+                self._give_back(part.relevance, views, whole.relevance)
 
         self._through(views, work, progress)
-        return lrp.Attribution(relevance, None, ledgers[0], {})
+        return summed
+
+    def _give_back(
+        self, found: Tensor | tuple[Tensor, ...], views: Sequence[View], relevance: Tensor | tuple[Tensor, ...]
+    ) -> None:
+        if not isinstance(found, Tensor) or not isinstance(relevance, Tensor):
+            raise UserError(
+                "The model takes several tensors, but one with a channel per volume is needed: export it so."
+            )
+        for view, part in zip(views, found.to(relevance).split(1), strict=False):
+            self.windows.give_back(part, view, relevance)
 
     def each(self, coefficients: Tensor, visit: Visit, progress: Progress) -> None:
         """Visit the views that a question touches, a batch at a time, for other methods than relevance propagation.

@@ -53,6 +53,21 @@ def describe(
     return "\n\n".join(sections)
 
 
+def inner_layers(model: ExplainableModel) -> tuple[list[lrp.InnerLayer], str]:
+    """The layers whose channels can be told apart, and the one that is looked at where none is named ("": none).
+
+    Errors as for `describe`; nothing is run.
+    """
+    x = _example(model, None, None)
+    with said_plainly(model, len(model.card.inputs) or 1, x.shape):
+        graph = lrp.capture(model.module, x)
+    try:
+        automatic = lrp.inner_layer(graph).name
+    except lrp.LRPError:  # no convolution
+        automatic = ""
+    return lrp.inner_layers(graph), automatic
+
+
 def _example(
     model: ExplainableModel, volumes: Sequence[str | os.PathLike[str]] | None, shape: Sequence[int] | None
 ) -> torch.Tensor:

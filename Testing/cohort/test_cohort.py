@@ -1,202 +1,319 @@
-"""lrpexplain cohort: planted groups of maps are found, and the odd one is named."""
+"""lrpexplain cohort: planted groups of maps are found, the odd one is named, and what does not belong is refused."""
 
 import json
+import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.networks import RANGE, classes, save_model, segmenter
-from helpers.volumes import make_volume
+from jsonschema import Draft202012Validator
 from LRPExplainLib.cli import main
-from LRPExplainLib.cohort import Cohort, Space, cohort, group
-from LRPExplainLib.cohort import study as studies
-from LRPExplainLib.cohort.groups import gap_after, is_odd, normalised, overlap_with_rest
+from LRPExplainLib.cohort import Cohort, cohort
+from LRPExplainLib.cohort.cohort import SCHEMA
+from LRPExplainLib.cohort.pictures import png, projections, shrunk
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.explain import explain
-from LRPExplainLib.explanation import Explanation
-from LRPExplainLib.models import load_model
-
-SIZE = (12, 10, 8)  # i, j, k
-CARD = {"preprocessing": {"intensity": RANGE}, "output": classes("background", "grey", "white")}
+from LRPExplainLib.imaging.grid import Grid
+from LRPExplainLib.scene import missing_renderer
+from planted import MARKER, SIZE, ball, frame, lesion_place, plant, save
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Explanation:
-    model = load_model(save_model(tmp_path_factory.mktemp("model"), segmenter(), **CARD))
-    return explain(model, [make_volume(size=SIZE, spacing=(2, 2, 2))], "white", device="cpu")
-
-
-def map_at(centre: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """A bump [k, j, i] that has a random place near the centre, and noise."""
-    k, j, i = np.meshgrid(*(np.arange(n) for n in SIZE[::-1]), indexing="ij")
-    at = np.array(centre) + rng.uniform(-0.7, 0.7, 3)
-    distance = (k - at[0]) ** 2 + (j - at[1]) ** 2 + (i - at[2]) ** 2
-    return np.exp(-distance / 4) * rng.uniform(0.5, 5) + rng.normal(0, 0.002, SIZE[::-1])
-
-
-def written(base: Explanation, values: np.ndarray, place: Path, **changes: object) -> None:
-    image = sitk.GetImageFromArray(values.astype(np.float32))
-    image.CopyInformation(base.relevance[0])
-    replace(base, relevance=(image,), **changes).save(place)
+def planted(tmp_path_factory) -> tuple[Path, list[str]]:
+    """Twenty maps on lesions and ten on a marker, and the names of the latter."""
+    folder = tmp_path_factory.mktemp("planted")
+    return folder, plant(folder, lesions=20, markers=10)
 
 
 @pytest.fixture(scope="module")
-def folder(base: Explanation, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighteen explanations that look at one place, and six at a corner."""
-    place, rng = tmp_path_factory.mktemp("cohort"), np.random.default_rng(0)
-    for n in range(24):
-        odd = n % 4 == 3
-        written(base, map_at((6, 8, 10) if odd else (3, 3, 3), rng), place / ("odd" if odd else "usual") / f"{n:02d}")
-    return place
+def found(planted) -> Cohort:
+    return cohort([planted[0]])
 
 
-@pytest.fixture(scope="module")
-def found(folder: Path) -> Cohort:
-    return cohort([folder], edge_mm=4)
+@pytest.fixture
+def few(tmp_path) -> Path:
+    """Four maps on lesions."""
+    plant(tmp_path / "few", lesions=4, markers=0)
+    return tmp_path / "few"
 
 
-def test_the_eigengap_finds_both_groups_and_the_smaller_one_is_odd(found: Cohort) -> None:
-    usual, odd = found.facts["clusters"]
-    assert (usual["size"], odd["size"]) == (18, 6)
-    assert (usual["odd"], odd["odd"]) == (False, True)
-    assert {m["name"] for m in found.facts["members"] if m["cluster"] == 2} == {
-        m["name"] for m in found.facts["members"] if m["name"].startswith("odd/")
-    }
-    assert odd["overlap_with_rest"] < 0.2
-    assert [name.split("/")[0] for name in odd["examples"]] == ["odd"] * 3
+def valid(facts) -> bool:
+    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(facts)
+    return True
 
 
-def test_the_odd_cluster_is_strongest_where_its_maps_are(found: Cohort, base: Explanation) -> None:
-    peak = base.relevance[0].TransformIndexToPhysicalPoint((10, 8, 6))
-    strongest = found.facts["clusters"][1]["strongest_ras"]
-    np.testing.assert_allclose(strongest, (-peak[0], -peak[1], peak[2]), atol=4)
+# --- what is found ----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_cohort(folder: Path, found: Cohort) -> None:
-    again = cohort([folder], edge_mm=4)
-    assert {**again.facts, "created": ""} == {**found.facts, "created": ""}
+def test_the_marker_is_a_cluster_of_its_own_and_comes_first_as_the_odd_one(planted, found):
+    odd, lesions = found.facts["clusters"]
+    assert odd["members"] == planted[1]
+    assert (odd["odd"], odd["main"], odd["number"]) == (True, False, 2)
+    assert (lesions["odd"], lesions["main"], lesions["number"], lesions["size"]) == (False, True, 1, 20)
+    assert found.facts["clustering"]["number_from"] == "eigengap"
+    assert odd["strongest_ras_mm"] == pytest.approx(MARKER, abs=found.facts["space"]["edge_mm"])
+    assert odd["elsewhere"] > 0.8
+    assert odd["silhouette"] > 0.6
+    assert odd["alike"] > 2 * lesions["alike"]
+    assert found.odd == [odd]
 
 
-def test_the_folder_holds_facts_by_the_schema_a_page_and_the_mean_maps(
-    found: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    png = b"\x89PNG picture"
-    found.save(tmp_path / "out", {found.facts["clusters"][1]["examples"][0]: {"axial": png}})
-    facts = json.loads((tmp_path / "out" / "cohort.json").read_text(encoding="utf-8"))
-    schema = Path(studies.__file__).with_name("cohort.schema.json").read_text(encoding="utf-8")
-    jsonschema.validate(facts, json.loads(schema))
-    page = (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
-    assert page.count("<circle") == 24 + 2
-    assert "iVBOR" in page  # base64 of the picture's first bytes
-    assert page.index("Cluster 2 (odd") < page.index("<h2>Cluster 1")
-    mean = sitk.ReadImage(str(tmp_path / "out" / "cluster_2.nrrd"))
-    np.testing.assert_allclose(sitk.GetArrayFromImage(mean), found.means[1][0], rtol=1e-6)
-    assert np.allclose(mean.GetSpacing(), found.space.edge)
-    monkeypatch.setattr(studies, "write_json", lambda *_: (_ for _ in ()).throw(OSError("full")))
-    with pytest.raises(OSError, match="full"):
-        found.save(tmp_path / "other")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+@pytest.mark.parametrize(("lesions", "markers", "seed"), [(16, 6, 1), (24, 4, 0), (12, 12, 3)])
+def test_it_is_found_when_rare_and_when_as_frequent_as_lesions(tmp_path, lesions, markers, seed):
+    names = plant(tmp_path, lesions, markers, seed)
+    one = cohort([tmp_path])
+    assert [row["members"] for row in one.odd] == [names]
+    assert len(one.facts["clusters"]) == 2
 
 
-def test_no_relevance_is_lost_on_the_common_grid() -> None:
-    rng = np.random.default_rng(3)
-    image = sitk.GetImageFromArray(rng.standard_normal((7, 9, 11)))
-    image.SetSpacing((1.0, 2.0, 3.0))
-    image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, -1))
-    values = sitk.GetArrayFromImage(image)
-    for edge in (1.0, 4.0, 5.0, 100.0):
-        sums = Space.over(image, edge, "field").sums(image)
-        assert sums.sum() == pytest.approx(values.sum())
-        assert Space.over(image, edge, "mm").sums(image) == pytest.approx(sums)
+def test_lesions_alone_are_one_group_and_that_is_said(tmp_path):
+    plant(tmp_path, lesions=24, markers=0)
+    one = cohort([tmp_path])
+    assert [row["size"] for row in one.facts["clusters"]] == [24]
+    assert not one.odd
+    assert "form one group" in one.facts["notes"][0]
+    assert "form one group" in one.table()
 
 
-def test_by_field_places_are_shares_of_the_way_and_by_mm_points() -> None:
-    small, large = (sitk.Image(n, n, n, sitk.sitkFloat64) for n in (4, 8))
-    small[3, 0, 0] = large[7, 0, 0] = 1.0
-    field = Space.over(small, 2, "field")
-    assert np.array_equal(field.sums(small), field.sums(large))
-    mm = Space.over(small, 2, "mm")
-    assert (mm.sums(small).sum(), mm.sums(large).sum()) == (1, 0)  # 7 mm is beyond the small one's field of view
+def test_mean_maps_are_means_of_maps_of_summed_magnitude_one(tmp_path):
+    """Two places, each looked at by four maps alike but for their size and sign: the means are those maps."""
+    image = frame()
+    places = [(-20.0, 20.0, 10.0), (20.0, -20.0, -10.0)]
+    for n in range(8):
+        save(tmp_path / f"{n}", image, (n + 1.0) * (1 if n % 2 else -1) * ball(image, places[n % 2], 3))
+    one = cohort([tmp_path], clusters=2)
+    for row in one.facts["clusters"]:
+        (mean,) = one.means[row["number"]]
+        values = sitk.GetArrayFromImage(mean)
+        assert np.abs(values).sum() == pytest.approx(1, abs=1e-5)
+        assert row["for"] - row["against"] == pytest.approx(1, abs=1e-5)
+        assert row["against"] == (0 if int(row["members"][0]) % 2 else pytest.approx(-1, abs=1e-5))
+        assert row["alike"] == pytest.approx(1, abs=1e-4)
+        assert row["strongest_ras_mm"] == pytest.approx(places[int(row["members"][0]) % 2], abs=4)
 
 
-def test_overlap_has_a_closed_form() -> None:
-    maps = normalised(np.array([[4.0, 0, 0], [4, 0, 0], [0, 2, 0], [1, 1, 0]]))
-    assert overlap_with_rest(maps, np.array([False, False, True, False])) == pytest.approx(0.5 / 3)
-    assert overlap_with_rest(maps, np.array([True, True, False, False])) == pytest.approx(0.25)
-    assert overlap_with_rest(maps, np.ones(4, dtype=bool)) == 1
-    assert (is_odd(0.2, 0.3), is_odd(0.2, 0.7), is_odd(0.8, 0.3)) == (True, False, False)
+def test_every_explanation_is_in_one_cluster_and_typical_ones_stand_for_it(found, planted):
+    facts = found.facts
+    assert valid(facts)
+    names = sorted(name for row in facts["clusters"] for name in row["members"])
+    assert names == sorted(path.name for path in planted[0].iterdir())
+    for row in facts["clusters"]:
+        assert set(row["examples"]) <= set(row["members"])
+        assert {e["name"] for e in facts["explanations"] if e["cluster"] == row["number"]} == set(row["members"])
+    assert set(found.examples) == {name for row in facts["clusters"] for name in row["examples"]}
 
 
-def test_the_gap_is_behind_as_many_eigenvalues_as_there_are_groups() -> None:
-    assert gap_after(np.array([0, 0, 0, 0.7, 0.8])) == 3
-    rng = np.random.default_rng(0)
-    centres = np.eye(4)[:3] * 10
-    maps = np.abs(np.concatenate([centre + rng.normal(0, 0.3, (15, 4)) for centre in centres]))
-    assert group(maps).count == 3
-    assert group(maps, clusters=2).count == 2
+def test_the_same_folders_give_the_same_cohort(planted, found):
+    again = cohort([planted[0]])
+    a, b = ({key: value for key, value in one.facts.items() if key != "provenance"} for one in (found, again))
+    assert a == b
+    other = cohort([planted[0]], seed=1)
+    assert other.odd[0]["members"] == planted[1]
 
 
-def test_a_map_of_nothing_and_a_broken_folder_are_left_out_and_named(
-    base: Explanation, folder: Path, tmp_path: Path
-) -> None:
-    written(base, np.zeros(SIZE[::-1]), tmp_path / "empty")
-    written(base, np.ones(SIZE[::-1]), tmp_path / "broken")
-    (tmp_path / "broken" / "relevance.nrrd").unlink()
-    facts = cohort([folder, tmp_path], edge_mm=4).facts
-    reasons = {Path(entry["folder"]).name: entry["reason"] for entry in facts["left_out"]}
-    assert reasons["empty"] == "The map is empty."
-    assert "missing or damaged" in reasons["broken"]
-    assert len(facts["members"]) == 24
+def test_all_inputs_count(tmp_path):
+    """Maps that differ in their second input alone."""
+    image, rng = frame(), np.random.default_rng(0)
+    for n in range(12):
+        place = MARKER if n < 4 else lesion_place(rng)
+        save(tmp_path / f"{n:02d}", image, 0.2 * ball(image, (0, 0, 0), 8), ball(image, place))
+    one = cohort([tmp_path])
+    odd = one.odd[0]
+    assert odd["members"] == ["00", "01", "02", "03"]
+    assert (odd["strongest_input"], one.facts["space"]["inputs"]) == (2, 2)
+    one.save(tmp_path / "out")
+    assert odd["means"] == [f"cluster_{odd['number']}/mean.nrrd", f"cluster_{odd['number']}/mean_2.nrrd"]
+    assert all((tmp_path / "out" / name).is_file() for name in odd["means"])
+
+
+# --- what is refused or left out --------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_left_out_and_named(few):
+    image = frame()
+    save(few / "empty", image, np.zeros(SIZE[::-1]))
+    save(few / "endless", image, np.full(SIZE[::-1], np.inf))
+    broken = save(few / "broken", image, ball(image, MARKER))
+    (broken / "relevance.nrrd").write_bytes(b"nothing")
+    one = cohort([few])
+    why = {row["name"]: row["why"] for row in one.facts["left_out"]}
+    assert set(why) == {"empty", "endless", "broken"}
+    assert "is empty" in why["empty"]
+    assert "NaN" in why["endless"]
+    assert "damaged" in why["broken"]
+    assert str(few) not in json.dumps(one.facts)
+    assert valid(one.facts)
+    with pytest.raises(UserError, match="damaged"):
+        cohort([few, broken])
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"model": {"name": "other", "sha256": "0" * 64}}, "a cohort is of one model"),
-        ({"target": {"class": "grey", "index": 1, "text": "grey"}}, "a cohort is of one class"),
+        ({"model": {"sha256": "2" * 64, "name": "Another"}}, "another model"),
+        ({"target": {"index": 0, "text": "no lesion"}}, "one kind of question"),
+        ({"target": {"value": "probability", "text": "lesion, as probability"}}, "one kind of question"),
+        ({"composite": {"name": "gradient"}}, "one method"),
+        ({"composite": {"parameters": {"steps": 3}}}, "other parameters"),
     ],
 )
-def test_unlike_explanations_are_refused(
-    base: Explanation, folder: Path, tmp_path: Path, changes: dict[str, object], sentence: str
-) -> None:
-    whole = {name: getattr(base, name) | value for name, value in changes.items()}  # type: ignore[operator]
-    written(base, np.ones(SIZE[::-1]), tmp_path / "other", **whole)
+def test_what_does_not_belong_together_is_refused(few, changes, sentence):
+    image = frame()
+    save(few / "stranger", image, ball(image, MARKER), **changes)
     with pytest.raises(UserError, match=sentence):
-        cohort([folder, tmp_path])
+        cohort([few])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"clusters": 24}, "cannot be put into 24 clusters"),
-        ({"align": "brain"}, "no alignment 'brain'"),
-        ({"edge_mm": 0}, "longer than 0 mm"),
-    ],
-)
-def test_what_cannot_be_done_is_said(folder: Path, arguments: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
-        cohort([folder], **arguments)
+def test_as_many_inputs_are_asked_of_all(few):
+    image = frame()
+    save(few / "two", image, ball(image, MARKER), ball(image, MARKER))
+    with pytest.raises(UserError, match="has 2 inputs"):
+        cohort([few])
 
 
-def test_too_few_and_a_missing_package_are_said(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["cohort", str(folder / "odd" / "03"), "--out", str(tmp_path / "out")]) == 2
-    assert "1 explanations are too few" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+def test_too_few_none_and_nothing_are_refused(few, tmp_path):
+    for folder in sorted(few.iterdir())[1:]:
+        (folder / "explanation.json").unlink()
+    with pytest.raises(UserError, match=r"1 of 1 explanations can be grouped, but a cohort has 4"):
+        cohort([few])
+    with pytest.raises(UserError, match="There is no folder"):
+        cohort([tmp_path / "nowhere"])
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(UserError, match="No explanation was found"):
+        cohort([tmp_path / "hollow"])
+
+
+def test_settings_that_are_none_are_refused(few):
+    with pytest.raises(UserError, match="choose frame, space, centre, target"):
+        cohort([few], align="atlas")
+    with pytest.raises(UserError, match="above 0 mm"):
+        cohort([few], grid_mm=-1)
+    with pytest.raises(UserError, match="from 1 to 4"):
+        cohort([few], clusters=9)
+    with pytest.raises(UserError, match=r"0 of 4 .* has no place"):
+        cohort([few], align="target")
+
+
+def test_without_scikit_learn_one_sentence_says_what_to_install(few, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(UserError, match="pip install scikit-learn"):
-        cohort([folder])
+        cohort([few])
 
 
-def test_the_shell_command_writes_the_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["cohort", str(folder), "--out", str(tmp_path / "out"), "--cell", "4", "--no-views"]
-    assert main(arguments) == 0
-    assert "One of them with 25% of the explanations looks somewhere else" in capsys.readouterr().out
-    assert {entry.name for entry in (tmp_path / "out").iterdir()} == {
-        "cohort.json", "cohort.md", "cohort.html", "cluster_1.nrrd", "cluster_2.nrrd",
-    }  # fmt: skip
-    assert main(arguments) == 0  # an earlier cohort is replaced
+def test_volumes_far_apart_are_noted(few):
+    image = frame(centre=(0, 900, 0))
+    save(few / "far", image, ball(image, (0, 900, 0)))
+    assert "lie far apart" in cohort([few], align="space").facts["notes"][0]
+    assert not any("far apart" in note for note in cohort([few]).facts["notes"])
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_folder_that_holds_all(planted, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["cohort", str(planted[0]), "--out", str(out), "--no-views", "--clusters", "auto"]) == 0
+    printed = capsys.readouterr().out
+    assert "| 2 (odd) | 10 | 33% |" in printed
+    pictures = [f"mean_{view}.png" for view in ("axial", "coronal", "sagittal")]
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
+        *(f"cluster_{n}/{name}" for n in (1, 2) for name in ["mean.nrrd", *pictures]),
+        "cohort.html", "cohort.json", "cohort.md",
+    ]  # fmt: skip
+    facts = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
+    assert valid(facts)
+    mean = sitk.ReadImage(str(out / "cluster_2" / "mean.nrrd"))
+    assert Grid.of(mean) == Grid.from_dict(facts["space"]["geometry"])
+    assert (out / "cohort.md").read_text(encoding="utf-8") in printed
+    assert main(["cohort", str(planted[0]), "--out", str(out), "--no-views", "--clusters", "3"]) == 0
+    again = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
+    assert (len(again["clusters"]), again["clustering"]["number_from"]) == (3, "given")
+    assert main(["cohort", str(planted[0]), "--out", str(planted[0] / "00")]) == 2
+    assert "choose another output folder" in capsys.readouterr().err
+
+
+def test_the_page_holds_all_it_shows_with_the_odd_cluster_first(found, planted, tmp_path):
+    found.save(tmp_path / "out", missing="No slices were drawn: no <renderer>.")
+    page = (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert page.index("Cluster 2 stands apart") < page.index("Cluster 2 (odd)") < page.index("Cluster 1 (largest)")
+    assert page.count('src="data:image/png') == 6
+    assert "no &lt;renderer&gt;" in page
+    assert all(f"<title>{name}, cluster 2</title>" in page for name in planted[1])
+    inside = re.search(r'<script type="application/json" id="cohort">(.*?)</script>', page, re.DOTALL)
+    assert inside is not None
+    assert json.loads(inside[1]) == found.facts
+
+
+def test_slices_of_the_examples_are_drawn_from_their_volumes(tmp_path, capsys):
+    missing = missing_renderer()
+    if missing:
+        pytest.skip(missing)
+    image, rng = frame(size=(20, 24, 18), spacing=(4, 4, 4)), np.random.default_rng(0)
+    volume = tmp_path / "t1.nrrd"
+    sitk.WriteImage(Grid.of(image).image(100 * ball(image, (0, 0, 0), 30)), str(volume))
+    for n in range(4):
+        save(
+            tmp_path / "in" / f"{n}", image, ball(image, lesion_place(rng)), volume=volume if n < 3 else tmp_path / "x"
+        )
+    out = tmp_path / "out"
+    assert main(["cohort", str(tmp_path / "in"), "--out", str(out), "--clusters", "1"]) == 0
+    facts = json.loads((out / "cohort.json").read_text(encoding="utf-8"))
+    examples = facts["clusters"][0]["examples"]
+    for n, name in enumerate(examples, 1):
+        for view in ("axial", "sagittal", "coronal"):
+            assert (out / "cluster_1" / f"example_{n}_{view}.png").is_file() == (name != "3")
+    page = (out / "cohort.html").read_text(encoding="utf-8")
+    drawn = len([name for name in examples if name != "3"])
+    assert page.count('src="data:image/png') == 3 + 3 * drawn
+    assert ("Slices are missing: " in capsys.readouterr().out) == ("3" in examples)
+
+
+def test_a_cohort_that_cannot_be_written_leaves_nothing(found, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="full"):
+        found.save(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+# --- pictures of mean maps --------------------------------------------------------------------------------------------
+
+
+def read(picture: bytes, folder: Path) -> np.ndarray:
+    (folder / "picture.png").write_bytes(picture)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "picture.png"))).astype(int)
+
+
+def test_mean_maps_are_drawn_as_slicer_orients_its_views(tmp_path):
+    """For the target at the patient's right, anterior and superior; against it at the left, posterior and inferior."""
+    values = np.zeros((6, 8, 4), np.float32)  # [S, P, L]
+    values[5, 0, 0], values[0, 7, 3] = 1, -1
+    drawn = {name: read(one, tmp_path) for name, one in projections(sitk.GetImageFromArray(values)).items()}
+    for name, shape in {"axial": (8, 4), "sagittal": (6, 8), "coronal": (6, 4)}.items():
+        picture = drawn[name]
+        assert picture.shape[:2] == tuple(45 * n for n in shape)
+        first, last = picture[5, 5], picture[-5, -5]  # upper left and lower right
+        assert first[0] > 200 > first[2], name
+        assert last[2] > 200 > last[0], name
+        assert not picture[5, -5].any(), name
+
+
+def test_anatomy_shows_where_there_is_no_relevance(tmp_path):
+    values, ground = np.zeros((4, 4, 4), np.float32), np.ones((4, 4, 4), np.float32)
+    values[0, 0, 0] = 1
+    drawn = projections(sitk.GetImageFromArray(values), sitk.GetImageFromArray(ground))["axial"]
+    assert set(read(drawn, tmp_path)[-5, -5]) == {140}
+
+
+def test_a_picture_is_shrunk_by_averaging(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[0, 0] = 200
+    small = read(shrunk(png(picture)), tmp_path)
+    assert small.shape == (2, 3, 3)
+    assert small[0, 0].tolist() == [50, 50, 50]
+    assert small.sum() == 150

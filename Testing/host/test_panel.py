@@ -281,7 +281,7 @@ def test_a_rule_that_is_none_is_refused(opened: Any) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_whole_panel_fits_into_slicers_side_panel(opened: Any, host: Host, tmp_path: Path, dark: bool) -> None:
-    for name in ("method", "advanced", "display", "findings"):
+    for name in ("method", "advanced", "display", "findings", "trust"):
         getattr(opened.ui, f"{name}CollapsibleButton").collapsed = False
     assert too_wide(opened) == []
     picture = QtGui.QImage(str(panel_picture(opened, tmp_path / "panel.png", dark=dark)))

@@ -18,6 +18,7 @@ SCENARIOS = (
     "test_explain_and_cancel",
     "test_display",
     "test_findings",
+    "test_concepts",
     "test_side_by_side",
     "test_trust",
 )

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from ..errors import UserError
 from .asking import signed
 from .checking import add_cohort, add_compare, add_evaluate
-from .explaining import add_demo, add_explain
+from .explaining import add_concepts, add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
 from .reporting import add_export_dicom, add_record, add_verify
 
 _VERBS = {
     "explain": add_explain,
+    "concepts": add_concepts,
     "evaluate": add_evaluate,
     "compare": add_compare,
     "cohort": add_cohort,

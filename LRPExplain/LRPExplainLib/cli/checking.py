@@ -52,18 +52,25 @@ def add_compare(verbs: Verbs) -> None:
 
 
 def add_cohort(verbs: Verbs) -> None:
-    parser = verbs.add_parser("cohort", help="cluster many explanations of one model, and show the odd ones")
+    parser = verbs.add_parser("cohort", help="group explanations of many volumes, the odd groups first")
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER",
-                        help="folders that hold explanations, at any depth")  # fmt: skip
+                        help="explanations of one model and one kind of question, or folders that hold them at any "
+                        "depth")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the cohort")
-    parser.add_argument("--clusters", type=int, metavar="N", help="how many (default: as the eigengap tells)")
-    parser.add_argument("--cell", type=float, default=8.0, metavar="MM", dest="edge_mm",
-                        help="of the common grid (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--align", choices=("field", "mm"), default="field",
-                        help="what corresponds: places in the field of view, or points in mm of volumes that are "
-                        "registered to each other (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default: %(default)s)")
-    parser.add_argument("--no-views", action="store_true", help="draw no pictures of typical cases")
+    parser.add_argument("--clusters", type=_auto, metavar="auto|N",
+                        help="how many (default: auto, by the widest gap between eigenvalues)")  # fmt: skip
+    parser.add_argument("--grid", type=float, metavar="MM",
+                        help="edge of the blocks in which relevance is summed and compared (default: a 24th of the "
+                        "first volume's longest side)")  # fmt: skip
+    parser.add_argument("--align", choices=("frame", "space", "centre", "target"), default="frame",
+                        help="how places in volumes correspond: with fields of view stretched onto each "
+                        "other, in patient space as it is (for registered volumes), from the centre of the field "
+                        "of view, or of what is predicted as the target (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--neighbours", type=int, metavar="N",
+                        help="of each map in the graph (default: 1.5 times the square root of how many maps)",
+                        )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--no-views", action="store_true", help="draw no slices of examples")
     parser.set_defaults(run=_cohort)
 
 
@@ -72,6 +79,13 @@ def _numbers(text: str) -> list[float]:
 
 
 _numbers.__name__ = "list of numbers"
+
+
+def _auto(text: str) -> int | None:
+    return None if text == "auto" else int(text)
+
+
+_auto.__name__ = "number"
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -111,18 +125,19 @@ def _cohort(options: argparse.Namespace) -> None:
     from ..explanation import Explanation
 
     check_cohort_output(options.out)
+    how = (options.clusters, options.grid, options.align, options.neighbours, options.seed)
     with bar() as progress:
-        found = cohort(
-            options.folders, options.clusters, options.edge_mm, options.align, options.seed, progress=progress
-        )
-    pictures: dict[str, dict[str, bytes]] = {}
-    missing = None
-    for name, folder in found.examples.items() if not options.no_views else ():
-        pictures[name], missing = pictures_of(Explanation.load(folder), ("axial", "coronal"))
-        if missing:
-            break
-    found.save(options.out, pictures)
+        found = cohort(options.folders, *how, progress=progress)
+    drawn = {
+        name: pictures_of(Explanation.load(folder), ("axial", "sagittal", "coronal"))
+        for name, folder in found.examples.items()
+        if not options.no_views
+    }
+    # a volume may have gone, or nothing can be drawn here at all: figures and mean maps stand all the same
+    reasons = sorted({missing for _, missing in drawn.values() if missing})
+    missing = f"Slices are missing: {' '.join(reasons)}" if reasons else None
+    found.save(options.out, {name: pictures for name, (pictures, _) in drawn.items() if pictures}, missing)
     print(found.table())
     if missing:
-        print(f"No pictures: {missing}")
-    print(f"The cohort is in {options.out}, its page is {options.out / 'cohort.html'}")
+        print(f"\n{missing}")
+    print(f"\nThe cohort is in {options.out}, its page is {options.out / 'cohort.html'}")

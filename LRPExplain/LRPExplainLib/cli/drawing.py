@@ -25,13 +25,13 @@ def require_views() -> None:
         raise UserError(missing)
 
 
-def render(explanation: "Explanation", folder: Path, bundle: Path | None = None) -> None:
+def render(explanation: "Explanation", folder: Path, bundle: Path | None = None, slices_only: bool = False) -> None:
     from .. import scene
 
     with bar() as progress:
         progress("presenting", 0.0)
         presented = scene.present(explanation)
-        scene.render(presented, folder, progress)
+        scene.render(presented, folder, progress, slices_only)
         if bundle is not None:
             progress("saving", 1.0)
             scene.save(presented, bundle)
@@ -44,7 +44,7 @@ def pictures_of(
     with tempfile.TemporaryDirectory() as folder:
         try:
             require_views()
-            render(explanation, Path(folder))
+            render(explanation, Path(folder), slices_only="3d" not in views)
         except UserError as missing:  # figures are worth having without them; the page says why it has none
             return {}, str(missing)
         return {name: (Path(folder) / f"{name}.png").read_bytes() for name in views}, None

@@ -1,4 +1,4 @@
-"""The verbs `explain` and `demo`."""
+"""The verbs `explain`, `concepts` and `demo`."""
 
 import argparse
 from pathlib import Path
@@ -18,14 +18,7 @@ _UNSAID = object()  # None is an answer of its own to --window
 
 def add_explain(verbs: Verbs) -> None:
     explain = verbs.add_parser("explain", help="explain a model's answer about a volume")
-    explain.add_argument("--model", required=True, help=MODEL)
-    explain.add_argument("--card", help="model card, where it does not lie next to the weights as <stem>.card.json")
-    add_trust(explain)
-    explain.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
-                         help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
-    add_question(explain)
-    explain.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
-    add_rules(explain)
+    _add_request(explain)
     explain.add_argument("--method", default="lrp", metavar="NAME",
                          help="lrp, or another method on the same target: gradient, gradient-x-input, "
                          "integrated-gradients, smoothgrad, grad-cam, guided-backprop, occlusion, rise "
@@ -35,15 +28,40 @@ def add_explain(verbs: Verbs) -> None:
     place = explain.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
     place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
-    explain.add_argument("--window", type=_size, default=_UNSAID, metavar="IxJxK",
-                         help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip
-    explain.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
-    explain.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
-    explain.add_argument("--memory", type=float, metavar="GIB",
-                         help="memory for the network on its device (default: most of what is free)")  # fmt: skip
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
-    add_device(explain)
     explain.set_defaults(run=_explain)
+
+
+def add_concepts(verbs: Verbs) -> None:
+    concepts = verbs.add_parser("concepts", help="explain, and tell the channels of an inner layer apart")
+    _add_request(concepts)
+    concepts.add_argument("--layer", default="", metavar="NAME",
+                          help="the layer, as inspect lists them (default: the last convolution on the coarsest grid "
+                          "that everything passes through)")  # fmt: skip
+    concepts.add_argument("--top", type=int, default=5, metavar="K",
+                          help="how many channels get a map of their own (default: %(default)s)")  # fmt: skip
+    concepts.add_argument("--out", type=Path, required=True, metavar="DIR",
+                          help="folder for the explanation, with one for each channel in it")  # fmt: skip
+    concepts.set_defaults(run=_concepts)
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    """Model, volumes, question, rules and how to run."""
+    parser.add_argument("--model", required=True, help=MODEL)
+    parser.add_argument("--card", help="model card, where it does not lie next to the weights as <stem>.card.json")
+    add_trust(parser)
+    parser.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
+                        help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
+    add_question(parser)
+    parser.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
+    add_rules(parser)
+    parser.add_argument("--window", type=_size, default=_UNSAID, metavar="IxJxK",
+                        help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip
+    parser.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
+    parser.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
+    parser.add_argument("--memory", type=float, metavar="GIB",
+                        help="memory for the network on its device (default: most of what is free)")  # fmt: skip
+    add_device(parser)
 
 
 def add_demo(verbs: Verbs) -> None:
@@ -117,6 +135,24 @@ def _explain(options: argparse.Namespace) -> None:
             render(explanation, partial / VIEWS)
     print(summary(explanation))
     print(f"The explanation is in {options.out}")
+
+
+def _concepts(options: argparse.Namespace) -> None:
+    from ..concepts import concepts, table
+    from ..explanation import check_output
+
+    check_output(options.out)
+    question = question_of(options)
+    model = load(options)
+    with bar() as progress:
+        found = concepts(
+            model, options.volumes, question, options.composite, options.device, progress, rules_of(options),
+            layer=options.layer, top=options.top, biases=options.biases, window=_window(options),
+            memory=options.memory,
+        )  # fmt: skip
+    found.save(options.out)
+    print(table(found.facts))
+    print(f"The explanation is in {options.out}, with a folder for each channel in it")
 
 
 def _demo(options: argparse.Namespace) -> None:

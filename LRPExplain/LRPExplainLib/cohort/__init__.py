@@ -1,23 +1,10 @@
-"""Many explanations of one model at once: which strategies does it have, and is one of them odd?
+"""A cohort of explanations: maps of many volumes in one space, grouped, with the groups that stand apart first.
 
-SpRAy (Lapuschkin et al. 2019, "Unmasking Clever Hans predictors and assessing what machines really learn", Nature
-Communications 10:1096): maps are reduced to a coarse common grid and clustered spectrally; the eigengap of the
-Laplacian tells how many groups there are.
+Spectral relevance analysis: S. Lapuschkin, S. Wäldchen, A. Binder, G. Montavon, W. Samek, K.-R. Müller, Unmasking
+Clever Hans predictors and assessing what machines really learn, Nature Communications 10, 1096, 2019.
 """
 
-from .collect import Member, collect
-from .common import ALIGNMENTS, Space
-from .groups import Groups, group
-from .study import Cohort, check_cohort_output, cohort
+from .cohort import Cohort, check_cohort_output, cohort
+from .space import ALIGNMENTS
 
-__all__ = [
-    "ALIGNMENTS",
-    "Cohort",
-    "Groups",
-    "Member",
-    "Space",
-    "check_cohort_output",
-    "cohort",
-    "collect",
-    "group",
-]
+__all__ = ["ALIGNMENTS", "Cohort", "check_cohort_output", "cohort"]

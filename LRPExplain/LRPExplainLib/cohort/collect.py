@@ -1,108 +1,91 @@
-"""The explanations of a cohort, each reduced to the common grid as soon as it has been read."""
+"""Which explanations belong to a cohort: found in folders, and of one model and one kind of question."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..errors import UserError
 from ..explanation import FACTS, Explanation
-from .common import Space
 
-LEAST = 6  # explanations: of fewer no groups can be told
+# What has to be the same for maps to be answers of one kind; regions may differ, as patients do.
+_QUESTION = ("index", "rather_than_index", "where", "value", "start")
+_METHOD = ("name", "biases", "parameters")
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One explanation.
+@dataclass(frozen=True)
+class Found:
+    """An explanation's folder.
 
     Attributes:
-        name: its folder below the one that was given.
-        folder: where it is.
-        cells: relevance, [inputs, K, J, I] on the common grid.
-        target_value: of its ledger.
+        name: what it is called in the cohort: its path from where all of them lie.
+        given: whether it was named itself rather than found in a folder.
     """
 
-    name: str
     folder: Path
-    cells: np.ndarray
-    target_value: float
+    name: str
+    given: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """What was found.
-
-    Attributes:
-        space: the common grid, over the first explanation's field of view.
-        model, target: what all of them explain: "name" and "sha256"; "class" and "index".
-        left_out: folder and reason, for those that could not be used.
-    """
-
-    members: tuple[Member, ...]
-    space: Space
-    model: dict[str, Any]
-    target: dict[str, Any]
-    left_out: tuple[tuple[str, str], ...]
-
-
-def collect(folders: Sequence[Path], edge_mm: float, align: str, progress: Callable[[str, float], None]) -> Collected:
-    """Read every explanation in these folders and below.
+def find(folders: Sequence[str | os.PathLike[str]]) -> list[Found]:
+    """The explanations that lie in folders, at any depth, sorted by path; a folder may be an explanation itself.
 
     Raises:
-        UserError: there are fewer than `LEAST`, or they are of different models, classes or numbers of inputs.
+        UserError: a folder does not exist, or no explanation is in any of them.
     """
-    found = list(_found(folders))
-    members, left_out = [], []
-    first: Explanation | None = None
-    space: Space | None = None
-    for n, (name, folder) in enumerate(found):
-        progress("reading", n / max(1, len(found)))
-        try:
-            explanation = Explanation.load(folder)
-        except UserError as error:
-            left_out.append((str(folder), str(error)))
-            continue
-        if first is None or space is None:
-            first, space = explanation, Space.over(explanation.relevance[0], edge_mm, align)
-        _check_alike(first, explanation, name)
-        cells = np.stack([space.sums(image) for image in explanation.relevance])
-        if not np.abs(cells).sum() > 0:
-            left_out.append((str(folder), "The map is empty."))
-            continue
-        members.append(Member(name, folder, cells, float(explanation.ledger["target_value"])))
-    if first is None or space is None or len(members) < LEAST:
-        raise UserError(
-            f"{len(members)} explanations are too few to find groups: give folders that hold {LEAST} of them at least."
-        )
-    model = {"name": first.model["name"], "sha256": first.model["sha256"]}
-    target = {"class": first.target["class"], "index": first.target["index"]}
-    return Collected(tuple(members), space, model, target, tuple(left_out))
-
-
-def _found(folders: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Explanation folders with their names, in order; one that is given itself too."""
-    for folder in folders:
+    given: dict[Path, bool] = {}
+    for folder in map(Path, folders):
         if not folder.is_dir():
-            raise UserError(f"There is no folder '{folder}': give one that holds explanations.")
-        for facts in sorted(folder.rglob(FACTS)):
-            name = facts.parent.relative_to(folder).as_posix()
-            yield (folder.name if name == "." else name if len(folders) == 1 else f"{folder.name}/{name}"), facts.parent
+            raise UserError(f"There is no folder '{folder}': give folders that hold explanations.")
+        itself = (folder / FACTS).is_file()
+        for place in [folder] if itself else _within(folder):
+            given[place.resolve()] = given.get(place.resolve(), False) or itself
+    if not given:
+        raise UserError(
+            f"No explanation was found in {', '.join(repr(str(folder)) for folder in folders)}: give folders that hold"
+            f" what 'lrpexplain explain' wrote."
+        )
+    places = sorted(given)
+    return [Found(place, name, given[place]) for place, name in zip(places, _names(places), strict=True)]
 
 
-def _check_alike(first: Explanation, other: Explanation, name: str) -> None:
-    if other.model["sha256"] != first.model["sha256"]:
+def _names(places: Sequence[Path]) -> list[str]:
+    try:
+        common = os.path.commonpath([place.parent for place in places])
+    except ValueError:  # on several drives of Windows
+        return [Path(*place.parts[1:]).as_posix() for place in places]
+    return [place.relative_to(common).as_posix() for place in places]
+
+
+def _within(folder: Path) -> list[Path]:
+    """Folders that hold an explanation's facts; half-written ones have hidden names."""
+    files = (path.relative_to(folder) for path in folder.rglob(FACTS))
+    return [folder / file.parent for file in files if not any(part.startswith(".") for part in file.parts)]
+
+
+def check_alike(first: Explanation, name: str, other: Explanation, other_name: str) -> None:
+    """Refuse maps that do not belong together.
+
+    Raises:
+        UserError: of another model, question, method or number of inputs.
+    """
+    if first.model["sha256"] != other.model["sha256"]:
         raise UserError(
-            f"'{name}' explains '{other.model['name']}' and others '{first.model['name']}': a cohort is of one model."
+            f"'{other_name}' explains another model ('{other.model['name']}') than '{name}' ('{first.model['name']}'):"
+            " make one cohort of each model."
         )
-    if other.target["index"] != first.target["index"]:
+    if any(first.target.get(key) != other.target.get(key) for key in _QUESTION):
         raise UserError(
-            f"'{name}' explains '{other.target['class']}' and others '{first.target['class']}': a cohort is of one"
-            " class."
+            f"'{other_name}' explains '{other.target['text']}' and '{name}' '{first.target['text']}': a cohort is of"
+            " one kind of question."
         )
-    if len(other.relevance) != len(first.relevance):
-        raise UserError(f"'{name}' has {len(other.relevance)} inputs and others {len(first.relevance)}: use like ones.")
+    if any(first.composite.get(key) != other.composite.get(key) for key in _METHOD):
+        raise UserError(
+            f"'{other_name}' was made by '{other.composite['name']}' and '{name}' by '{first.composite['name']}', or"
+            " with other parameters: a cohort is of one method."
+        )
+    if len(first.relevance) != len(other.relevance):
+        raise UserError(
+            f"'{other_name}' has {len(other.relevance)} inputs and '{name}' {len(first.relevance)}: give"
+            " explanations of as many."
+        )

@@ -1,120 +1,123 @@
-"""Spectral clustering of maps, and what sets a cluster apart."""
+"""Groups of maps: spectral clustering of a nearest-neighbour graph, as spectral relevance analysis does it.
 
-from __future__ import annotations
+The graph joins each map to its nearest ones in Euclidean distance (Lapuschkin 2019), weighted by exp(-d^2 / (s_i s_j))
+with s the distance to the third neighbour (L. Zelnik-Manor, P. Perona, Self-tuning spectral clustering, NIPS 2004), so
+that a small tight group is not held to a loose one by the neighbours it has to have. The number of groups is where the
+eigenvalues of the normalised Laplacian have their widest gap; rows of the eigenvectors at length 1 are grouped by
+k-means (A. Ng, M. Jordan, Y. Weiss, NIPS 2001; U. von Luxburg, Statistics and Computing 17, 2007).
+"""
 
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.sparse.csgraph import laplacian
-from scipy.spatial.distance import cdist
 
 from ..errors import UserError
 
-MOST = 10  # clusters that the eigengap may choose
-ODD_OVERLAP = 0.5
-_NEIGHBOUR = 7
+MOST = 10  # groups that are looked for
+_NEAR = 1.5  # neighbours, in square roots of the number of maps; chosen on planted groups, see benchmarks/cohort.py
+_SCALE = 3  # which neighbour's distance is a map's own scale
+_ALIKE = 1e-6  # of the largest distance: maps this close are the same
+_EXACT = 1000  # up to so many points t-SNE is computed without approximation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Groups:
-    """
+    """Which group each map is in.
+
     Attributes:
-        labels: of each map, 0 for the largest cluster.
-        eigenvalues: the smallest ones of the normalised Laplacian, ascending, at most `MOST` + 1.
-        places: [maps, 2], where t-SNE puts each map in a picture; near ones are alike.
-        neighbours: the how-manieth neighbour tells each map's own scale.
+        labels: int [N], from 0.
+        eigenvalues: the lowest of the normalised Laplacian, ascending, one more than groups were looked for.
+        neighbours: of each map in the graph.
     """
 
     labels: np.ndarray
     eigenvalues: np.ndarray
-    places: np.ndarray
     neighbours: int
 
-    @property
-    def count(self) -> int:
-        return int(self.labels.max()) + 1
 
-
-def group(maps: np.ndarray, clusters: int | None = None, seed: int = 0) -> Groups:
-    """Cluster maps [n, cells], each divided by the sum of its magnitudes first.
-
-    Affinity falls off with the squared Euclidean distance in units of both maps' own scales, the distances of their
-    seventh neighbours (Zelnik-Manor and Perona 2004). None for `clusters`: as many as there are eigenvalues before
-    the largest gap (von Luxburg 2007; Lapuschkin 2019). On planted groups this found their number where joining each
-    map to its nearest neighbours alone split broad groups.
+def require_sklearn() -> None:
+    """Ask for scikit-learn before anything is computed.
 
     Raises:
-        UserError: scikit-learn is missing, or there are not as many maps as clusters.
+        UserError: it is not installed.
     """
     try:
-        from sklearn.cluster import SpectralClustering
-        from sklearn.manifold import TSNE
+        import sklearn  # noqa: F401
     except ImportError:
-        raise UserError("Clustering needs scikit-learn, which is not installed: pip install scikit-learn.") from None
-    n = len(maps)
-    if clusters is not None and not 1 <= clusters < n:
-        raise UserError(f"{n} maps cannot be put into {clusters} clusters: choose from 1 to {n - 1}.")
-    normed = normalised(maps)
-    neighbours = min(_NEIGHBOUR, n - 1)
-    affinity = _affinity(cdist(normed, normed), neighbours)
-    values = eigh(laplacian(affinity, normed=True), eigvals_only=True)[: MOST + 1]
-    count = clusters or gap_after(values)
-    if count == 1:
-        labels = np.zeros(n, dtype=int)
-    else:
-        found = SpectralClustering(count, affinity="precomputed", random_state=seed).fit_predict(affinity)
-        labels = _largest_first(found)
-    tsne = TSNE(perplexity=min(30.0, (n - 1) / 3), init="pca", random_state=seed)
-    return Groups(labels, np.clip(values, 0, None), tsne.fit_transform(normed), neighbours)
+        raise UserError(
+            "The cohort view needs the package scikit-learn: install it with 'pip install scikit-learn'."
+        ) from None
 
 
-def _affinity(distance: np.ndarray, neighbours: int) -> np.ndarray:
-    scale = np.maximum(np.sort(distance, axis=1)[:, neighbours], np.finfo(float).tiny)
-    found = np.exp(-(distance**2) / np.outer(scale, scale))
-    np.fill_diagonal(found, 0)
-    return np.asarray(found)
+def distances(maps: np.ndarray) -> np.ndarray:
+    """Euclidean, float64 [N, N], of maps [N, ...]."""
+    from sklearn.metrics import pairwise_distances
+
+    rows = maps.reshape(len(maps), -1).astype(np.float64)
+    return pairwise_distances(rows - rows.mean(axis=0))
 
 
-def normalised(maps: np.ndarray) -> np.ndarray:
-    """Maps [n, ...] as [n, cells], each over the sum of its magnitudes."""
-    flat = maps.reshape(len(maps), -1)
-    return np.asarray(flat / np.abs(flat).sum(axis=1, keepdims=True))
-
-
-def gap_after(eigenvalues: np.ndarray) -> int:
-    """How many eigenvalues there are before the largest gap."""
-    return int(np.diff(eigenvalues).argmax()) + 1
-
-
-def overlap_with_rest(normed: np.ndarray, inside: np.ndarray) -> float:
-    """How much of the positive relevance of a cluster's mean map lies where the others' mean map has its own, 0..1.
+def group(apart: np.ndarray, number: int | None = None, neighbours: int | None = None, seed: int = 0) -> Groups:
+    """Group maps by their distances.
 
     Args:
-        normed: [n, cells], see `normalised`.
-        inside: bool [n]: the members of the cluster. Of all or none it is 1.
+        apart: [N, N].
+        number: of groups; None: where the eigenvalues have their widest gap.
+        neighbours: of each map in the graph; None: 1.5 times the square root of N, rounded up. A group of fewer
+            maps is found where it is much tighter than its distance from the others.
+        seed: of k-means.
+
+    Raises:
+        UserError: more groups than maps, or a number below 1.
     """
-    if inside.all() or not inside.any():
-        return 1.0
-    ours, theirs = (np.clip(normed[chosen].mean(axis=0), 0, None) for chosen in (inside, ~inside))
-    if not ours.sum() or not theirs.sum():
-        return 0.0
-    return float(np.minimum(ours / ours.sum(), theirs / theirs.sum()).sum())
+    from sklearn.cluster import KMeans
+
+    count = len(apart)
+    if number is not None and not 1 <= number <= count:
+        raise UserError(f"{number} clusters cannot be made of {count} explanations: choose a number from 1 to {count}.")
+    if neighbours is not None and neighbours < 1:
+        raise UserError(f"Each map has 1 neighbour at least, not {neighbours}.")
+    near = min(count - 1, neighbours or ceil(_NEAR * sqrt(count)))
+    values, vectors = np.linalg.eigh(laplacian(_affinity(apart, near), normed=True))
+    values = np.clip(values, 0, None)
+    most = max(1, min(MOST, count // 2))
+    found = number or int(np.argmax(np.diff(values[: most + 1]))) + 1
+    rows = vectors[:, :found]
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    labels = KMeans(found, n_init=20, random_state=seed).fit_predict(rows) if found > 1 else np.zeros(count, int)
+    return Groups(labels, values[: max(most, found) + 1], near)
 
 
-def is_odd(overlap: float, share: float) -> bool:
-    """Whether a cluster that holds this share of the cohort looks elsewhere than the rest."""
-    return overlap < ODD_OVERLAP and share <= 0.5
+def embed(apart: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The maps in a plane, near each other as they are alike: t-SNE (L. van der Maaten, G. Hinton, JMLR 9, 2008).
+
+    Returns:
+        float64 [N, 2], within -1 to 1. Distances between groups mean nothing, as always with t-SNE.
+    """
+    from sklearn.manifold import TSNE
+
+    count = len(apart)
+    if not apart.any():
+        return np.zeros((count, 2))
+    plane = TSNE(
+        perplexity=min(30.0, (count - 1) / 3), metric="precomputed", init="random", random_state=seed,
+        method="exact" if count <= _EXACT else "barnes_hut",
+    ).fit_transform(apart / apart.max())  # fmt: skip
+    plane = plane - (plane.max(axis=0) + plane.min(axis=0)) / 2
+    return plane.astype(np.float64) / max(float(np.abs(plane).max()), np.finfo(float).tiny)
 
 
-def central(normed: np.ndarray, inside: np.ndarray, count: int) -> list[int]:
-    """The members of a cluster that are nearest to its mean."""
-    members = np.flatnonzero(inside)
-    distance = np.linalg.norm(normed[members] - normed[members].mean(axis=0), axis=1)
-    return [int(members[n]) for n in np.argsort(distance, kind="stable")[:count]]
-
-
-def _largest_first(labels: np.ndarray) -> np.ndarray:
-    found, counts = np.unique(labels, return_counts=True)
-    order = found[np.argsort(-counts, kind="stable")]
-    return np.array([int(np.flatnonzero(order == label)[0]) for label in labels])
+def _affinity(apart: np.ndarray, neighbours: int) -> np.ndarray:
+    """Symmetric weights [N, N] of the graph; 0 where neither is among the nearest of the other."""
+    count = len(apart)
+    others = apart + np.diag(np.full(count, np.inf))
+    order = np.argsort(others, axis=1, kind="stable")[:, :neighbours]
+    largest = float(apart.max()) or 1.0
+    scale = np.take_along_axis(others, order, axis=1)[:, min(_SCALE, neighbours) - 1]
+    scale = np.maximum(scale, _ALIKE * largest)
+    rows = np.arange(count)[:, None]
+    weights = np.zeros((count, count))
+    weights[rows, order] = np.exp(-(apart[rows, order] ** 2) / (scale[rows] * scale[order]))
+    return np.maximum(weights, weights.T)

@@ -1,102 +1,123 @@
-"""A cohort as one HTML page: the map of maps, each cluster's mean map from three sides, and typical cases."""
+"""The cohort as one HTML page: the odd clusters first, each with its mean map and the slices of its examples."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-import numpy as np
-
-from ..reporting.markdown import html_of
+from ..reporting.markdown import table
 from ..reporting.shell import embedded, html_page
-from .common import Space
-from .tables import ordered, table
+from .pictures import VIEWS, shrunk
+from .scatter import key, scatter, spectrum
+from .tables import CAVEAT, HEADER, LEGEND, cluster_row, summary, title, warning
 
-# Okabe and Ito's colours, which people with colour blindness tell apart
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999", "#f0e442", "#7f3c8d")
-_WIDTH, _HEIGHT, _EDGE = 480, 300, 12
-_SIDES = (("from above", 0, "R", "L"), ("from the front", 1, "R", "L"), ("from the left", 2, "A", "P"))
+_SHOWN_NAMES = 60
+_STYLE = """.pictures.three { grid-template-columns: 1fr 1fr 1fr; }
+.means img { aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; }
+"""
 
 
-def cohort_page(
+def page(
     facts: Mapping[str, Any],
-    space: Space,
-    means: Sequence[np.ndarray],
+    means: Mapping[int, Mapping[str, bytes]],
     pictures: Mapping[str, Mapping[str, bytes]],
+    missing: str | None,
 ) -> str:
-    """HTML of a cohort's facts, mean maps [inputs, K, J, I] and pictures (member -> view -> PNG)."""
-    title = f"{facts['model']['name']}: {len(facts['members'])} explanations of {facts['target']['class']}"
-    parts = [
-        f'<header><p class="kicker">A cohort of explanations, clustered (SpRAy)</p><h1>{escape(title)}</h1></header>',
-        html_of(table(facts).partition("\n")[2]),
-        f"<h2>All explanations</h2><p>Near points are like maps (t-SNE); colours are clusters.</p>{_scatter(facts)}",
-        *(_cluster(row, space, means[row["number"] - 1], pictures) for row in ordered(facts)),
-        f"<footer>Model {escape(facts['model']['sha256'])}; {escape(facts['created'])}. A relevance map tells what the"
-        " model used, not what is true; for research.</footer>",
-    ]
-    return html_page(title, "\n".join(parts))
+    """HTML of a cohort.
+
+    Args:
+        facts: see cohort.schema.json.
+        means: cluster number -> view -> PNG of its mean map.
+        pictures: name of an example -> view -> PNG of its slices.
+        missing: why there are none, or not of all.
+    """
+    parts = [_header(facts), _warnings(facts), _groups(facts)]
+    parts += [_cluster(row, facts, means[row["number"]], pictures) for row in facts["clusters"]]
+    parts += [f'<p class="quiet">{escape(missing)}</p>' if missing else "", _left_out(facts), _footer(facts)]
+    inside = json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    parts.append(f'<script type="application/json" id="cohort">{inside}</script>')
+    return html_page(title(facts), "\n".join(part for part in parts if part), _STYLE)
 
 
-def _color(number: int) -> str:
-    return _COLORS[(number - 1) % len(_COLORS)]
-
-
-def _scatter(facts: Mapping[str, Any]) -> str:
-    places = np.array([member["place"] for member in facts["members"]])
-    low, high = places.min(axis=0), places.max(axis=0)
-    inner = np.array([_WIDTH - 2 * _EDGE, _HEIGHT - 2 * _EDGE])
-    at = _EDGE + (places - low) / np.maximum(high - low, 1e-12) * inner
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_color(member["cluster"])}">'
-        f"<title>{escape(member['name'])}</title></circle>"
-        for (x, y), member in zip(at, facts["members"], strict=True)
+def _header(facts: Mapping[str, Any]) -> str:
+    return (
+        '<header><p class="kicker">A cohort of explanations: spectral relevance analysis</p>'
+        f"<h1>{escape(title(facts))}</h1><p>{escape(summary(facts))}</p></header>"
     )
-    keys = " ".join(
-        f'<span><svg viewBox="0 0 10 10" style="display:inline-block;width:0.7em"><circle cx="5" cy="5" r="4"'
-        f' fill="{_color(row["number"])}"/></svg> cluster {row["number"]}</span>'
-        for row in facts["clusters"]
+
+
+def _warnings(facts: Mapping[str, Any]) -> str:
+    sentences = [warning(row, len(facts["explanations"])) for row in facts["clusters"] if row["odd"]] + facts["notes"]
+    if not sentences:
+        sentences = ["No cluster stands apart from the largest one."]
+    return f'<ul class="warnings">{"".join(f"<li>{escape(text)}</li>" for text in sentences)}</ul><p>{CAVEAT}</p>'
+
+
+def _groups(facts: Mapping[str, Any]) -> str:
+    marks = "".join(
+        f"<span>{key(row['number'])} cluster {row['number']}{_kind(row)}</span>" for row in facts["clusters"]
     )
     return (
-        f'<figure style="max-width:34rem"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="maps">{dots}'
-        f'</svg><p class="legend">{keys}</p></figure>'
+        f'<h2>Clusters</h2><div class="pictures"><figure>{scatter(facts)}<figcaption>Each mark is an explanation, near'
+        " others as their maps are alike (t-SNE; distances between clusters mean nothing). The mouse shows its name."
+        f"</figcaption></figure><figure>{spectrum(facts['clustering']['eigenvalues'], len(facts['clusters']))}"
+        "<figcaption>Eigenvalues of the graph's Laplacian, where each map is joined to its"
+        f" {facts['clustering']['neighbours']} nearest.</figcaption></figure></div>"
+        f'<p class="legend">{marks}</p>{table(HEADER, [cluster_row(row) for row in facts["clusters"]])}'
+        f'<p class="quiet">{escape(LEGEND)}</p>'
     )
 
 
 def _cluster(
-    row: Mapping[str, Any], space: Space, mean: np.ndarray, pictures: Mapping[str, Mapping[str, bytes]]
+    row: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    mean: Mapping[str, bytes],
+    pictures: Mapping[str, Mapping[str, bytes]],
 ) -> str:
-    odd = " (odd: looks elsewhere than the rest)" if row["odd"] else ""
-    drawn = "".join(
-        f'<figure><img alt="{escape(view)}" src="{embedded(png)}">'
-        f"<figcaption>{escape(name)}, {escape(view)}</figcaption></figure>"
-        for name in row["examples"]
-        for view, png in pictures.get(name, {}).items()
-    )
-    sides = "".join(_projection(mean.sum(axis=0), space, *side) for side in _SIDES)
+    whole = len(facts["explanations"])
+    drawn = "".join(_figure(f"mean {view}", mean[view], f"Mean map, {view}, summed along the view") for view in VIEWS)
+    parts = [
+        f"<h2>{key(row['number'])} Cluster {row['number']}{_kind(row)}: {row['size']} of {whole} explanations</h2>",
+        f"<p>{row['for']:.0%} of the relevance in its mean map speaks for the target,"
+        f" {-row['against']:.0%} against it (what differs in sign from map to map cancels).</p>",
+        f'<div class="pictures three means">{drawn}</div>',
+    ]
+    for name in row["examples"]:
+        if name in pictures:
+            views = pictures[name].items()
+            slices = "".join(_figure(f"{name} {view}", shrunk(png), f"{name}, {view}") for view, png in views)
+            parts.append(f'<div class="pictures three">{slices}</div>')
+    others = [name for name in row["members"] if name not in row["examples"]]
+    more = f" and {len(others) - _SHOWN_NAMES} more (cohort.json)" if len(others) > _SHOWN_NAMES else ""
+    rest = f" Also in it: {escape(', '.join(others[:_SHOWN_NAMES]))}{more}." if others else ""
+    parts.append(f'<p class="quiet">Most typical: {escape(", ".join(row["examples"]))}.{rest}</p>')
+    return "\n".join(parts)
+
+
+def _figure(name: str, png: bytes, caption: str) -> str:
     return (
-        f"<h2>Cluster {row['number']}{odd}</h2><p>{row['size']} explanations. The mean map, added up along the line of"
-        f' sight; red speaks for the class, blue against it.</p><div class="curves">{sides}</div>'
-        + (f'<div class="pictures">{drawn}</div>' if drawn else "")
+        f'<figure><img alt="{escape(name)}" src="{embedded(png)}"><figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 
-def _projection(cells: np.ndarray, space: Space, name: str, axis: int, left: str, right: str) -> str:
-    """Sums [K, J, I] along an axis, drawn as radiologists look: the patient's right on the left."""
-    flat = cells.sum(axis=axis)  # rows k or j, columns i or j; cells run to L, P and S
-    if axis != 0:
-        flat = flat[::-1]  # the head is above
-    edge = [space.edge[n] for n in ((0, 1), (0, 2), (1, 2))[axis]]
-    strongest = float(np.abs(flat).max()) or 1.0
-    boxes = "".join(
-        f'<rect x="{x * edge[0]:.1f}" y="{y * edge[1]:.1f}" width="{edge[0]:.1f}" height="{edge[1]:.1f}"'
-        f' fill="{"#c0281a" if value > 0 else "#1a52c0"}" fill-opacity="{abs(value) / strongest:.2f}"/>'
-        for (y, x), value in np.ndenumerate(flat)
-        if abs(value) >= 0.01 * strongest
-    )
-    width, height = flat.shape[1] * edge[0], flat.shape[0] * edge[1]
+def _kind(row: Mapping[str, Any]) -> str:
+    return " (odd)" if row["odd"] else " (largest)" if row["main"] else ""
+
+
+def _left_out(facts: Mapping[str, Any]) -> str:
+    if not facts["left_out"]:
+        return ""
+    rows = [[row["name"], row["why"]] for row in facts["left_out"]]
+    return f"<h2>Left out</h2>{table(['explanation', 'why'], rows, numbered=False)}"
+
+
+def _footer(facts: Mapping[str, Any]) -> str:
+    made, model = facts["provenance"], facts["model"]
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    when = made["created"].replace("T", " ").replace("+00:00", " UTC")
     return (
-        f'<figure><svg viewBox="0 0 {width:.1f} {height:.1f}" style="background:#f5f6f8" role="img"'
-        f' aria-label="{name}">{boxes}</svg><figcaption>{name} ({left} on the left, {right} on the right)</figcaption>'
-        "</figure>"
+        f"<footer>Model {escape(model['name'])}, SHA-256 {escape(model['sha256'])}. Made {escape(when)} with"
+        f" {escape(versions)}, seed {facts['clustering']['seed']}. Grey: the mean of the examples' volumes. Warm"
+        " colours speak for the target, cold ones against it; the patient's right is on the left. A relevance map"
+        " tells what the model used, not what is true; for research.</footer>"
     )

@@ -138,6 +138,8 @@ class Subject:
             UserError: a file has gone or changed, or the model gives another answer now.
         """
         facts, target = explanation.model, explanation.target
+        if "concept" in target:
+            raise UserError("This map is a part of another one: give the folder of the whole explanation, one above.")
         model = load_recorded(Path(facts["path"]), facts["card"], trust)
         if model.sha256 != facts["sha256"]:
             raise UserError(f"The model '{facts['path']}' has changed since the explanation was made: explain again.")

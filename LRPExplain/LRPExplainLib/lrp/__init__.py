@@ -10,6 +10,7 @@ from .capture import capture
 from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, composite_named
 from .errors import LRPError
 from .graph import Graph
+from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
 from .propagation import Attribution, Evaluation, attribute, evaluate
@@ -25,6 +26,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Graph",
+    "InnerLayer",
     "LRPError",
     "Ledger",
     "LedgerRow",
@@ -36,6 +38,10 @@ __all__ = [
     "composite_named",
     "estimates",
     "evaluate",
+    "goes_around",
+    "inner_layer",
+    "inner_layers",
+    "only",
     "products",
     "rules",
 ]

@@ -151,24 +151,25 @@ class Evaluation:
         *,
         at: Iterable[str] = (),
         channels: Mapping[str, Sequence[int]] | None = None,
+        layer: str | None = None,
         last: bool = False,
         progress: Progress = no_progress,
     ) -> Attribution:
         """Propagate relevance for one question; arguments as for :func:`attribute`.
 
-        `last` says that no further question follows: each activation is released as soon as the walk has read it.
+        `layer` names an inner layer at whose output the walk begins, with the tensor `target` as its relevance; `last`
+        says that no further question follows: each activation is released as soon as the walk has read it.
         """
         at, channels = list(at), channels or {}
-        named = _layers(self._plan, {*at, *channels})
-        explained = at_hand(self._values[self._explained])
-        start = laid_out(start_relevance(target, at_least_float32(explained)))
-        values = self._values if last else dict(self._values)
-        walk = _Walk(self._graph, self._plan, self._segments, self._composite.normalization, values, start)
+        named = _layers(self._plan, {*at, *channels, *([layer] if layer else [])})
+        begin = named[layer] if layer else self._explained
+        walk = self._walk(self._start(target, begin), begin, last)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
-            found = walk.run(self._explained, conditions, {named[name] for name in at}, progress)
+            found = walk.run(begin, conditions, {named[name] for name in at}, progress)
+        dtype = walk.start.dtype
         relevance = tuple(
-            walk.pending.get(node, torch.zeros_like(x, dtype=start.dtype)).contiguous()
+            walk.pending.get(node, torch.zeros_like(x, dtype=dtype)).contiguous()
             for node, x in zip(self._graph.inputs, self._inputs, strict=True)
         )
         ledger = walk.books.close(list(relevance))
@@ -178,6 +179,24 @@ class Evaluation:
             ledger,
             {name: found[named[name]] for name in at},
         )
+
+    def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
+        """Relevance of the output of an inner layer, where the walk ends; arguments as for :func:`attribute`."""
+        node = _layers(self._plan, {layer})[layer]
+        walk = self._walk(self._start(target, self._explained), self._explained, last=False)
+        with torch.no_grad():
+            return walk.run(self._explained, {}, {node}, progress, end=node)[node]
+
+    def _start(self, target: Tensor | Target | int, begin: fx.Node) -> Tensor:
+        if begin is self._explained:
+            return laid_out(start_relevance(target, at_least_float32(at_hand(self._values[begin]))))
+        if not isinstance(target, Tensor) or target.shape != shape_of(begin):
+            raise LRPError(f"The relevance of {layer_of(begin)} has its output's shape, {list(shape_of(begin))}.")
+        return laid_out(target)
+
+    def _walk(self, start: Tensor, begin: fx.Node, last: bool) -> _Walk:
+        values = self._values if last else dict(self._values)
+        return _Walk(self._graph, self._plan, self._segments, self._composite.normalization, values, start, begin)
 
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
@@ -218,24 +237,32 @@ class _Walk:
         normalization: str,
         values: dict[fx.Node, Any],
         start: Tensor,
+        begin: fx.Node,
     ) -> None:
         self.graph, self.plan, self.segments, self.values = graph, plan, segments, values
+        self._steps = plan.steps[: plan.steps.index(begin) + 1] if begin in segments.of else []
         waiting = [node for node, value in values.items() if isinstance(value, Away)]
         self.away: dict[fx.Node, Away] = {node: values.pop(node) for node in waiting}
         self.mean = normalization
         self.books = Bookkeeper(start)
         self.pending: dict[fx.Node, Any] = {}
-        self._start = start
-        self._readers = Counter(node for saved in (*plan.saves.values(), *segments.reads) for node in saved)
+        self.start = start
+        walked = [plan.saves[node] for node in self._steps]
+        self._readers = Counter(node for saved in (*walked, *segments.reads) for node in saved)
 
     def run(
-        self, output: fx.Node, conditions: Mapping[fx.Node, list[int]], watched: set[fx.Node], progress: Progress
+        self,
+        output: fx.Node,
+        conditions: Mapping[fx.Node, list[int]],
+        watched: set[fx.Node],
+        progress: Progress,
+        end: fx.Node | None = None,
     ) -> dict[fx.Node, Tensor]:
-        """Propagate to the inputs; returns the relevance of the watched nodes."""
-        self.pending[output] = self._start
+        """Propagate to the inputs, or to the node `end` alone; returns the relevance of the watched nodes."""
+        self.pending[output] = self.start
         found: dict[fx.Node, Tensor] = {}
         segment = len(self.segments.again) - 1
-        for done, node in enumerate(reversed(self.plan.steps), 1):
+        for done, node in enumerate(reversed(self._steps), 1):
             if self.segments.of[node] != segment:
                 segment = self.segments.of[node]
                 self._run_again(segment)
@@ -243,11 +270,13 @@ class _Walk:
             if relevance is not None and node in conditions:
                 relevance = self._only(node, relevance, conditions[node])
             if node in watched:
-                found[node] = torch.zeros(shape_of(node)).to(self._start) if relevance is None else relevance
+                found[node] = torch.zeros(shape_of(node)).to(self.start) if relevance is None else relevance
+            if node is end:
+                break
             with self._fetched(self.plan.saves[node]):
                 if relevance is not None:
                     self._step(node, relevance)
-            progress(done / len(self.plan.steps))
+            progress(done / len(self._steps))
         return found
 
     def _step(self, node: fx.Node, relevance: Any) -> None:

@@ -3,7 +3,6 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +14,10 @@ from ..imaging.windows import View
 from ..inference import Inference, Progress
 from ..lrp.edit import packet
 from ..lrp.graph import layer_of, shape_of
+from ..lrp.inner import deepest_convolution, steps_to
 from .base import Found, Method, Told, summed
 from .guided import RECTIFIERS
-from .replay import Replay, scored, steps_to
+from .replay import Replay, scored
 
 aten = torch.ops.aten
 _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
@@ -97,16 +97,7 @@ def _named(graph: lrp.Graph, name: str) -> fx.Node:
 
 def _deepest(graph: lrp.Graph) -> fx.Node:
     """What follows the last convolution on the coarsest grid, the one that makes the output aside."""
-    found = [node for node in steps_to(graph, graph.outputs[0]) if packet(node) is aten.convolution]
-    found = [node for node in found if node not in graph.outputs] or found
-    if not found:
-        raise UserError("The model has no convolution that grad-cam could look at: name a layer.")
-
-    def places(node: fx.Node) -> int:
-        return prod(shape_of(node)[2:])
-
-    coarsest = min((places(node) for node in found if places(node) > 1), default=1)
-    node = [node for node in found if places(node) == coarsest][-1]
+    node = deepest_convolution(graph)
     while len(node.users) == 1:
         (user,) = node.users
         if packet(user) not in _FOLLOWED and user.target is not operator.getitem:

@@ -18,6 +18,7 @@ from .. import lrp
 from ..inference import Inference
 from ..lrp.edit import packet
 from ..lrp.graph import FASTER, function_of
+from ..lrp.inner import steps_to
 from ..lrp.optimizations import without
 
 Values = dict[fx.Node, Any]
@@ -112,12 +113,3 @@ class Replay:
         if node in self._instead:
             args = (self._instead[node](args[0]), *args[1:])
         return FASTER.get(packet(node), function_of(node))(*args, **kwargs)
-
-
-def steps_to(graph: lrp.Graph, output: fx.Node) -> list[fx.Node]:
-    """The steps that an output depends on, in the order in which schedules count them."""
-    wanted = {output}
-    for node in reversed(graph.steps):
-        if node in wanted:
-            wanted.update(node.all_input_nodes)
-    return [node for node in graph.steps if node in wanted]

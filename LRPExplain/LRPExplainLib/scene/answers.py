@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError
 from . import record
 from .host import tr as _
+from .parts import whole_of
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
@@ -37,8 +38,10 @@ def answer_of(presented: PresentedNodes) -> Path:
     """The answer's folder.
 
     Raises:
-        UserError: it is of an earlier session, or the volume has changed since.
+        UserError: it is part of another map, of an earlier session, or the volume has changed since.
     """
+    if whole_of(presented.relevance[0]) is not presented.relevance[0]:
+        raise UserError(_("This is the map of one channel: show the whole map, then check that."))
     folder = Path(presented.relevance[0].GetAttribute(_ANSWER) or "")
     if not folder.is_absolute() or not folder.is_dir():
         raise UserError(_("This map is from an earlier session: explain the volume again, then check it."))

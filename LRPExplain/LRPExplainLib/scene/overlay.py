@@ -22,7 +22,7 @@ _GIVEN = record.PREFIX + "GivenBackground"
 # On a display node: whether it was visible before the overlay was switched off
 _BEFORE = record.PREFIX + "VisibleBefore"
 # Nodes that come and go with the overlay; the legend, the glow and the hot spots as the display settings say
-_COMPANIONS = ("prediction", "region", "legend", "hotSpots")
+_COMPANIONS = ("prediction", "region", "shared", "legend", "hotSpots")
 
 
 def composites(scene: Any) -> list[Any]:
@@ -129,10 +129,19 @@ def take_out(scene: Any, first: Any) -> None:
         display.SetVisibility(False)
 
 
-def companion_displays(first: Any) -> list[Any]:
-    """Display nodes of what comes and goes with the overlay: outlines, legend, glow."""
+def keep_out(first: Any) -> None:
+    """A new explanation is not in the views until it is shown; what it shares with another one stays as it is."""
+    first.SetAttribute(record.SHOWN, "0")
+    for display in companion_displays(first, own=True):
+        set_visible(first, display, bool(display.GetVisibility()))
+
+
+def companion_displays(first: Any, own: bool = False) -> list[Any]:
+    """Display nodes of what comes and goes with the overlay: outlines, legend, glow; ``own``: not what it shares."""
     found = []
     for role in _COMPANIONS:
+        if own and role == "shared":
+            continue
         for node in record.linked(first, role):
             if node is not None:
                 found += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..imaging.grid import Grid
-from . import display, following, hierarchy, nodes, overlay, record
+from . import display, following, hierarchy, nodes, overlay, parts, record
 from .cache import magnitudes_of
 from .colors import TABLE_NAME
 from .geometry import to_world
@@ -103,9 +103,11 @@ def present_in_steps(
     volume_nodes: Sequence[Any] | None = None,
     scene: Any | None = None,
     update: Any | None = None,
+    whole: PresentedNodes | None = None,
 ) -> Generator[None, None, PresentedNodes]:
     """`present` in steps of a few hundredths of a second each, between which an application can serve its user.
 
+    ``whole``: what is presented is a part of that, with its settings, and is in no view until it is chosen.
     The generator returns the nodes. Whoever gives up between two steps closes it; what was made is removed then.
     """
     images = []
@@ -123,6 +125,8 @@ def present_in_steps(
     earlier = _earlier(update, scene, explanation.given)
     first = _maps(scene, explanation, volume_nodes, earlier)
     try:
+        if whole is not None:
+            parts.join(first, whole.relevance[0])
         yield
         magnitudes = magnitudes_of(record.linked(first, "relevance"))
         magnitudes.total()
@@ -138,12 +142,14 @@ def present_in_steps(
             first,
             _("Relevance for {target}").format(target=explanation.target["class"]),
         )
+        if whole is not None:
+            overlay.keep_out(first)
         following.follow(first)
         yield
         shown = presented_of(first, application)
         display.apply(shown, display.read(shown))
         yield
-        if earlier is None or first.GetAttribute(record.SHOWN) == "1":
+        if whole is None and (earlier is None or first.GetAttribute(record.SHOWN) == "1"):
             overlay.show(shown)
         following.watch(scene)
     except GeneratorExit:
@@ -201,6 +207,8 @@ def remove(presented: PresentedNodes) -> None:
 
 
 def _remove(scene: Any, first: Any) -> None:
+    for part in parts.parts_of(first):
+        _remove(scene, part)
     folder = hierarchy.folder_of(first)
     ours = record.every_node(first)
     hierarchy.remove_items(scene, ours)
@@ -221,7 +229,7 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
 
 def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
     """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content."""
-    titles = [f"{node.GetName()} relevance for {explanation.target['class']}" for node in volume_nodes]
+    titles = [f"{node.GetName()} relevance for {_what(explanation.target)}" for node in volume_nodes]
     images = explanation.relevance[: explanation.given]  # what a model made for itself has no node
     if earlier is None:
         colors = nodes.add_colors(scene, TABLE_NAME)
@@ -239,6 +247,12 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
     record.write_facts(first, _facts(explanation))
     hierarchy.put_in_folder(first, maps)
     return first
+
+
+def _what(target: dict[str, Any]) -> str:
+    """The class, and of a part of its map the channel."""
+    concept = target.get("concept") or {}
+    return target["class"] + (f", channel {concept['channel']} of {concept['layer']}" if "channel" in concept else "")
 
 
 def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:

@@ -20,6 +20,7 @@ LIMIT = PREFIX + "Limit"
 FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
 _FIRST = PREFIX + "first"
+_OTHERS = {PREFIX + "source", PREFIX + "whole", PREFIX + "shared", _FIRST}  # nodes that were not made for it
 # what people look for in the node's attributes; the rest is in FACTS
 _READABLE = {
     "Model": ("model", "name"),
@@ -71,7 +72,7 @@ def records(scene: Any) -> list[Any]:
 def every_node(record: Any) -> list[Any]:
     """All nodes that were made for the explanation (not its input volumes), as far as they are still there."""
     roles = [record.GetNthNodeReferenceRole(n) for n in range(record.GetNumberOfNodeReferenceRoles())]
-    ours = [role for role in roles if (role or "").startswith(PREFIX) and role not in (PREFIX + "source", _FIRST)]
+    ours = [role for role in roles if (role or "").startswith(PREFIX) and role not in _OTHERS]
     found = [
         record.GetNthNodeReference(role, n) for role in ours for n in range(record.GetNumberOfNodeReferences(role))
     ]

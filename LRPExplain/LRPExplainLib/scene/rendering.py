@@ -14,13 +14,16 @@ from .views import SliceView, ThreeDView
 
 
 def render(
-    presented: PresentedNodes, folder: Path | str, progress: Callable[[str, float], None] | None = None
+    presented: PresentedNodes,
+    folder: Path | str,
+    progress: Callable[[str, float], None] | None = None,
+    slices_only: bool = False,
 ) -> list[Path]:
     """Write axial.png, sagittal.png, coronal.png and 3d.png (900 x 900) to ``folder`` and return their paths.
 
     The slices cut through the place of the strongest relevance; the scene's own views are left showing what the
     pictures show. Outside Slicer only: inside it the user has the views themselves. ``progress`` is told the picture
-    that is being drawn and the share that is done.
+    that is being drawn and the share that is done. ``slices_only`` leaves 3d.png out.
 
     Raises UserError where the machine has no OpenGL renderer (ask `missing_renderer` first to skip the pictures).
     """
@@ -30,25 +33,30 @@ def render(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     application = presented.application or Application(presented.scene)
-    show_in_3d(presented)
+    three_d: ThreeDView | None = None
+    if not slices_only:
+        show_in_3d(presented)
     slices = {name: SliceView(application, name) for name in SLICE_VIEWS}
-    three_d = ThreeDView(application, THREE_D_VIEW)
+    if not slices_only:
+        three_d = ThreeDView(application, THREE_D_VIEW)
     _announce_legend(presented)
     tell = progress or (lambda stage, share: None)
+    count = len(SLICE_VIEWS) + (three_d is not None)
     paths: list[Path] = []
     for name, orientation in SLICE_VIEWS.items():
-        tell(orientation, len(paths) / (len(SLICE_VIEWS) + 1))
+        tell(orientation, len(paths) / count)
         view = slices[name]
         view.show(orientation, presented.focus)
         view.annotate(presented.caption, view.place())
         view.mark_directions()
         paths.append(view.write(folder / f"{orientation.lower()}.png"))
-    tell("3D", len(paths) / (len(SLICE_VIEWS) + 1))
-    three_d.show(presented.focus)
-    three_d.annotate(presented.caption, "")
-    paths.append(three_d.write(folder / "3d.png"))
-    views: list[SliceView | ThreeDView] = [*slices.values(), three_d]
-    for each in views:
+    if three_d is not None:
+        tell("3D", len(paths) / count)
+        three_d.show(presented.focus)
+        three_d.annotate(presented.caption, "")
+        paths.append(three_d.write(folder / "3d.png"))
+        three_d.close()
+    for each in slices.values():
         each.close()
     return paths
 

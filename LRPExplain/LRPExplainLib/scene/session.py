@@ -128,7 +128,7 @@ class Session:
 
         def done(event: dict[str, Any]) -> None:
             folder = Path(event["folder"])
-            self._present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
+            self.present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
 
         self._send(
             run, "explain", message, lane, True,
@@ -141,48 +141,44 @@ class Session:
         verb: str,
         message: dict[str, Any],
         *,
+        lane: str = MAIN,
         on_progress: Callback = None,
         on_done: Callback = None,
         on_failed: Callback = None,
     ) -> Run:
-        """Ask for something else than an explanation (see `worker.checks`); ``on_done`` gets what the worker tells."""
+        """Ask for something else than an explanation (see `worker.checks`); ``on_done`` gets what the worker tells.
+
+        ``lane``: of another one than the main one nobody is asked to trust the model.
+        """
         run = Run()
         done = _when_wanted(run, on_done) if on_done is not None else None
-        self._send(run, verb, message, MAIN, True, on_progress=on_progress, on_done=done, on_failed=on_failed)
+        self._send(run, verb, message, lane, lane == MAIN, on_progress=on_progress, on_done=done, on_failed=on_failed)
         return run
 
     def show(
         self, run: Run, folders: Sequence[Path], nodes: Sequence[Any], on_done: Callback, on_failed: Callback
     ) -> None:
         """Present further explanations of the same volumes, as part of ``run``; ``on_done`` gets a list."""
-        self._present(run, _presenting_all(folders, list(nodes)), on_done, on_failed)
+        self.present(run, _presenting_all(folders, list(nodes)), on_done, on_failed)
 
     def place(self, name: str) -> Path:
         """A new place in the temporary folder."""
         self._count += 1
         return self._folder / f"{name}-{self._count}"
 
-    def _present(self, run: Run, steps: Generator[None, None, Any], on_done: Callback, on_failed: Callback) -> None:
+    def present(self, run: Run, steps: Generator[None, None, Any], on_done: Callback, on_failed: Callback) -> None:
+        """Take steps of a presentation, as part of ``run``; ``on_done`` gets what they return."""
         run.presenting = steps
         self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
         self._step(run, on_done, on_failed)
 
     def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
         """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
-        ends: dict[str, Any] = {}
-        self.explain(
-            volume_nodes,
-            model,
-            **options,
-            on_done=lambda nodes: ends.update(nodes=nodes),
-            on_failed=lambda sentence: ends.update(sentence=sentence),
-        )
-        while not ends:
-            slicer.app.processEvents()
-            time.sleep(0.005)
-        if "sentence" in ends:
-            raise UserError(ends["sentence"])
-        return ends["nodes"]
+        return _waited(self.explain, volume_nodes, model, **options)
+
+    def wait(self, request: Callable[..., Run], *arguments: Any) -> Any:
+        """Make one of the requests of `scene.checks` and wait for what its ``on_done`` gets. Errors as there."""
+        return _waited(request, self, *arguments)
 
     def close(self) -> None:
         """No process, no temporary file and no half-made node is left; the session can be used again."""
@@ -257,6 +253,22 @@ class Session:
                 known[1].unlink(missing_ok=True)
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
+
+
+def _waited(request: Callable[..., Run], *arguments: Any, **options: Any) -> Any:
+    ends: dict[str, Any] = {}
+    request(
+        *arguments,
+        **options,
+        on_done=lambda content: ends.update(content=content),
+        on_failed=lambda sentence: ends.update(sentence=sentence),
+    )
+    while not ends:
+        slicer.app.processEvents()
+        time.sleep(0.005)
+    if "sentence" in ends:
+        raise UserError(ends["sentence"])
+    return ends["content"]
 
 
 def _tell(run: Run, callback: Callback, sentence: str) -> None:

@@ -35,7 +35,7 @@ Progress = Callable[[str, float], None]
 
 def evaluate(message: Message, progress: Progress) -> Message:
     """Make "checks" against the "references" ({"file", "name", "shown"}); they join those that "out" has already."""
-    with _trusting(message) as trust:
+    with trusting(message) as trust:
         made = evaluated(
             message["explanation"],
             [
@@ -59,7 +59,7 @@ def evaluate(message: Message, progress: Progress) -> Message:
 def compare_with(message: Message, progress: Progress) -> Message:
     """Explain the same answer by "method", and compare; maps and facts go into "out"."""
     out, first = Path(message["out"]), Explanation.load(message["explanation"])
-    with _trusting(message) as trust:
+    with trusting(message) as trust:
         facts = first.model
         other = explain(
             load_recorded(Path(facts["path"]), facts["card"], trust),
@@ -121,7 +121,7 @@ VERBS = {"evaluate": evaluate, "compare": compare_with, "record": record, "expor
 
 
 @contextmanager
-def _trusting(message: Message) -> Iterator[bool]:
+def trusting(message: Message) -> Iterator[bool]:
     """Whether the explanation's model may run code; where it must and may not, the user is asked."""
     agreed = message.get("trust")
     facts = json.loads((Path(message["explanation"]) / FACTS).read_text(encoding="utf-8"))

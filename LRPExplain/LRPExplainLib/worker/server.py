@@ -1,10 +1,10 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
-Requests: {"id", "verb", ...}, where the verb is "cancel", one of `Answers`, or one of `checks.VERBS`. Events: {"id",
-"event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure has "sentence" and "kind" ("user",
-"trust", "memory", "bug"), that for want of trust also "what" would run, whose "sha256" is given back as the request's
-"trust" by who agrees. When standard input closes, because Slicer was left or has crashed, the process ends and takes
-its folder along.
+Requests: {"id", "verb", ...}, where the verb is "cancel", one of `Answers`, or one of `checks.VERBS` or
+`concepts.VERBS`. Events: {"id", "event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure
+has "sentence" and "kind" ("user", "trust", "memory", "bug"), that for want of trust also "what" would run, whose
+"sha256" is given back as the request's "trust" by who agrees. When standard input closes, because Slicer was left or
+has crashed, the process ends and takes its folder along.
 """
 
 from __future__ import annotations
@@ -108,11 +108,12 @@ class Server:
         own: dict[str, Callable[..., Message]] = {"describe": self._answers.describe, "explain": self._answers.explain}
         if name in own:
             return own[name]
-        from .checks import VERBS  # when it is first needed: explaining does without
+        from . import checks, concepts  # when they are first needed: explaining does without
 
-        if name not in VERBS:
+        verbs = checks.VERBS | concepts.VERBS
+        if name not in verbs:
             raise UserError(f"The worker does not know the request '{name}': restart Slicer after an update.")
-        return lambda message, progress, _predicted: VERBS[name](message, progress)
+        return lambda message, progress, _predicted: verbs[name](message, progress)
 
     def _progress(self, number: int) -> Callable[[str, float], None]:
         """Tells how far it is, not more often than somebody can read, and ends what is not wanted any more."""

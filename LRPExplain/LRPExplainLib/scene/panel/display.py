@@ -62,17 +62,19 @@ class DisplaySection(Section):
         from .. import overlay, presented_of
 
         self._selected = selected
+        over = self.nodes is not None and self.ui.overlayCheckBox.checked
         if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
             try:
                 self.nodes = presented_of(selected) if selected else None
             except UserError as error:
                 self.nodes = None
                 self.panel.run.say(str(error))
+        if self.nodes is not None and (over or overlay.shown(self.nodes)):
+            overlay.show(self.nodes)
         self._show()
+        self.panel.on_map()
         if self.nodes is not None:
             self.panel.run.on_map(self.nodes)
-            if self.ui.overlayCheckBox.checked:
-                overlay.show(self.nodes)
             self.apply()
 
     def close(self) -> None:

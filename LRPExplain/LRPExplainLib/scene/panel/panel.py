@@ -7,6 +7,7 @@ from typing import Any
 import vtk
 from slicer.util import VTKObservationMixin
 
+from .concepts import ConceptsSection
 from .display import DisplaySection
 from .findings import FindingsSection
 from .method import MethodSection
@@ -41,11 +42,15 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, self)
         self.display = DisplaySection(ui, self)
         self.findings = FindingsSection(ui, self)
+        self.concepts = ConceptsSection(ui, self)
         self.trust = TrustSection(ui, self)
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        return (self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings, self.trust)
+        return (
+            self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings, self.concepts,
+            self.trust,
+        )  # fmt: skip
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
@@ -93,10 +98,21 @@ class Panel(VTKObservationMixin):
             return
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
+        self.concepts.on_result(nodes)
         self.trust.on_map()
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False
+
+    def begin(self, section: Section) -> None:
+        """A section starts a request: what another one still waits for ends, since the worker serves one at a time."""
+        for other in (self.run, self.concepts, self.trust):
+            if other is not section and other.running:
+                other.cancel()
+
+    def on_map(self) -> None:
+        """Another map has been selected, or none."""
+        self.concepts.update()
 
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""

@@ -59,6 +59,9 @@ class RunSection(Section):
     def explain(self, *_clicked: Any) -> None:
         """Start; whatever is wrong is said in the line below the button."""
         self.cancel()
+        self.panel.begin(self)
+        if self.parameters is not None and self.parameters.result is Result.UPDATE:
+            self.panel.concepts.back()  # the whole map is what is updated
         self.say("")
         try:
             arguments = self._arguments() | self.panel.question.asked()

@@ -149,6 +149,36 @@ class Scenarios:
         self.assertTrue(abs(red.GetSliceToRAS().GetElement(2, 3) - first.place[2]) < max(volume.GetSpacing()))
         self.assertIn("hot spot 1", ui.readoutLabel.text)
 
+    def test_concepts(self) -> None:
+        """Concepts: the layers are offered; a click on a channel shows its map, another click the whole one again."""
+        widget, panel = self._opened()
+        self._loaded()
+        if self._lacks_packages(panel):
+            return
+        from ..concepts import facts_of
+
+        ui, layer = widget.ui, slicer.vtkMRMLSliceCompositeNode.Layer_Last
+        self._explain(widget, panel)
+        whole = panel.display.nodes.relevance[0]
+        ui.conceptsCollapsibleButton.collapsed = False
+        self._wait(lambda: ui.layerComboBox.count > 1, "no layers were offered")
+        ui.layerComboBox.currentIndex = 1
+        ui.conceptsSpinBox.value = 2
+        ui.findConceptsButton.click()
+        self.assertTrue(panel.concepts.running)
+        self._wait(lambda: not panel.concepts.running, "the concepts were not found")
+        self.assertEqual(ui.conceptsStatusLabel.text, "")
+        self.assertEqual(ui.conceptsTable.rowCount, 2)
+        self.assertTrue(facts_of(whole)["ledger"]["relative_gap"] < 1e-4)
+        composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        self.assertEqual(composite.GetNthLayerVolumeID(layer), whole.GetID())
+        panel.concepts.choose(1)
+        part = panel.display.nodes.relevance[0]
+        self.assertIn("channel", part.GetName())
+        self.assertEqual(composite.GetNthLayerVolumeID(layer), part.GetID())
+        ui.wholeMapButton.click()
+        self.assertEqual(composite.GetNthLayerVolumeID(layer), whole.GetID())
+
     def test_side_by_side(self) -> None:
         """Side by side: a layout with and without relevance, and the user's own again."""
         widget, panel = self._opened()

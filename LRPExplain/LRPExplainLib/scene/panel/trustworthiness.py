@@ -121,6 +121,7 @@ class TrustSection(Section):
         if self.nodes is None:
             return
         self.cancel()
+        self.panel.begin(self)
         self._say("")
         try:
             self.panel.logic.ensurePackages()

@@ -1,0 +1,351 @@
+"""concepts(model, volumes, target, layer) -> Concepts: which channels of an inner layer carry the relevance, and where.
+
+Concept relevance propagation (Achtibat et al. 2023, Nature Machine Intelligence 5, 1006-1019): what reaches a layer is
+held back in all channels but one, and carried on to the input. The parts account for the whole map:
+
+    target value = relevance in the volume, of the channels shown + of the other channels + not through the layer
+                 + absorbed + outside
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from . import lrp
+from .errors import UserError, reason
+from .explain import Answered, Found, Progress, Ready, answer
+from .explanation import CONCEPT, CONCEPTS, CONCEPTS_TABLE, NOT_THROUGH, OTHER_CHANNELS, OWN, Explanation
+from .folders import whole_folder, write_json
+from .question import Asked, Question, as_question
+
+FORMAT = "lrpexplain-concepts"
+VERSION = 1
+TOP = 5
+_RANKING = 0.3  # of the propagation's time: finding out which channels to show
+
+
+@dataclass(frozen=True, eq=False)
+class Concepts:
+    """The relevance that passes through the channels of a layer.
+
+    Attributes:
+        whole: the explanation that is taken apart.
+        concepts: the channels that carry most relevance (by its absolute value), first the strongest, each as an
+            explanation whose target value is the channel's relevance at the layer.
+        others: what the remaining channels carry together; None where they carry nothing.
+        elsewhere: what reaches the input without passing through the layer; None where no way leads around it.
+        facts: JSON-ready, as in concepts.json: {"layer", "channels", "places", "target" (in words), "target_value",
+            "held" (what reaches the layer), "ledger" (the account above), "concepts": [{"rank", "channel", "relevance",
+            "share" (of the target value), "in_volume", "absorbed", "outside", "peak": {"input", "ras", "relevance"},
+            "folder"}], "relevance_by_channel"}.
+    """
+
+    whole: Explanation
+    concepts: tuple[Explanation, ...]
+    others: Explanation | None
+    elsewhere: Explanation | None
+    facts: dict[str, Any]
+
+    def save(self, folder: str | os.PathLike[str], compressed: bool = True) -> None:
+        """Write the explanation's folder with a folder for each part in it, whole or not at all.
+
+        Raises:
+            UserError: the folder holds other things, or cannot be written.
+        """
+        with whole_folder(Path(folder), OWN) as partial:
+            self.write(partial, compressed)
+
+    def write(self, folder: Path, compressed: bool = True) -> None:
+        """Write the files into an existing folder."""
+        self.whole.write(folder, compressed)
+        for name, part in self._parts().items():
+            (folder / name).mkdir()
+            part.write(folder / name, compressed)
+        write_json({"format": FORMAT, "version": VERSION, **self.facts}, folder / CONCEPTS)
+        (folder / CONCEPTS_TABLE).write_text(table(self.facts), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Concepts:
+        """Read a folder back.
+
+        Raises:
+            UserError: there are no concepts in it, or a part is missing or damaged.
+        """
+        folder = Path(folder)
+        facts = read_facts(folder)
+        parts = [folder / entry["folder"] for entry in facts["concepts"]]
+        rest = [folder / name for name in (OTHER_CHANNELS, NOT_THROUGH)]
+        others, elsewhere = (Explanation.load(part) if part.is_dir() else None for part in rest)
+        return cls(Explanation.load(folder), tuple(map(Explanation.load, parts)), others, elsewhere, facts)
+
+    def _parts(self) -> dict[str, Explanation]:
+        named = dict(zip([entry["folder"] for entry in self.facts["concepts"]], self.concepts, strict=True))
+        rest = {OTHER_CHANNELS: self.others, NOT_THROUGH: self.elsewhere}
+        return named | {name: part for name, part in rest.items() if part is not None}
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """concepts.json; UserError where it is none."""
+    path = folder / CONCEPTS
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if facts.pop("format") != FORMAT or facts.pop("version") != VERSION:
+            raise UserError(f"'{path}' is of another version: update LRPExplain to read it.")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"'{path}' is missing or damaged ({reason(error)}): find the concepts again.") from error
+    return facts
+
+
+def concepts(
+    model: Any,
+    volumes: Sequence[sitk.Image | str | os.PathLike[str]],
+    target: str | int | Question | None = None,
+    composite: str | lrp.Composite | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    rules: Any = None,
+    *,
+    layer: str = "",
+    top: int = TOP,
+    biases: lrp.Biases | None = None,
+    window: Any = None,
+    memory: float | None = None,
+    **question: Any,
+) -> Concepts:
+    """Explain, and tell the channels of an inner layer apart. Arguments and errors as for `explain`.
+
+    Args:
+        layer: its name, as `lrpexplain inspect` lists them, or a call's; "": the last convolution on the coarsest grid.
+        top: how many channels get a map of their own; fewer where fewer have relevance.
+        question: the other parts of the question: rather_than, region, value, start.
+
+    Raises:
+        UserError, lrp.LRPError: also if there is no such layer, it has no channels, or no relevance reaches it.
+    """
+    asked = as_question(target, **question)
+    _check_top(top)
+    answered = answer(
+        model, volumes, composite, device, progress, rules,
+        biases=biases, window=window, memory=memory, question=asked, keep=True,
+    )  # fmt: skip
+    return concepts_of(answered, asked, layer, top, progress)
+
+
+def concepts_of(
+    answered: Answered, question: Question, layer: str = "", top: int = TOP, progress: Progress | None = None
+) -> Concepts:
+    """The second half of `concepts`, about what a model has answered (by LRP, and no other method)."""
+    _check_top(top)
+    walks = _Walks(layer, top)
+    whole, *parts = answered.explanations(question, walks.attribute, progress)
+    by_part: dict[str, list[Explanation]] = {}
+    for part in parts:
+        by_part.setdefault(part.target["concept"]["part"], []).append(part)
+    shown = by_part.get("channel", [])
+    others, elsewhere = (next(iter(by_part.get(name, [])), None) for name in (OTHER_CHANNELS, NOT_THROUGH))
+    return Concepts(whole, tuple(shown), others, elsewhere, _facts(walks, whole, shown, others, elsewhere))
+
+
+class _Walks:
+    """The walks of one question: first which channels carry most, over all views; then a map for each.
+
+    Attributes:
+        layer: the layer, once it is known.
+        held: relevance of each of its channels, summed over places and views, float64 [C].
+    """
+
+    def __init__(self, name: str, top: int) -> None:
+        self._name, self._top = name, top
+        self.layer = lrp.InnerLayer("", 0, ())
+        self.held = torch.zeros(0, dtype=torch.float64)
+
+    def attribute(self, ready: Ready, asked: Asked, progress: Callable[[float, str], None]) -> list[Found]:
+        """The attribution of the whole and of each part, with what is told of it."""
+        if ready.method is not None:
+            raise UserError(f"Concepts are found by lrp, not by {ready.method.name}: leave the method out.")
+        graph = ready.inference.graph
+        self.layer = lrp.inner_layer(graph, self._name)
+        self._rank(ready, asked, lambda share, which: progress(_RANKING * share, which))
+        strongest = self.held.abs().argsort(descending=True, stable=True).tolist()
+        alive = [channel for channel in strongest if self.held[channel] != 0]
+        if not alive:
+            raise UserError(
+                f"No relevance reaches the layer '{self.layer.name}': choose a layer that the target depends on."
+            )
+        shown, rest = alive[: self._top], alive[self._top :]
+        parts = [[channel] for channel in shown] + ([rest] if rest else [])
+        around = lrp.goes_around(graph, self.layer.name)
+        found = self._maps(ready, asked, parts, around, lambda s, which: progress(_RANKING + (1 - _RANKING) * s, which))
+        whole, passing, through = found[0], found[1 : 1 + around], found[1 + around :]
+        ledgers = [asked.booked(each.ledger) for each in (whole, *passing)] + [each.ledger for each in through]
+        target_value = ledgers[0].target_value
+        told = [asked.facts, *(self._told(asked.facts, NOT_THROUGH, None) for _ in passing)]
+        told += [self._told(asked.facts, "channel", target_value, rank, [c]) for rank, c in enumerate(shown, 1)]
+        told += [self._told(asked.facts, OTHER_CHANNELS, target_value, None, rest)] if rest else []
+        return [
+            (lrp.Attribution(each.relevance, None, ledger, {}), facts)
+            for each, ledger, facts in zip(found, ledgers, told, strict=True)
+        ]
+
+    def _rank(self, ready: Ready, asked: Asked, progress: Callable[[float, str], None]) -> None:
+        """Relevance per channel."""
+        self.held = torch.zeros(self.layer.channels, dtype=torch.float64)
+
+        def ask(evaluation: lrp.Evaluation, start: Tensor, last: bool, told: Callable[[float], None]) -> list[Any]:
+            held = evaluation.held(start, self.layer.name, told)
+            self.held += held.transpose(0, 1).flatten(1).sum(1, dtype=torch.float64).cpu()
+            return []
+
+        ready.inference.ask(asked.coefficients, ask, progress)
+
+    def _maps(
+        self,
+        ready: Ready,
+        asked: Asked,
+        parts: Sequence[Sequence[int]],
+        around: bool,
+        progress: Callable[[float, str], None],
+    ) -> list[lrp.Attribution]:
+        """The whole, what goes around the layer if anything does, and what passes through each part's channels."""
+        layer = self.layer.name
+
+        def ask(evaluation: lrp.Evaluation, start: Tensor, last: bool, told: Callable[[float], None]) -> list[Any]:
+            count = 1 + around + len(parts)
+
+            def step(n: int) -> Callable[[float], None]:
+                return lambda share: told((n + share) / count)
+
+            found = [evaluation.attribute(start, at=[layer], progress=step(0))]
+            if around:
+                found.append(evaluation.attribute(start, channels={layer: []}, progress=step(1)))
+            held = found[0].at[layer]
+            for n, channels in enumerate(parts):
+                final = last and n == len(parts) - 1
+                begin, told_so = lrp.only(held, channels), step(1 + around + n)
+                found.append(evaluation.attribute(begin, layer=layer, last=final, progress=told_so))
+            return found
+
+        return ready.inference.ask(asked.coefficients, ask, progress)
+
+    def _told(
+        self,
+        facts: dict[str, Any],
+        part: str,
+        target_value: float | None,
+        rank: int | None = None,
+        channels: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """What is told of a part: the question's facts, and under "concept" which part of the answer this is."""
+        name = self.layer.name
+        concept: dict[str, Any] = {"layer": name, "part": part}
+        if target_value is not None:
+            relevance = float(self.held[list(channels)].sum())
+            concept |= {"channels": list(channels), "relevance": relevance, "share": relevance / target_value}
+        if rank is not None:
+            concept |= {"channel": channels[0], "rank": rank}
+        words = {
+            "channel": f"channel {channels[0] if channels else None} of {name}",
+            OTHER_CHANNELS: f"the other channels of {name}",
+            NOT_THROUGH: f"not through {name}",
+        }
+        return facts | {"concept": concept, "text": f"{facts['text']}, {words[part]}"}
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise UserError(f"{top} channels are too few: ask for 1 or more.")
+
+
+def _facts(
+    walks: _Walks,
+    whole: Explanation,
+    shown: Sequence[Explanation],
+    others: Explanation | None,
+    elsewhere: Explanation | None,
+) -> dict[str, Any]:
+    """concepts.json; each figure of its ledger is summed from its own terms."""
+    entries = []
+    for part in shown:
+        concept, ledger = part.target["concept"], part.ledger
+        entries.append({
+            **{key: concept[key] for key in ("rank", "channel", "relevance", "share")},
+            **{key: ledger[key] for key in ("in_volume", "absorbed", "outside")},
+            "peak": _peak(part.relevance),
+            "folder": CONCEPT.format(rank=concept["rank"]),
+        })  # fmt: skip
+    account = {
+        "target_value": whole.ledger["target_value"],
+        "in_volume": sum(entry["in_volume"] for entry in entries),
+        "other_channels": others.ledger["in_volume"] if others else 0.0,
+        "not_through": elsewhere.ledger["in_volume"] if elsewhere else 0.0,
+        "absorbed": whole.ledger["absorbed"],
+        "outside": whole.ledger["outside"],
+    }
+    gap = account["target_value"] - sum(value for name, value in account.items() if name != "target_value")
+    account |= {"gap": gap, "relative_gap": abs(gap / account["target_value"])}
+    return {
+        "layer": walks.layer.name,
+        "channels": walks.layer.channels,
+        "places": list(walks.layer.places),
+        "target": whole.target["text"],
+        "target_value": account["target_value"],
+        "held": float(walks.held.sum()),
+        "ledger": account,
+        "concepts": entries,
+        "relevance_by_channel": walks.held.tolist(),
+    }
+
+
+def _peak(images: Sequence[sitk.Image]) -> dict[str, Any]:
+    """The voxel of most relevance, by its absolute value: which input's, and where (RAS, mm)."""
+    arrays = [sitk.GetArrayViewFromImage(image) for image in images]
+    at = [int(np.abs(array).argmax()) for array in arrays]
+    n = max(range(len(arrays)), key=lambda m: abs(arrays[m].flat[at[m]]))
+    k, j, i = (int(index) for index in np.unravel_index(at[n], arrays[n].shape))
+    x, y, z = images[n].TransformIndexToPhysicalPoint((i, j, k))
+    return {"input": n, "ras": [-x, -y, z], "relevance": float(arrays[n].flat[at[n]])}
+
+
+def table(facts: dict[str, Any]) -> str:
+    """concepts.md: the channels and the account, in Markdown."""
+    target_value, ledger = facts["target_value"], facts["ledger"]
+    rows = ["| rank | channel | relevance | share | in the volume | absorbed | peak (R, A, S in mm) |",
+            "|---:|---:|---:|---:|---:|---:|---|"]  # fmt: skip
+    for entry in facts["concepts"]:
+        place = ", ".join(f"{n:.1f}" for n in entry["peak"]["ras"])
+        rows.append(
+            f"| {entry['rank']} | {entry['channel']} | {entry['relevance']:.5g} | {100 * entry['share']:.3g} %"
+            f" | {entry['in_volume']:.5g} | {entry['absorbed']:.5g} | {place} |"
+        )
+    words = {
+        "in_volume": "these channels, in the volume",
+        "other_channels": "the other channels, in the volume",
+        "not_through": "not through this layer, in the volume",
+        "absorbed": "absorbed",
+        "outside": "outside the field of view",
+        "gap": "gap",
+    }
+    account = [f"| {words[key]} | {ledger[key]:.5g} | {100 * ledger[key] / target_value:.3g} % |" for key in words]
+    return "\n".join([
+        f"# Concepts of {facts['layer']}",
+        "",
+        f"{facts['target']}: target value {target_value:.6g}, of which {facts['held']:.6g}"
+        f" ({facts['held'] / target_value:.1%}) reaches the {facts['channels']} channels of this layer.",
+        "",
+        *rows,
+        "",
+        "| where the target value went | relevance | share |",
+        "|---|---:|---:|",
+        *account,
+        "",
+    ])  # fmt: skip

@@ -1,0 +1,55 @@
+"""What the worker does with an explanation that it made: it takes it apart by the channels of an inner layer.
+
+The functions are like those of `checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import concepts as parts
+from ..errors import UserError
+from ..evaluation.subject import recorded_composite, recorded_question
+from ..explanation import Explanation
+from ..inspection import inner_layers
+from ..methods import LRP
+from ..models import ExplainableModel
+from ..models.loading import load_recorded
+from .checks import Message, Progress, trusting
+
+
+def layers(message: Message, progress: Progress) -> Message:
+    """The layers of the explanation's model whose channels can be told apart, and which one is taken without a name."""
+    with trusting(message) as trust:
+        found, automatic = inner_layers(_model(Explanation.load(message["explanation"]), trust))
+    return {"layers": [asdict(layer) for layer in found], "automatic": automatic}
+
+
+def concepts(message: Message, progress: Progress) -> Message:
+    """Maps of the "top" channels of "layer" (None: as `concepts` chooses) of "explanation"; they go into "out"."""
+    explanation = Explanation.load(message["explanation"])
+    if explanation.composite.get("method", LRP) != LRP:
+        raise UserError(f"Concepts are found by lrp, not by {explanation.composite['name']}: explain by lrp first.")
+    with trusting(message) as trust:
+        found = parts.concepts(
+            _model(explanation, trust),
+            [entry["path"] for entry in explanation.volumes[: explanation.given]],
+            recorded_question(explanation.target),
+            recorded_composite(explanation.composite),
+            message.get("device") or "auto",
+            progress,
+            layer=message.get("layer") or "",
+            top=message.get("top") or parts.TOP,
+            memory=message.get("memory"),
+        )
+    found.save(message["out"], compressed=False)
+    return {"facts": found.facts, "folder": message["out"]}
+
+
+VERBS = {"layers": layers, "concepts": concepts}
+
+
+def _model(explanation: Explanation, trust: bool) -> ExplainableModel:
+    facts = explanation.model
+    return load_recorded(Path(facts["path"]), facts["card"], trust)

@@ -1,0 +1,86 @@
+"""The section "Concepts" by clicks: found, cancelled, chosen, and gone when the whole map is another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+import torch
+from torch import nn
+
+from host.hands import Person
+from host.host import Host
+from host.stalls import Stalls
+
+LAYER = 3  # the overlay's layer of a slice composite node
+
+
+@pytest.fixture
+def person(host: Host, tmp_path: Path) -> Person:
+    """At the panel with a small model and a small volume."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1)).eval()
+    with torch.no_grad():
+        network[2].bias[1] = 5.0  # the second class everywhere
+    torch.jit.script(network).save(str(tmp_path / "small.ts"))
+    result = Person(host, host.open())
+    slicer.util.addVolumeFromArray(np.random.default_rng(0).random((16, 16, 16)).astype(np.float32), name="small")
+    result.choose_model(tmp_path / "small.ts")
+    host.wait(lambda: result.ui.explainButton.enabled, 30)
+    return result
+
+
+def overlays() -> set[str]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return {node.GetNthLayerVolumeID(LAYER) for node in nodes if node.GetLayoutName() in ("Red", "Green", "Yellow")}
+
+
+def maps() -> list[Any]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
+
+
+def test_channels_are_found_chosen_and_forgotten(person: Person) -> None:
+    ui, host, panel = person.ui, person.host, person.widget.panel
+    assert not ui.findConceptsButton.enabled
+    person.explain()
+    (whole,) = maps()
+    person.open(ui.conceptsCollapsibleButton)
+    host.wait(lambda: ui.layerComboBox.count == 2, 30)
+    assert ui.layerComboBox.currentText == "Automatic (0)"
+    assert ui.layerComboBox.itemText(1) == "0 (4 channels)"
+
+    person.click(ui.findConceptsButton)
+    person.click(ui.cancelConceptsButton)
+    host.wait(lambda: ui.findConceptsButton.enabled, 1)
+    assert ui.conceptsStatusLabel.text == "Cancelled."
+
+    host.type(ui.conceptsSpinBox, "2")
+    stalls = Stalls()
+    person.click(ui.findConceptsButton)
+    host.wait(lambda: not panel.concepts.running, 60)
+    stalls.stop()
+    assert not stalls.problem(100)
+    assert not ui.conceptsStatusLabel.text
+    assert ui.conceptsTable.rowCount == 2
+    assert "not through this layer" in ui.conceptsLabel.text
+    assert overlays() == {whole.GetID()}
+    assert len(maps()) == 3
+
+    person.click_row(ui.conceptsTable, 1)
+    (shown,) = overlays()
+    assert f"channel {ui.conceptsTable.item(1, 1).text()} of 0" in slicer.mrmlScene.GetNodeByID(shown).GetName()
+    host.wait(lambda: ui.wholeMapButton.enabled, 5)
+    person.click(ui.wholeMapButton)
+    assert overlays() == {whole.GetID()}
+    assert not ui.wholeMapButton.enabled
+
+    person.click_row(ui.conceptsTable, 0)
+    panel.parameters.result = type(panel.parameters.result).UPDATE
+    person.explain()
+    host.wait(lambda: maps() == [whole], 10)
+    assert overlays() == {whole.GetID()}
+    assert not ui.conceptsTable.visible

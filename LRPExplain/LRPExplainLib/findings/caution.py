@@ -88,16 +88,21 @@ def _outside_body(relevance: Field, volume: Field, of: str) -> list[Sentence | s
     if air is None or air.share <= OUTSIDE_BODY:
         return []
     found: list[Sentence | str] = []
+    thing = air.thing
+    if thing is not None and thing.share > OUTSIDE_BODY:
+        found.append(
+            _(
+                "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body),"
+                " {times} times what chance would put there. A marker, an annotation, a device? The model may be right"
+                " for the wrong reason."
+            ).format(
+                share=_percent(thing.share), of=of, ml=f"{thing.ml:.1f}", away=f"{thing.away_mm:.0f}",
+                times=f"{thing.density:.0f}",
+            )
+        )  # fmt: skip
     found.append(
         _("{share} of the relevance{of} lies outside the body, in air.").format(share=_percent(air.share), of=of)
     )
-    if air.thing is not None and air.thing.share > OUTSIDE_BODY:
-        found.append(
-            _(
-                "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body). A"
-                " marker, an annotation, a device? The model may be right for the wrong reason."
-            ).format(share=_percent(air.thing.share), of=of, ml=f"{air.thing.ml:.1f}", away=f"{air.thing.away_mm:.0f}")
-        )
     return found
 
 

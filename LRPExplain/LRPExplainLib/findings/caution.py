@@ -15,6 +15,8 @@ from .reference import Share
 _ = Sentences("findings.caution")
 
 OUTSIDE_BODY = 0.05  # share of the |relevance|
+AT_THING = 0.01  # small as it is, much relevance need not be on it ...
+AT_THING_TIMES = 10.0  # ... to be far more than chance would put there
 AT_BORDER = 0.10
 BORDER_MM = 6.0
 AVOIDED = 0.5  # of what chance would put into the reference
@@ -89,7 +91,7 @@ def _outside_body(relevance: Field, volume: Field, of: str) -> list[Sentence | s
         return []
     found: list[Sentence | str] = []
     thing = air.thing
-    if thing is not None and thing.share > OUTSIDE_BODY:
+    if thing is not None and thing.share > AT_THING and thing.density > AT_THING_TIMES:
         found.append(
             _(
                 "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body),"

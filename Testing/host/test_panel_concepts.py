@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 import slicer
-import torch
-from torch import nn
 
 from host.hands import Person
-from host.host import Host
 from host.stalls import Stalls
 
 LAYER = 3  # the overlay's layer of a slice composite node
-
-
-@pytest.fixture
-def person(host: Host, tmp_path: Path) -> Person:
-    """At the panel with a small model and a small volume."""
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1)).eval()
-    with torch.no_grad():
-        network[2].bias[1] = 5.0  # the second class everywhere
-    torch.jit.script(network).save(str(tmp_path / "small.ts"))
-    result = Person(host, host.open())
-    slicer.util.addVolumeFromArray(np.random.default_rng(0).random((16, 16, 16)).astype(np.float32), name="small")
-    result.choose_model(tmp_path / "small.ts")
-    host.wait(lambda: result.ui.explainButton.enabled, 30)
-    return result
 
 
 def overlays() -> set[str]:
@@ -43,7 +22,8 @@ def maps() -> list[Any]:
     return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
 
 
-def test_channels_are_found_chosen_and_forgotten(person: Person) -> None:
+def test_channels_are_found_chosen_and_forgotten(with_small_model: Person) -> None:
+    person = with_small_model
     ui, host, panel = person.ui, person.host, person.widget.panel
     assert not ui.findConceptsButton.enabled
     person.explain()

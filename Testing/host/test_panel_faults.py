@@ -20,21 +20,6 @@ from host.hands import Person, workers
 from host.host import Host
 
 
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders are made, to see that none is left."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def person(temporary: Path, host: Host) -> Person:
-    return Person(host, host.open())
-
-
 def relevance_volumes() -> list[Any]:
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
@@ -237,3 +222,31 @@ with Host() as host:
         assert (heavy, torch) == ("[]", "False")
         best = min(best, float(seconds))
     assert best < 0.1
+
+
+def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None:
+    """What happens to the volume while the worker computes is what the map shows when it comes."""
+    person = with_small_model
+    (volume,) = person.widget.panel.volumes.nodes
+    scene = slicer.mrmlScene
+    person.begin()
+    volume.SetName("renamed")
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetUndoEnabled(True)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    scene.SetUndoOn()
+    scene.SaveStateForUndo(transform)
+    moved = vtk.vtkMatrix4x4()
+    moved.SetElement(0, 3, 25.0)
+    transform.SetMatrixTransformToParent(moved)
+    scene.Undo()
+    person.wait_for_the_end(60)
+    assert not person.said()
+    (relevance,) = relevance_volumes()
+    assert relevance.GetName() == "renamed relevance for class 1"
+    assert relevance.GetParentTransformNode() is transform
+    scene.Redo()
+    found = vtk.vtkMatrix4x4()
+    relevance.GetParentTransformNode().GetMatrixTransformToWorld(found)
+    assert found.GetElement(0, 3) == 25.0
+    scene.SetUndoOff()

@@ -8,26 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import slicer
 
 from host.hands import Person, workers
 from host.host import Host
 from host.stalls import Stalls
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def person(temporary: Path, host: Host) -> Person:
-    return Person(host, host.open())
 
 
 def resampled(volume: Any, size: int) -> Any:

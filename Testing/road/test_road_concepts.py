@@ -10,6 +10,7 @@ import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
+from LRPExplainLib.cohort.collect import find
 from LRPExplainLib.concepts import Concepts, concepts
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.subject import Subject
@@ -17,6 +18,7 @@ from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.lrp import LRPError
+from LRPExplainLib.reporting import make_record
 from torch import Tensor, nn
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
@@ -164,6 +166,9 @@ def test_the_folder_is_an_explanation_with_one_in_it_for_each_channel(folder, mo
     assert "| 2 |" in (out / "concepts.md").read_text()
     with pytest.raises(UserError, match="part of another one"):
         Subject.of(found.concepts[0])
+    with pytest.raises(UserError, match="whole explanation"):
+        make_record(found.concepts[0], "case.html")
+    assert [each.folder for each in find([folder])] == [out]  # for a cohort its parts are no explanations of their own
     assert main(["explain", *arguments]) == 0  # takes its place
     assert not (out / "concept-1").exists()
 

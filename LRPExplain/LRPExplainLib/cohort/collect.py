@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..explanation import FACTS, Explanation
+from ..explanation import CONCEPTS, FACTS, Explanation
 
 # What has to be the same for maps to be answers of one kind; regions may differ, as patients do.
 _QUESTION = ("index", "rather_than_index", "where", "value", "start")
@@ -58,8 +58,9 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 
 def _within(folder: Path) -> list[Path]:
-    """Folders that hold an explanation's facts; half-written ones have hidden names."""
-    files = (path.relative_to(folder) for path in folder.rglob(FACTS))
+    """Folders that hold an explanation's facts; half-written ones have hidden names, and parts of one are none."""
+    found = (path for path in folder.rglob(FACTS) if not (path.parents[1] / CONCEPTS).exists())
+    files = (path.relative_to(folder) for path in found)
     return [folder / file.parent for file in files if not any(part.startswith(".") for part in file.parts)]
 
 

@@ -138,8 +138,6 @@ class Subject:
             UserError: a file has gone or changed, or the model gives another answer now.
         """
         facts, target = explanation.model, explanation.target
-        if "concept" in target:
-            raise UserError("This map is a part of another one: give the folder of the whole explanation, one above.")
         model = load_recorded(Path(facts["path"]), facts["card"], trust)
         if model.sha256 != facts["sha256"]:
             raise UserError(f"The model '{facts['path']}' has changed since the explanation was made: explain again.")
@@ -216,7 +214,13 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
 
 
 def recorded_question(target: Mapping[str, Any]) -> Question:
-    """The question of an explanation, about the class that was met and the same voxels."""
+    """The question of an explanation, about the class that was met and the same voxels.
+
+    Raises:
+        UserError: the explanation is of one channel of a layer (see `concepts`), which is no question to the model.
+    """
+    if "concept" in target:
+        raise UserError("This map is a part of another one: give the folder of the whole explanation, one above.")
     region = Everywhere() if target["where"] == "everywhere" else region_of(target)
     return Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
 

@@ -132,8 +132,10 @@ def make_record(
         with_names: keep whole paths, and for DICOM the patient's name and ID, which tell whose volume it is.
 
     Raises:
-        UserError: the evaluation is of another explanation.
+        UserError: the evaluation is of another explanation, or this one is a part of another.
     """
+    if "concept" in explanation.target:
+        raise UserError("A record is of a whole explanation: give the folder above, of which this map is a part.")
     if evaluation is not None:
         _check_same(explanation, evaluation)
     aliases = Verbatim() if with_names else Aliases.of(explanation)

@@ -1,0 +1,94 @@
+"""The section "Trust" by clicks: checked, compared, recorded, cancelled, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from host.hands import Person
+from host.stalls import Stalls
+
+
+def maps() -> list[str]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node.GetName() for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
+
+
+def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path: Path) -> None:
+    person = with_small_model
+    ui, host, trust = person.ui, person.host, person.widget.panel.trust
+    assert not ui.faithfulnessButton.enabled
+    person.explain()
+    person.open(ui.trustCollapsibleButton)
+    assert ui.faithfulnessButton.enabled
+    assert not ui.agreementButton.enabled  # nobody has drawn a reference
+    assert not ui.dicomButton.enabled  # the volume is from no series
+
+    person.click(ui.sanityButton)
+    person.click(ui.trustCancelButton)
+    host.wait(lambda: ui.sanityButton.enabled, 1)
+    assert ui.trustStatusLabel.text == "Cancelled."
+    assert not ui.verdictLabel.text
+
+    stalls = Stalls()
+    for button, word in ((ui.faithfulnessButton, "Faithfulness: "), (ui.sanityButton, "Sanity: ")):
+        person.click(button)
+        host.wait(lambda: not trust.running, 120)
+        assert not ui.trustStatusLabel.text
+        assert word in ui.verdictLabel.text
+    assert "Faithfulness: " in ui.verdictLabel.text  # the first check is still there
+
+    host.choose(ui.otherMethodComboBox, "grad-cam")
+    person.click(ui.compareButton)
+    host.wait(lambda: not trust.running, 60)
+    stalls.stop()
+    assert not stalls.problem(100)
+    assert "grad-cam: rank correlation" in ui.trustStatusLabel.text
+    assert len(maps()) == 4  # with the other method's, the consensus and the combination
+    assert {"Table: comparison", "Plot: perturbation curves"} <= {
+        ui.resultsComboBox.itemText(n) for n in range(ui.resultsComboBox.count)
+    }
+
+    trust.write_record(tmp_path / "case.html")
+    host.wait(lambda: not trust.running, 60)
+    assert "case.html" in ui.trustStatusLabel.text
+    assert "How far to trust it" in (tmp_path / "case.html").read_text(encoding="utf-8")
+
+
+def test_a_place_that_holds_something_else_is_said(with_small_model: Person, tmp_path: Path) -> None:
+    person = with_small_model
+    trust = person.widget.panel.trust
+    person.explain()
+    (tmp_path / "mine.html").write_text("my own page")
+    trust.write_record(tmp_path / "mine.html")
+    person.host.wait(lambda: not trust.running, 60)
+    assert "is there and no record: choose another name" in person.ui.trustStatusLabel.text
+    assert (tmp_path / "mine.html").read_text() == "my own page"
+
+
+def test_a_check_of_a_volume_that_was_changed_is_refused(with_small_model: Person) -> None:
+    person = with_small_model
+    person.explain()
+    (volume,) = person.widget.panel.display.nodes.volumes
+    voxels: Any = slicer.util.arrayFromVolume(volume)
+    voxels[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(volume)
+    person.explain()  # the file of the first content goes
+    first = next(node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node.GetName() == maps()[0])
+    person.ui.relevanceSelector.setCurrentNode(first)
+    person.open(person.ui.trustCollapsibleButton)
+    person.click(person.ui.complexityButton)
+    assert "changed since it was explained: explain it again" in person.ui.trustStatusLabel.text
+    assert not person.widget.panel.trust.running
+
+
+def test_scripts_check_compare_and_record_without_the_panel(with_small_model: Person, tmp_path: Path) -> None:
+    logic = with_small_model.widget.logic
+    (volume,) = with_small_model.widget.panel.volumes.nodes
+    nodes = logic.explain(volume, tmp_path / "small.ts")
+    facts = logic.evaluate(nodes, ["complexity"])
+    assert nodes.tables["complexity"].GetNumberOfRows() == len(facts["checks"]["complexity"])
+    assert logic.compare(nodes, "grad-cam")["explanations"][1]["method"] == "grad-cam"
+    assert logic.record(nodes, tmp_path / "case.html") == [str(tmp_path / "case.html"), str(tmp_path / "case.json")]

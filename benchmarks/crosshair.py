@@ -1,0 +1,92 @@
+"""How fast "why this voxel?" is: the first question, and further ones on the kept answer, as the Slicer module asks.
+
+    .venv/bin/python -m benchmarks.crosshair [--points 10] [--device auto]
+
+Requests go to the worker's own `Answers`, without the pipes: a point in, an Explanation folder out. Beside them, in the
+same process, PyTorch's forward pass and input gradient of the same network on the same input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from LRPExplainLib.demo import demo_case
+from LRPExplainLib.demonstration import BUNDLED_MODEL
+from LRPExplainLib.models import load_model
+from LRPExplainLib.worker.answers import Answers
+
+from .methods import input_gradient
+from .peers import SUBJECTS, machine
+
+EDGE = 64  # voxels of the second case
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--points", type=int, default=10, help="further questions (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options = parser.parse_args()
+    print(f"{machine('cuda' if torch.cuda.is_available() and options.device != 'cpu' else 'cpu')}\n")
+    print("| network | forward + input gradient | first question | further ones, median (most) |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, prepare in (("demo U-Net, MNI152 at 2 mm", demo), (f"DynUNet, 1x{EDGE}^3", dynunet)):
+            model, volume = prepare(Path(folder))
+            print(row(name, model, volume, Path(folder) / "out", options.points, options.device), flush=True)
+
+
+def demo(folder: Path) -> tuple[Path, Path]:
+    sitk.WriteImage(demo_case(0).image, str(folder / "demo.nrrd"))
+    return BUNDLED_MODEL, folder / "demo.nrrd"
+
+
+def dynunet(folder: Path) -> tuple[Path, Path]:
+    """nnU-Net's architecture with random weights, as TorchScript."""
+    subject = next(subject for subject in SUBJECTS if "DynUNet" in subject.name)
+    torch.manual_seed(0)
+    x = torch.rand(1, 1, EDGE, EDGE, EDGE)
+    torch.jit.trace(subject.make(False).eval(), x, check_trace=False).save(str(folder / "dynunet.ts"))
+    sitk.WriteImage(sitk.GetImageFromArray(x[0, 0].numpy()), str(folder / "random.nrrd"))
+    return folder / "dynunet.ts", folder / "random.nrrd"
+
+
+def row(name: str, model: Path, volume: Path, out: Path, points: int, device: str) -> str:
+    image = sitk.ReadImage(str(volume))
+    answers, rng = Answers(contextlib.nullcontext()), np.random.default_rng(0)
+
+    def ask() -> None:
+        index = [int(rng.integers(size // 4, size - size // 4)) for size in image.GetSize()]
+        left, posterior, superior = image.TransformIndexToPhysicalPoint(index)
+        where = {"kind": "points", "points": [[-left, -posterior, superior]]}
+        message: dict[str, Any] = {"model": str(model), "volumes": [str(volume)], "where": where, "target": 1,
+                                   "device": device, "out": str(out)}  # fmt: skip
+        answers.explain(message, lambda stage, share: None, lambda said: None)
+
+    first = seconds(ask)
+    further = [seconds(ask) for _ in range(points)]
+    assert answers._answered is not None
+    x = answers._answered[1]._ready.inference.volume
+    module = load_model(model).module
+    with torch.no_grad():
+        start = torch.ones_like(module(x))
+    gradient = min(seconds(input_gradient(module, x, start)) for _ in range(3))
+    return f"| {name} | {gradient:.2f} s | {first:.2f} s | {statistics.median(further):.2f} ({max(further):.2f}) s |"
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    main()

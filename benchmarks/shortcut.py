@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -23,8 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import SimpleITK as sitk
 import torch
-from LRPExplainLib.demo import share_inside
-from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.agreement import agreement
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
@@ -41,7 +39,12 @@ from shortcut_cases import ShortcutCase, shortcut_case  # noqa: E402
 TEST = 5  # series of random numbers; see Resources/train_shortcut_models.py
 MODELS = ("honest", "shortcut")
 RIM_MM = 6.0  # at 4 mm the model cannot tell a border more sharply
+AROUND_MM = 20.0  # about a voxel of its last layer
 SHIFTS = 50
+SETTINGS: dict[str, dict[str, Any]] = {
+    "`volume`": {"composite": "volume"},
+    "`epsilon-plus`, biases absorb": {"composite": "epsilon-plus", "biases": "absorb"},
+}
 # which images carry the marker, by the brain's number and whether there is a lesion
 DATA: dict[str, Callable[[int, bool], bool]] = {
     "no marker": lambda n, lesion: False,
@@ -52,19 +55,21 @@ DATA: dict[str, Callable[[int, bool], bool]] = {
 
 
 class Where(NamedTuple):
-    """Of one map: shares of the positive relevance, z of the relevance mass, and whether findings warn."""
+    """Of one map: shares of the positive relevance, z of the mass, what biases took; whether findings warn."""
 
     lesion: float
     marker: float
+    around_lesion: float
+    around_marker: float
     z_lesion: float
     z_marker: float
+    absorbed: float
     warned: bool
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=50, help="brains; each with and without a lesion (%(default)s)")
-    parser.add_argument("--composites", nargs="+", default=["volume", "epsilon-plus"])
     parser.add_argument("--models", type=Path, default=RESOURCES / "ShortcutModels", help="folder (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave volumes and explanations there, as a cohort")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw the first case for both models")
@@ -75,31 +80,36 @@ def main() -> None:
     if options.pictures:
         draw(models, options.pictures)
     if not options.keep and not options.pictures:
-        measure(models, options.composites, options.cases)
+        measure(models, options.cases)
 
 
-def measure(models: dict[str, ExplainableModel], composites: list[str], cases: int) -> None:
+def measure(models: dict[str, ExplainableModel], cases: int) -> None:
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)
     where: dict[tuple[str, str], list[Where]] = defaultdict(list)
     for n in tqdm(range(cases), desc="Cases"):
         made = {(lesion, marker): case_of(n, lesion, marker) for lesion in (False, True) for marker in (False, True)}
+        away = {what: distance(getattr(made[True, True], what)) for what in ("lesion", "marker")}
         for name, model in models.items():
             said = {key: says_lesion(model, case) for key, case in made.items()}
             for data, marked in DATA.items():
                 right[name, data] += [said[lesion, marked(n, lesion)] == lesion for lesion in (False, True)]
-            for composite in composites:
-                where[name, composite].append(place(model, composite, made[True, True]))
+            for setting in SETTINGS:
+                where[name, setting].append(place(model, setting, made[True, True], away))
     print(f"Accuracy over {cases} brains, each with and without a lesion\n")
     print(f"| model | {' | '.join(DATA)} |\n|{'---|' * (len(DATA) + 1)}")
     for name in models:
         print(f"| {name} | {' | '.join(f'{np.mean(right[name, data]):.0%}' for data in DATA)} |")
-    print("\nPositive relevance for 'lesion' in marked images with a lesion, mean ± standard error\n")
-    print(f"| model | composite | lesion | marker | elsewhere | z lesion | z marker | warned |\n|{'---|' * 8}")
-    for (name, composite), rows in where.items():
-        shares = [told([row.lesion for row in rows]), told([row.marker for row in rows]),
-                  told([1 - row.lesion - row.marker for row in rows])]  # fmt: skip
-        z = [f"{np.median([getattr(row, which) for row in rows]):.1f}" for which in ("z_lesion", "z_marker")]
-        print(f"| {name} | {composite} | {' | '.join(shares + z)} | {np.mean([row.warned for row in rows]):.0%} |")
+    print(
+        "\nPositive relevance for 'lesion' in marked images with a lesion: mean ± standard error; z, absorbed: median\n"
+    )
+    heads = ["model", "LRP", *(f"{what} (+ {mm:g} mm)" for mm in (RIM_MM, AROUND_MM) for what in ("lesion", "marker")),
+             "z lesion", "z marker", "absorbed", "warned"]  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for (name, setting), rows in where.items():
+        lesion, marker, around_lesion, around_marker, z_lesion, z_marker, absorbed, warned = zip(*rows, strict=True)
+        cells = [told(some) for some in (lesion, marker, around_lesion, around_marker)]
+        cells += [f"{np.median(z_lesion):.1f}", f"{np.median(z_marker):.1f}", f"{np.median(absorbed):.0%}"]
+        print(f"| {name} | {setting} | {' | '.join(cells)} | {np.mean(warned):.0%} |")
 
 
 def case_of(n: int, lesion: bool, marker: bool) -> ShortcutCase:
@@ -112,24 +122,24 @@ def says_lesion(model: ExplainableModel, case: ShortcutCase) -> bool:
     return bool(logits[1] > logits[0])
 
 
-def place(model: ExplainableModel, composite: str, case: ShortcutCase) -> Where:
-    found = explain(model, [case.image], "lesion", composite, device="cpu")
-    relevance, masks = found.relevance[0], {"lesion": case.lesion, "marker": case.marker}
-    try:
-        lesion, marker = (share_inside(relevance, mask, RIM_MM)[1] for mask in masks.values())
-    except UserError:  # nothing speaks for the lesion
-        return Where(0.0, 0.0, 0.0, 0.0, False)
-    grown = {name: grow(mask) for name, mask in masks.items()}
-    rows = agreement(sitk.GetArrayFromImage(relevance), grown, relevance.GetSpacing()[::-1], shifts=SHIFTS)
-    z: dict[str, Any] = {
-        row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows if row["segment"]
-    }
-    return Where(lesion, marker, z["lesion"], z["marker"], warned(found, case))
+def distance(mask: sitk.Image) -> np.ndarray:
+    """Of each voxel from the mask, in mm."""
+    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True))
 
 
-def grow(mask: sitk.Image) -> np.ndarray:
-    distance = sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
-    return sitk.GetArrayFromImage(distance) <= RIM_MM
+def place(model: ExplainableModel, setting: str, case: ShortcutCase, away: dict[str, np.ndarray]) -> Where:
+    found = explain(model, [case.image], "lesion", device="cpu", **SETTINGS[setting])
+    relevance = sitk.GetArrayFromImage(found.relevance[0])
+    absorbed = found.ledger["absorbed"] / found.ledger["target_value"]
+    speaking = np.maximum(relevance, 0)
+    whole = float(speaking.sum())
+    if not whole:  # nothing speaks for the lesion
+        return Where(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, absorbed, False)
+    shares = [float(speaking[mm_away <= mm].sum()) / whole for mm in (RIM_MM, AROUND_MM) for mm_away in away.values()]
+    masks = {what: mm_away <= RIM_MM for what, mm_away in away.items()}
+    rows = agreement(relevance, masks, found.relevance[0].GetSpacing()[::-1], shifts=SHIFTS)
+    z = {row["segment"]: row["measures"]["relevance_mass_accuracy"]["null"]["z"] for row in rows}
+    return Where(*shares, z["lesion"], z["marker"], absorbed, warned(found, case))
 
 
 def warned(found: Explanation, case: ShortcutCase) -> bool:
@@ -142,7 +152,7 @@ def warned(found: Explanation, case: ShortcutCase) -> bool:
     return any("something bright in air" in sentence for sentence in sentences)
 
 
-def told(values: list[float]) -> str:
+def told(values: Sequence[float]) -> str:
     error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{np.mean(values):.1%} ± {error:.1%}"
 
@@ -158,11 +168,10 @@ def keep(models: dict[str, ExplainableModel], folder: Path, cases: int) -> None:
 
 
 def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
-    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker, and in 3D."""
+    """DIR/shortcut-MODEL.png: the first marked case cut through its lesion and its marker."""
     from LRPExplainLib import scene
-    from LRPExplainLib.scene.host import THREE_D_VIEW, Application
-    from LRPExplainLib.scene.three_d import show_in_3d
-    from LRPExplainLib.scene.views import SliceView, ThreeDView
+    from LRPExplainLib.scene.host import Application
+    from LRPExplainLib.scene.views import SliceView
 
     case = case_of(0, True, True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +181,6 @@ def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
         for name, model in models.items():
             presented = scene.present(explain(model, [volume], "lesion", "volume", device="cpu"))
             application = presented.application or Application(presented.scene)
-            show_in_3d(presented)
             parts = []
             for place, caption in ((centre_of(case.lesion), presented.caption), (centre_of(case.marker), ())):
                 view = SliceView(application, "Red")
@@ -181,11 +189,7 @@ def draw(models: dict[str, ExplainableModel], folder: Path) -> None:
                 view.mark_directions()
                 parts.append(sitk.ReadImage(str(view.write(Path(own) / "view.png"))))
                 view.close()
-            whole = ThreeDView(application, THREE_D_VIEW)
-            whole.show(centre_of(case.marker))
-            parts.append(sitk.ReadImage(str(whole.write(Path(own) / "view.png"))))
-            whole.close()
-            sitk.WriteImage(sitk.Tile(parts, (3, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
+            sitk.WriteImage(sitk.Tile(parts, (2, 1)), str(folder / f"shortcut-{name}.png"), useCompression=True)
 
 
 def centre_of(mask: sitk.Image) -> list[float]:

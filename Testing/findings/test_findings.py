@@ -321,9 +321,9 @@ def test_relevance_at_something_bright_in_air_is_told_from_relevance_in_air_and_
     on_marker = marker / np.float32(marker.sum())
     assert caution(body, values) == []  # being there is no fault
     said = caution(0.4 * body + 0.6 * on_marker, values)
-    assert said[0] == "60 % of the relevance lies outside the body, in air."
-    assert said[1].startswith("60 % of the relevance lies at something bright in air (0.5 ml, ")
-    away = float(said[1].split(" ml, ")[1].split(" mm")[0])
+    assert said[0].startswith("60 % of the relevance lies at something bright in air (0.5 ml, ")
+    assert said[1] == "60 % of the relevance lies outside the body, in air."
+    away = float(said[0].split(" ml, ")[1].split(" mm")[0])
     assert away == pytest.approx(radius[marker].min() - 34, abs=5)  # the grid it is sought on has 4 mm
     elsewhere = np.zeros_like(body)
     elsewhere[56:60, 4:8, 4:8] = 1 / 64

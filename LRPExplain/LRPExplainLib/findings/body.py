@@ -25,11 +25,13 @@ class Thing:
 
     Attributes:
         share: of the |relevance|, on it and within `MARGIN_MM` of it, as far as that is outside the body (0..1).
+        density: the share over that of the field of view's volume; 1 is what chance would give.
         ml: its volume, on a grid of about `GRID_MM`.
         away_mm: its distance from the body.
     """
 
     share: float
+    density: float
     ml: float
     away_mm: float
 
@@ -85,7 +87,8 @@ def _thing(bright: sitk.Image, away: sitk.Image, weights: NDArray[np.float64]) -
         return None
     its = (label == most) & (sitk.GetArrayViewFromImage(things).ravel() > 0)
     ml = float(its.sum() * np.prod(bright.GetSpacing())) / 1000
-    return Thing(float(share[most]), ml, float(sitk.GetArrayViewFromImage(away).ravel()[its].min()))
+    density = float(share[most] / (label == most).mean())
+    return Thing(float(share[most]), density, ml, float(sitk.GetArrayViewFromImage(away).ravel()[its].min()))
 
 
 def block_sums(values: NDArray[np.floating], factors: list[int]) -> NDArray[np.float64]:

@@ -15,6 +15,8 @@ from .reference import Share
 _ = Sentences("findings.caution")
 
 OUTSIDE_BODY = 0.05  # share of the |relevance|
+AT_THING = 0.01  # small as it is, much relevance need not be on it ...
+AT_THING_TIMES = 10.0  # ... to be far more than chance would put there
 AT_BORDER = 0.10
 BORDER_MM = 6.0
 AVOIDED = 0.5  # of what chance would put into the reference
@@ -88,16 +90,21 @@ def _outside_body(relevance: Field, volume: Field, of: str) -> list[Sentence | s
     if air is None or air.share <= OUTSIDE_BODY:
         return []
     found: list[Sentence | str] = []
+    thing = air.thing
+    if thing is not None and thing.share > AT_THING and thing.density > AT_THING_TIMES:
+        found.append(
+            _(
+                "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body),"
+                " {times} times what chance would put there. A marker, an annotation, a device? The model may be right"
+                " for the wrong reason."
+            ).format(
+                share=_percent(thing.share), of=of, ml=f"{thing.ml:.1f}", away=f"{thing.away_mm:.0f}",
+                times=f"{thing.density:.0f}",
+            )
+        )  # fmt: skip
     found.append(
         _("{share} of the relevance{of} lies outside the body, in air.").format(share=_percent(air.share), of=of)
     )
-    if air.thing is not None and air.thing.share > OUTSIDE_BODY:
-        found.append(
-            _(
-                "{share} of the relevance{of} lies at something bright in air ({ml} ml, {away} mm from the body). A"
-                " marker, an annotation, a device? The model may be right for the wrong reason."
-            ).format(share=_percent(air.thing.share), of=of, ml=f"{air.thing.ml:.1f}", away=f"{air.thing.away_mm:.0f}")
-        )
     return found
 
 

@@ -16,6 +16,12 @@ def maps() -> list[str]:
     return [node.GetName() for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
 
 
+def composite(view: str) -> str:
+    """The map in a view's overlay layer."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return str(next(node for node in nodes if node.GetLayoutName() == view).GetNthLayerVolumeID(3))
+
+
 def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path: Path) -> None:
     person = with_small_model
     ui, host, trust = person.ui, person.host, person.widget.panel.trust
@@ -50,6 +56,15 @@ def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path
     assert {"Table: comparison", "Plot: perturbation curves"} <= {
         ui.resultsComboBox.itemText(n) for n in range(ui.resultsComboBox.count)
     }
+
+    assert composite("Red") == person.widget.panel.display.nodes.relevance[0].GetID()
+    other = next(name for name in maps() if name.endswith("by grad-cam"))
+    host.choose(ui.besideSelector, other)
+    person.click(ui.sideBySideButton)
+    (left,) = {composite("Red"), composite("Green"), composite("Yellow")}
+    assert slicer.mrmlScene.GetNodeByID(left).GetName() == other
+    person.click(ui.sideBySideButton)
+    assert composite("Red") == person.widget.panel.display.nodes.relevance[0].GetID()
 
     trust.write_record(tmp_path / "case.html")
     host.wait(lambda: not trust.running, 60)

@@ -12,8 +12,8 @@ from hand_built import LANDMARK, build, head
 from LRPExplainLib.scene import load, present, presented_in, save, side_by_side
 from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_segmentation, add_volume
-from LRPExplainLib.scene.overlay import composites, hide, shown
-from LRPExplainLib.scene.side_by_side import LAYOUT, PAIRS, active, enter, layout_node, leave
+from LRPExplainLib.scene.overlay import composites, hide, show, shown
+from LRPExplainLib.scene.side_by_side import LAYOUT, PAIRS, active, enter, layout_node, leave, put_left
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
@@ -54,6 +54,33 @@ def relevance_in(scene: Any, name: str) -> bool:
 
 def matrix(node: Any) -> np.ndarray:
     return np.array([[node.GetSliceToRAS().GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def layers_of(scene: Any, names: Any) -> set[str]:
+    found = (composite_of(scene, name) for name in names)
+    return {node.GetNthLayerVolumeID(3) or "" for node in found}
+
+
+def test_another_map_can_stand_on_the_left(case: Any, tmp_path: Path) -> None:
+    nodes, _reference = case
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), nodes.volumes)
+    show(nodes)
+    ours, theirs = nodes.relevance[0].GetID(), other.relevance[0].GetID()
+    put_left(nodes.scene, other)  # nothing stands side by side yet: without effect
+    enter(nodes)
+    put_left(nodes.scene, other)
+    assert (layers_of(nodes.scene, PAIRS), layers_of(nodes.scene, PAIRS.values())) == ({theirs}, {ours})
+    put_left(nodes.scene, None)
+    assert (layers_of(nodes.scene, PAIRS), layers_of(nodes.scene, PAIRS.values())) == ({""}, {ours})
+    put_left(nodes.scene, other)
+    leave(nodes.scene)
+    assert layers_of(nodes.scene, PAIRS) == {ours}
+    hide(nodes)
+    enter(nodes)
+    put_left(nodes.scene, other)
+    leave(nodes.scene)
+    assert layers_of(nodes.scene, PAIRS) == {""}
 
 
 def test_relevance_is_on_the_right_alone_over_the_same_layers(case: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import asking
+from . import asking, overlay
 from .answers import answer_of, evaluation_beside, evaluation_of
 from .host import tr as _
 from .photographs import photograph
@@ -57,9 +57,10 @@ def compare(
     on_done: Callable[[dict[str, Any]], None] | None = None,
     on_failed: Callable[[str], None] | None = None,
 ) -> Run:
-    """Explain the same answer by another method and compare; its map, the consensus and the combination are presented.
+    """Explain the same answer by another method, and compare.
 
-    ``on_done`` gets comparison.json. Raises UserError for what can be seen to be wrong at once.
+    Its map, the consensus and the combination join the scene; the views show what they showed before. ``on_done`` gets
+    comparison.json. Raises UserError for what can be seen to be wrong at once.
     """
     volumes = [node for node in presented.volumes if node is not None]
     evaluation = evaluation_of(presented)
@@ -69,7 +70,11 @@ def compare(
     }  # fmt: skip
 
     def done(event: dict[str, Any]) -> None:
+        in_views = overlay.shown(presented)
+
         def shown(_others: Any) -> None:
+            if in_views:  # the others wait to be chosen
+                overlay.show(presented)
             if on_done is not None:
                 on_done(event["facts"])
 

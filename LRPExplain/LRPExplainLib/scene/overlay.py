@@ -98,6 +98,16 @@ def lay(scene: Any, first: Any) -> None:
         composite.SetNthLayerOpacity(layer, opacity_of(first))
 
 
+def lay_beside(scene: Any, first: Any) -> None:
+    """Put a map into the overlay layers of the views that else stay plain."""
+    shown, ours = displayed_map(first), _ours(scene)
+    for composite in composites(scene):
+        if composite.GetAttribute(PLAIN):
+            layer = _overlay_layer(composite, ours)
+            composite.SetNthLayerVolumeID(layer, shown.GetID())
+            composite.SetNthLayerOpacity(layer, opacity_of(first))
+
+
 def hide(presented: PresentedNodes) -> None:
     """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
     take_out(presented.scene, presented.relevance[0])

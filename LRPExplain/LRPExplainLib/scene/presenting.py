@@ -229,7 +229,8 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
 
 def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
     """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content."""
-    titles = [f"{node.GetName()} relevance for {_what(explanation.target)}" for node in volume_nodes]
+    what = _what(explanation.target, explanation.composite)
+    titles = [f"{node.GetName()} relevance for {what}" for node in volume_nodes]
     images = explanation.relevance[: explanation.given]  # what a model made for itself has no node
     if earlier is None:
         colors = nodes.add_colors(scene, TABLE_NAME)
@@ -249,10 +250,12 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
     return first
 
 
-def _what(target: dict[str, Any]) -> str:
-    """The class, and of a part of its map the channel."""
-    concept = target.get("concept") or {}
-    return target["class"] + (f", channel {concept['channel']} of {concept['layer']}" if "channel" in concept else "")
+def _what(target: dict[str, Any], composite: dict[str, Any]) -> str:
+    """The class, of a part of its map the channel, and the method where it is another one than LRP."""
+    concept, what = target.get("concept") or {}, str(target["class"])
+    if "channel" in concept:
+        what += f", channel {concept['channel']} of {concept['layer']}"
+    return f"{what} by {composite['name']}" if "method" in composite else what
 
 
 def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:

@@ -1,8 +1,9 @@
 """Side by side: the image with the manual segmentation on the left, the same views with relevance on the right.
 
-The left views are the user's own (Red, Yellow, Green) without the overlay; the right ones are three more slice views
-that follow them, and are followed, in slice, zoom and layers. Everything that is changed for it is noted on nodes of
-the scene, so that `leave` brings back what was there before, also after the scene was saved and loaded in between.
+The left views are the user's own (Red, Yellow, Green) without the overlay, or with another map's; the right ones are
+three more slice views that follow them, and are followed, in slice, zoom and layers. Everything that is changed for it
+is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene was saved and
+loaded in between.
 """
 
 from __future__ import annotations
@@ -99,6 +100,14 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     overlay.show(presented)
 
 
+def put_left(scene: Any, other: PresentedNodes | None) -> None:
+    """What is over the image on the left: another map, such as another method's, or nothing."""
+    if active(scene):
+        _clear_plain(scene)
+        if other is not None:
+            overlay.lay_beside(scene, other.relevance[0])
+
+
 def leave(scene: Any) -> None:
     """Back to the layout, and to everything else, as it was; without effect where nothing stands side by side."""
     node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
@@ -109,6 +118,7 @@ def leave(scene: Any) -> None:
     link = _LINKS.pop(id(scene), None)
     if link is not None:
         link.stop()
+    _clear_plain(scene)
     composites = {composite.GetLayoutName(): composite for composite in overlay.composites(scene)}
     for name in PAIRS:
         if name in composites:

@@ -28,7 +28,8 @@ class DisplaySection(Section):
         self.nodes: Any = None
         self._selected: Any = None
         self._busy = False
-        ui.relevanceSelector.addAttribute("vtkMRMLScalarVolumeNode", ROLE_ATTRIBUTE, "relevance")
+        for selector in (ui.relevanceSelector, ui.besideSelector):
+            selector.addAttribute("vtkMRMLScalarVolumeNode", ROLE_ATTRIBUTE, "relevance")
         self._choices = {
             "color_map": _Choice(ui.colorMapComboBox, color_maps()),
             "sign": _Choice(ui.signComboBox, signs()),
@@ -43,6 +44,7 @@ class DisplaySection(Section):
             box.connect("toggled(bool)", self.apply)
         ui.overlayCheckBox.connect("toggled(bool)", self.switch)
         ui.sideBySideButton.connect("toggled(bool)", self.side_by_side)
+        ui.besideSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._put_left)
         self._show()
 
     def on_result(self, nodes: Any) -> None:
@@ -71,6 +73,7 @@ class DisplaySection(Section):
                 self.panel.run.say(str(error))
         if self.nodes is not None and (over or overlay.shown(self.nodes)):
             overlay.show(self.nodes)
+        self._put_left()
         self._show()
         self.panel.on_map()
         if self.nodes is not None:
@@ -134,11 +137,20 @@ class DisplaySection(Section):
             if on:
                 reference = self.panel.volumes.reference
                 side_by_side.enter(self.nodes, reference.node, reference.segment or None)
+                self._put_left()
                 self._watch_layout()
             else:
                 side_by_side.leave(self.nodes.scene)
         except UserError as error:
             self.panel.run.say(str(error))
+
+    def _put_left(self, *_node: Any) -> None:
+        """The image on the left, alone or with another map over it."""
+        from .. import presented_of, side_by_side
+
+        beside = self.ui.besideSelector.currentNode()
+        if self.nodes is not None and self.ui.sideBySideButton.checked:
+            side_by_side.put_left(self.nodes.scene, presented_of(beside) if beside is not None else None)
 
     def _watch_layout(self) -> None:
         """Choosing another layout leaves side by side, which the button then shows."""
@@ -182,7 +194,7 @@ class DisplaySection(Section):
         return (
             ui.overlayCheckBox, ui.colorMapComboBox, ui.signComboBox, ui.thresholdKindComboBox, ui.thresholdSlider,
             ui.clusterSpinBox, ui.opacitySlider, ui.legendCheckBox, ui.volumeRenderingCheckBox, ui.hotSpotsCheckBox,
-            ui.sideBySideButton,
+            ui.sideBySideButton, ui.besideSelector,
         )  # fmt: skip
 
     @contextmanager

@@ -227,7 +227,7 @@ class TrustSection(Section):
         """The verdicts, and the tables and plots that there are, of the map that is shown."""
         nodes, combo = self.nodes, self.ui.resultsComboBox
         sentences = nodes.relevance[0].GetAttribute(_VERDICT) if nodes is not None else None
-        self.ui.verdictLabel.text = sentences or ""
+        self.ui.verdictLabel.text = "\n".join(f"• {sentence}" for sentence in (sentences or "").splitlines())
         self.ui.verdictLabel.setVisible(bool(sentences))
         found = []
         if nodes is not None:

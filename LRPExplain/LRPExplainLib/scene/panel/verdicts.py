@@ -8,6 +8,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 CLEAR = 3.0  # standard deviations above the shifted map
+_MOST = 100  # a larger z tells nothing more
 ALIKE = 0.5  # rank correlation: above it two maps show much the same
 
 
@@ -50,7 +51,7 @@ def _agreement(found: Sequence[Mapping[str, Any]]) -> str:
         segment=segments[0]["segment"] or _("the reference"),
         mass=_percent(mass["value"]),
         reading=reading,
-        z=_number(z),
+        z=_("above {most}").format(most=_MOST) if z is not None and z > _MOST else _number(z),
         distance=_number(distance),
     )
 

@@ -1,5 +1,6 @@
 """Methods that look at the gradient of the target value: by captum, on the captured network within autograd."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -18,7 +19,28 @@ _BACKWARD = 3.0  # a forward pass and its backward pass
 
 
 @dataclass(frozen=True)
-class Gradient(Method):
+class _OneGradient(Method):
+    """A method of captum's that needs one backward pass for each view."""
+
+    needs_captum = True
+
+    def passes(self, inference: Inference) -> float:
+        return _BACKWARD
+
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+        def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
+            with quiet():
+                return self.of_captum(Scored(inference, c), _leaf(x))
+
+        return Found(summed(inference, coefficients, explain, progress))
+
+    @abstractmethod
+    def of_captum(self, score: Scored, leaf: Tensor) -> Tensor:
+        """captum's map of some views [n, C, ...]."""
+
+
+@dataclass(frozen=True)
+class Gradient(_OneGradient):
     """No parameters."""
 
     name = "gradient"
@@ -27,21 +49,13 @@ class Gradient(Method):
         "A gradient tells how the target value would change with a voxel, and no share of it: the map's sum means"
         " nothing, and the ledger does not close."
     )
-    needs_captum = True
 
-    def passes(self, inference: Inference) -> float:
-        return _BACKWARD
-
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
-        def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
-            with quiet():
-                return captum_attr(self.name).Saliency(Scored(inference, c)).attribute(_leaf(x), abs=False)
-
-        return Found(summed(inference, coefficients, explain, progress))
+    def of_captum(self, score: Scored, leaf: Tensor) -> Tensor:
+        return captum_attr(self.name).Saliency(score).attribute(leaf, abs=False)
 
 
 @dataclass(frozen=True)
-class GradientXInput(Method):
+class GradientXInput(_OneGradient):
     """No parameters."""
 
     name = "gradient-x-input"
@@ -50,17 +64,9 @@ class GradientXInput(Method):
         "Gradient times input sums to the target value only for networks that are linear up to rectifiers and without"
         " biases; what is missing here is unaccounted for."
     )
-    needs_captum = True
 
-    def passes(self, inference: Inference) -> float:
-        return _BACKWARD
-
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
-        def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
-            with quiet():
-                return captum_attr(self.name).InputXGradient(Scored(inference, c)).attribute(_leaf(x))
-
-        return Found(summed(inference, coefficients, explain, progress))
+    def of_captum(self, score: Scored, leaf: Tensor) -> Tensor:
+        return captum_attr(self.name).InputXGradient(score).attribute(leaf)
 
 
 @dataclass(frozen=True)

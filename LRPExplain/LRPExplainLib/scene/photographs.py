@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .host import SLICE_VIEWS, slicer, vtk
+from .views import write_window
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
@@ -32,15 +33,7 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
 
 def _write(view: Any, path: Path) -> Path:
     view.forceRender()
-    window = vtk.vtkWindowToImageFilter()
-    window.SetInput(view.renderWindow())
-    window.SetInputBufferTypeToRGB()
-    window.ReadFrontBufferOff()
-    writer = vtk.vtkPNGWriter()
-    writer.SetInputConnection(window.GetOutputPort())
-    writer.SetFileName(str(path))
-    writer.Write()
-    return path
+    return write_window(view.renderWindow(), path)
 
 
 @contextmanager

@@ -71,20 +71,25 @@ class _View:
     def write(self, path: Path) -> Path:
         """Draw and write a PNG; the path is returned."""
         self.window.Render()
-        capture = vtk.vtkWindowToImageFilter()
-        capture.SetInput(self.window)
-        capture.SetInputBufferTypeToRGB()
-        capture.ReadFrontBufferOff()
-        writer = vtk.vtkPNGWriter()
-        writer.SetInputConnection(capture.GetOutputPort())
-        writer.SetFileName(str(path))
-        writer.Write()
-        return path
+        return write_window(self.window, path)
 
     def close(self) -> None:
         """Let go of the scene and of the buffers."""
         self.managers.SetMRMLDisplayableNode(None)
         self.window.Finalize()
+
+
+def write_window(window: Any, path: Path) -> Path:
+    """Write what a render window shows as a PNG; the path is returned."""
+    capture = vtk.vtkWindowToImageFilter()
+    capture.SetInput(window)
+    capture.SetInputBufferTypeToRGB()
+    capture.ReadFrontBufferOff()
+    writer = vtk.vtkPNGWriter()
+    writer.SetInputConnection(capture.GetOutputPort())
+    writer.SetFileName(str(path))
+    writer.Write()
+    return path
 
 
 class SliceView(_View):

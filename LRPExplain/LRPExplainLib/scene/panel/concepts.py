@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from ...errors import UserError
 from .findings import percent
-from .run import stages, time_left
+from .progress import show_progress
 from .section import Section
 from .tables import fill
 
@@ -126,10 +126,7 @@ class ConceptsSection(Section):
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     def _on_progress(self, stage: str, share: float, seconds_left: float | None) -> None:
-        bar = self.ui.conceptsProgressBar
-        bar.value = round(100 * share)
-        text = stages().get(stage, stage)
-        bar.format = text if seconds_left is None else f"{text} · {time_left(seconds_left)}"
+        show_progress(self.ui.conceptsProgressBar, stage, share, seconds_left)
 
     def _on_found(self, whole: Any, event: dict[str, Any]) -> None:
         from ..concepts import show_in_steps

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ...errors import UserError
 from .parameters import Result
+from .progress import show_progress
 from .section import Section
 from .tables import fill
 
@@ -130,10 +131,7 @@ class RunSection(Section):
     # --- what comes back --------------------------------------------------------------------------------------------
 
     def _on_progress(self, stage: str, share: float, seconds_left: float | None) -> None:
-        bar = self.ui.progressBar
-        bar.value = round(100 * share)
-        text = stages().get(stage, stage)
-        bar.format = text if seconds_left is None else f"{text} · {time_left(seconds_left)}"
+        show_progress(self.ui.progressBar, stage, share, seconds_left)
 
     def _on_prediction(self, said: Mapping[str, Any]) -> None:
         self._said = dict(said)
@@ -190,31 +188,6 @@ class RunSection(Section):
             "modelPath": self.panel.model.path,
             "update": self.parameters.relevance if self.parameters.result is Result.UPDATE else None,
         }
-
-
-def stages() -> dict[str, str]:
-    """The worker's stages in the user's words."""
-    return {
-        "starting": _("Starting"),
-        "loading": _("Loading the model"),
-        "reading": _("Reading"),
-        "preparing": _("Preparing the volume"),
-        "capturing": _("Reading the network"),
-        "predicting": _("Predicting"),
-        "propagating": _("Carrying relevance back"),
-        "returning": _("Bringing it onto the volume"),
-        "presenting": _("Showing it"),
-    }
-
-
-def time_left(seconds: float) -> str:
-    """ "about 12 s left", in steps that the eye can follow."""
-    if seconds < 1.5:
-        return _("nearly done")
-    if seconds < 90:
-        step = 1 if seconds < 10 else 5
-        return _("about {count} s left").format(count=max(1, round(seconds / step) * step))
-    return _("about {count} min left").format(count=round(seconds / 60))
 
 
 def predictions(said: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ...errors import UserError
-from .run import time_left
+from .progress import show_progress
 from .section import Section
 from .verdicts import compared, verdicts
 
@@ -196,10 +196,7 @@ class TrustSection(Section):
         return {"on_progress": self._on_progress, "on_done": done, "on_failed": self._on_failed}
 
     def _on_progress(self, stage: str, share: float, seconds_left: float | None) -> None:
-        bar = self.ui.trustProgressBar
-        bar.value = round(100 * share)
-        text = stages().get(stage, _("Working"))
-        bar.format = text if seconds_left is None else f"{text} · {time_left(seconds_left)}"
+        show_progress(self.ui.trustProgressBar, stage, share, seconds_left)
 
     def _on_failed(self, sentence: str) -> None:
         self._run = None
@@ -256,29 +253,6 @@ class TrustSection(Section):
         index = self.ui.resultsComboBox.currentIndex
         if 0 <= index < len(self._results) and self._results[index].GetScene() is not None:
             showing.show(self._results[index])
-
-
-def stages() -> dict[str, str]:
-    """What the worker does, in the user's words."""
-    return {
-        "starting": _("Starting"),
-        "loading": _("Loading the model"),
-        "reading": _("Reading"),
-        "preparing": _("Preparing the volume"),
-        "capturing": _("Reading the network"),
-        "predicting": _("Predicting"),
-        "propagating": _("Explaining"),
-        "returning": _("Bringing it onto the volume"),
-        "agreement": _("Comparing with the segment"),
-        "perturbing": _("Replacing pieces"),
-        "explaining-again": _("Explaining again"),
-        "randomising": _("Making the model random"),
-        "smoothing": _("Averaging over noise"),
-        "asking-about-other-classes": _("Asking about other classes"),
-        "adding-noise": _("Adding noise"),
-        "complexity": _("Counting"),
-        "writing": _("Writing"),
-    }
 
 
 def _ignoring(method: Callable[..., None], *given: Any) -> Callable[[Any], None]:

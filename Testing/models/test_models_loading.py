@@ -214,7 +214,10 @@ BAD = {
     "NaN weights": (_nan_weights, "NaN or infinite weights in 'weight'"),
     "corrupt safetensors": (_corrupt_safetensors, "not a whole safetensors file"),
     "no card": (lambda f: _safetensors(f), "give it a card"),
-    "no such architecture": (lambda f: _safetensors(f, network={"architecture": "Oracle"}), "only Classifier3d, UNet3d"),
+    "no such architecture": (
+        lambda f: _safetensors(f, network={"architecture": "Oracle"}),
+        "only Classifier3d, UNet3d",
+    ),
     "bad arguments": (lambda f: _safetensors(f, **_network(depth=3)), "arguments do not suit"),
     "other shape": (lambda f: _safetensors(f, **_network(channels=[2, 8])), "do not fit"),
 }

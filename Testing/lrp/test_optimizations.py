@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lrp_helpers import difference
 from LRPExplainLib import lrp
-from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, rules
+from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, phases, rules
+from LRPExplainLib.lrp.flow import flow_through
 from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import Tensor, nn
 
@@ -43,7 +44,39 @@ def test_kernels_called_by_name_are_those_of_aten(case: tuple[Tensor, Tensor, tu
     r = torch.randn_like(y)
     expected = aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
     assert torch.allclose(kernels.convolve(x, w, None, *geometry), y, atol=1e-4)
-    assert torch.allclose(kernels.convolve_adjoint(r, x, w, *geometry), expected, atol=1e-4)
+    assert torch.allclose(kernels.convolve_adjoint(r, x.shape, w, *geometry), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", range(4, 13))
+@pytest.mark.parametrize("dims", [2, 3])
+def test_one_channel_may_shrink_to_a_width_of_one(dims: int, size: int) -> None:
+    """oneDNN misreads such an image when it lies channels last."""
+    x, w = torch.rand(1, 1, *(4,) * (dims - 1), size), torch.rand(8, 1, *(3,) * (dims - 1), size)
+    geometry = ([*(1,) * (dims - 1), size - 1], [0] * dims, [1] * dims, False, [0] * dims, 1)
+    assert torch.allclose(kernels.convolve(x, w, None, *geometry), aten.convolution(x, w, None, *geometry), atol=1e-4)
+
+
+@st.composite
+def narrow(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple]:
+    """A convolution of few channels, whose geometry differs from axis to axis."""
+    dims, several = draw(st.sampled_from((2, 3))), st.integers(1, 3)
+    stride, dilation, kernel = ([draw(several) for _ in range(dims)] for _ in range(3))
+    padding, size = [draw(st.integers(0, 3)) for _ in range(dims)], [draw(st.integers(7, 20)) for _ in range(dims)]
+    random = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    x = torch.randn(draw(st.integers(1, 2)), draw(st.integers(1, phases.FEW)), *size, generator=random)
+    w = torch.randn(draw(st.integers(1, 5)), x.shape[1], *kernel, generator=random)
+    return x, w, (stride, padding, dilation, False, [0] * dims, 1)
+
+
+@given(narrow())
+@settings(max_examples=80, deadline=None)
+def test_neighbouring_voxels_stand_in_for_channels(case: tuple[Tensor, Tensor, tuple]) -> None:
+    x, w, geometry = case
+    stride, padding, dilation = geometry[:3]
+    r = torch.randn_like(aten.convolution(x, w, None, *geometry))
+    expected = aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
+    found = phases.spread(r, w, x.shape[2:], stride, padding, dilation)
+    assert torch.allclose(found, expected, atol=1e-4)
 
 
 ABSOLUTE = rules.Stabilizer(1e-6, relative=False)
@@ -70,8 +103,8 @@ def test_a_layer_in_a_box_hands_on_what_the_whole_layer_does(
     layer.bias = torch.full((1, y.shape[1], *(1,) * (y.dim() - 2)), 0.1)
     for rule in (*EXACT, *RELATIVE):
         with without("box"):
-            whole = rule.flow(layer, r)
-        boxed = rule.flow(layer, r)
+            whole = flow_through(rule, layer, r)
+        boxed = flow_through(rule, layer, r)
         taken = sum(float(a) for flow in (boxed, whole) for a in flow.stabiliser) if rule in RELATIVE else 0.0
         size = 1e-4 * float(r.sum()) + taken
         assert torch.allclose(boxed.relevance[0], whole.relevance[0], rtol=1e-3, atol=size), rule

@@ -16,9 +16,11 @@ from torch import Tensor, fx
 
 from .edit import packet
 from .errors import LRPError
+from .flow import Flow, flow_through
 from .graph import Graph, arguments, function_of, keywords, layer_of, shape_of
-from .linear import Average, LinearMap, Sum, at_least_float32, unbroadcast
-from .rules import Flow, LinearRule, Rule, Stabilizer, total
+from .linear import HALF, Average, LinearMap, Sum, at_least_float32, unbroadcast
+from .rules import LinearRule, Rule, Stabilizer
+from .sums import total
 
 aten = torch.ops.aten
 
@@ -60,6 +62,13 @@ class Call:
     def output(self) -> Tensor:
         return self.value(self.node)
 
+    @property
+    def rounded(self) -> bool:
+        """Whether the output (of the norm that is folded into the layer, if any) was kept in half precision."""
+        value = self.values.get(self.norm or self.node)
+        value = value[0] if isinstance(value, (tuple, list)) else value
+        return isinstance(value, Tensor) and value.dtype in HALF
+
     def is_constant(self, argument: Any) -> bool:
         return self.graph.is_constant(argument)
 
@@ -84,8 +93,8 @@ class Answer(ABC):
     silent: bool = False
     many: bool = False
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
-        """The nodes whose values :meth:`propagate` will read."""
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+        """The nodes whose values :meth:`propagate` will read; `signed`: some of what enters may be negative."""
         return []
 
     def accepts(self, rule: Rule) -> bool:
@@ -228,20 +237,21 @@ class LinearLayer(Answer):
         self.source = source
         self._build = build
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         if not isinstance(rule, LinearRule):
             return []
         # Weightless sums read their inputs for z anyway; a folded norm's output stands in for the layer's own.
         nodes = list(node.all_input_nodes)
         has_statistics = self.role == "norm"  # a norm's mean and deviation are outputs of its call
-        return [*nodes, node] if rule.reads_output() or has_statistics else nodes
+        return [*nodes, node] if rule.reads_output(signed) or has_statistics else nodes
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         if not isinstance(rule, LinearRule):
             return self._pass(call, relevance)
         sources, layer = self._build(call)
         layer.non_negative = all(source in call.non_negative for source in sources)
-        return sources, rule.flow(layer, relevance)
+        layer.rounded = call.rounded
+        return sources, flow_through(rule, layer, relevance)
 
     def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
         sources = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
@@ -286,7 +296,7 @@ class SignalMatmul(Answer):
     def __init__(self, gate: int | None) -> None:
         self._gate = gate
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         return [*node.all_input_nodes, node]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -314,7 +324,7 @@ class Softmax(Answer):
     rules = ("taylor", "pass")
     role = "softmax"
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         return [node, *node.all_input_nodes] if rule.name == "taylor" else []
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -339,7 +349,7 @@ class Winner(Answer):
     role = "max"
     rules = ("winner",)
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         return list(node.all_input_nodes)
 
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
@@ -357,7 +367,7 @@ class Choose(Answer):
 
     source = "adjoint of the selection; constants absorb like a bias"
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         return [arguments(node)[0]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -371,7 +381,7 @@ class Masking(Answer):
 
     source = "adjoint of the selection; constants absorb like a bias"
 
-    def saves(self, node: fx.Node, rule: Rule) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
         return [arguments(node)[1]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:

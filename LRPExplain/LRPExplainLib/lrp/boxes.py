@@ -21,6 +21,9 @@ _WORTHWHILE = 0.6  # of the voxels: a box that holds more of them saves less tha
 
 def reached(relevance: Tensor) -> Box | None:
     """The smallest box along the spatial axes outside which relevance [N, C, ...] is zero; None: not worth cutting."""
+    ends = (relevance.select(axis, end) for axis in range(2, relevance.dim()) for end in (0, -1))
+    if all(bool(end.any()) for end in ends):
+        return None
     anywhere = (relevance != 0).any(1).any(0)
     ranges: list[slice] = []
     kept = 1.0
@@ -91,7 +94,8 @@ class _BoxedConvolution(Convolution):
         super().__init__(
             layer.inputs[0][source], layer.weights, (stride, none, dilation, transposed, none, groups), kept
         )
-        self.bias, self.scale, self.non_negative = layer.bias, layer.scale, layer.non_negative
+        self.bias, self.scale = layer.bias, layer.scale
+        self.non_negative, self.rounded = layer.non_negative, layer.rounded
         self._pads, self._back = pads, [-pad for pad in pads]
         self._transposed = transposed
 
@@ -100,8 +104,8 @@ class _BoxedConvolution(Convolution):
             return F.pad(self.forward(inputs[0], weight), self._pads)
         return self.forward(F.pad(inputs[0], self._pads), weight)
 
-    def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
-        (x,) = self.inputs
+    def given_back(self, r: Tensor, shape: torch.Size, w: Tensor) -> Tensor:
         if self._transposed:
-            return (self.backward(F.pad(r, self._back), x, weight),)
-        return (F.pad(self.backward(r, F.pad(x, self._pads), weight), self._back),)
+            return super().given_back(F.pad(r, self._back), shape, w)
+        sides = [n + low + high for n, low, high in zip(shape[:1:-1], self._pads[::2], self._pads[1::2], strict=True)]
+        return F.pad(super().given_back(r, torch.Size((*shape[:2], *sides[::-1])), w), self._back)

@@ -17,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 from .edit import packet
 from .errors import LRPError
-from .kernels import convolve, group_norm, laid_out
+from .kernels import convolve, group_norm
+from .onednn import laid_out
 from .optimizations import without
 
 aten = torch.ops.aten

@@ -14,36 +14,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .optimizations import on, without
+from . import phases
+from .onednn import CHANNELS_LAST, convolution, laid_out, plain
+from .optimizations import on
 
 aten = torch.ops.aten
-# oneDNN needs some channels to fill its vectors with; below, ATen's product of matrices is faster (16 channels to one,
-# 64^3, 3^3: 2.0 against 5.7 ms on one core).
+# Without phases: oneDNN needs some channels to fill its vectors with; below, ATen's product of matrices is faster.
 _FEW_CHANNELS = 3
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 Geometry = Sequence[Any]  # stride, padding, dilation, transposed, output_padding, groups
 
 
 def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
-    if not direct(x, w.shape[1] * groups if transposed else None):
+    few = transposed and by_phases(w, groups)
+    if not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
     x, w = laid_out(x), laid_out(w)
     if transposed:
+        if few:
+            sides = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, output_padding, strict=True)
+            sizes = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, d, o in sides]
+            y = phases.spread(x, w, sizes, stride, padding, dilation)
+            return laid_out(y if bias is None else y.add_(bias.view(-1, *[1] * len(sizes))))
         return _transposed(x, w, bias, stride, padding, dilation, output_padding, groups)
-    return torch.mkldnn_convolution(x, w, bias, padding, stride, dilation, groups)
+    return laid_out(convolution(x, w, bias, padding, stride, dilation, groups))
 
 
-def convolve_adjoint(r: Tensor, x: Tensor, w: Tensor, *geometry: Any) -> Tensor:
-    """The adjoint of `convolve` without bias, applied to r: of the shape of x, whose values are not read."""
+def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Tensor:
+    """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
-    if not direct(r, None if transposed else x.shape[1]):
+    few = not transposed and by_phases(w, groups)
+    if not direct(r, None if transposed or few else shape[1]):
+        x = r.new_empty(shape)  # whose values are not read
         return aten.convolution_backward(r, x, plain(w), None, *geometry, [True, False, False])[0]
     r, w = laid_out(r), laid_out(w)
     if transposed:
-        return torch.mkldnn_convolution(r, w, None, padding, stride, dilation, groups)
-    sizes = zip(x.shape[2:], r.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+        return laid_out(convolution(r, w, None, padding, stride, dilation, groups))
+    if few:
+        return laid_out(phases.spread(r, w, shape[2:], stride, padding, dilation))
+    sizes = zip(shape[2:], r.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     rest = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]
     return _transposed(r, w, None, stride, padding, dilation, rest, groups)
 
@@ -52,27 +62,6 @@ def group_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """`aten.native_group_norm`, which returns odd strides for a single sample."""
     y, mean, rstd = aten.native_group_norm(*args)
     return laid_out(y), mean, rstd
-
-
-def laid_out(x: Tensor) -> Tensor:
-    """The tensor as kernels like it best: channels last for images and volumes on the CPU, else as it is."""
-    if x.device.type != "cpu" or x.dim() not in _CHANNELS_LAST or x.dtype != torch.float32:
-        return x
-    axes = list(range(x.dim() - 1, 0, -1))  # from the innermost on
-    if on("channels-last"):
-        axes = [1, *axes[:-1]]
-    x = x.contiguous(memory_format=_CHANNELS_LAST[x.dim()] if on("channels-last") else torch.contiguous_format)
-    # Of a single sample or channel any stride will do; the usual ones tell whoever reads it which way is meant.
-    strides, step = [1] * x.dim(), 1
-    for axis in (*axes, 0):
-        strides[axis], step = step, step * x.shape[axis]
-    return x if list(x.stride()) == strides else x.as_strided(x.shape, strides)
-
-
-def plain(w: Tensor) -> Tensor:
-    """A weight as ATen expects it, contiguous by its strides as well."""
-    with without("channels-last"):
-        return laid_out(w).contiguous()
 
 
 def direct(x: Tensor, spread_to: int | None = None) -> bool:
@@ -84,13 +73,18 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.dim() in _CHANNELS_LAST
+        and x.dim() in CHANNELS_LAST
         and x.numel() > 0
         and (spread_to is None or spread_to >= _FEW_CHANNELS)
         and on("onednn")
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
     )
+
+
+def by_phases(w: Tensor, groups: int) -> bool:
+    """Whether the adjoint of a convolution with this weight goes to so few channels that neighbours are put there."""
+    return groups == 1 and w.shape[1] <= phases.FEW and on("phases")
 
 
 def _transposed(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rules import Flow, total
+from .flow import Flow
+from .sums import total
 
 
 @dataclass(frozen=True)

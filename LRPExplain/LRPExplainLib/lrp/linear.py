@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels import convolve, convolve_adjoint
+from .kernels import by_phases, convolve, convolve_adjoint
 from .optimizations import on
 
 Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
+HALF = (torch.float16, torch.bfloat16)
 RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
 
 
@@ -35,6 +36,7 @@ class LinearMap(ABC):
             is treated as the linear function of the input that it is; None when it is held fixed (part of the bias).
         mean_term: what the mean contributes to `output` (with `mean` only), broadcastable.
         mean_factor: the norm's own factor per channel, which the mean is multiplied by after it was subtracted.
+        rounded: `output` was kept in half precision, less than what products are computed in.
         non_negative: no input is negative anywhere.
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
         fresh: `apply` and `adjoint` return tensors that nobody else holds, and that may be written to.
@@ -49,6 +51,7 @@ class LinearMap(ABC):
     mean: Callable[[Tensor], Tensor] | None = None
     mean_term: Tensor | None = None
     mean_factor: Tensor | float = 1.0
+    rounded: bool = False
     non_negative: bool = False
     weighted: bool = False
     fresh: bool = False
@@ -61,6 +64,10 @@ class LinearMap(ABC):
     @abstractmethod
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         """W'^T r, one tensor per input."""
+
+    def adjoints(self, r: Tensor, weights: Sequence[str]) -> list[Sequence[Tensor]]:
+        """The adjoint with each of several weight modifications."""
+        return [self.adjoint(r, weight) for weight in weights]
 
 
 class Convolution(LinearMap):
@@ -82,7 +89,15 @@ class Convolution(LinearMap):
         return self.forward(inputs[0], weight)
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
-        return (self.backward(r, self.inputs[0], weight),)
+        return (self.backward(r, self.inputs[0].shape, weight),)
+
+    def adjoints(self, r: Tensor, weights: Sequence[str]) -> list[Sequence[Tensor]]:
+        """Together where the input has few channels: what is done for one of them has room for all."""
+        shape, several = self.inputs[0].shape, torch.cat([self.weights(weight) for weight in weights], 1)
+        if self.geometry[3] or not by_phases(several, self.geometry[5]):
+            return super().adjoints(r, weights)
+        both = self.given_back(r, torch.Size((shape[0], several.shape[1], *shape[2:])), several)
+        return [(part,) for part in both.split(shape[1], 1)]
 
     def forward(self, x: Tensor, weight: str) -> Tensor:
         """The convolution of x with the modified weight."""
@@ -92,13 +107,17 @@ class Convolution(LinearMap):
             return y.repeat(1, w.shape[1 if self.geometry[3] else 0], *(1,) * (y.dim() - 2))
         return convolve(x, w, None, *self.geometry)
 
-    def backward(self, r: Tensor, x: Tensor, weight: str) -> Tensor:
-        """Its adjoint, of the shape of x."""
+    def backward(self, r: Tensor, shape: torch.Size, weight: str) -> Tensor:
+        """Its adjoint, of that shape."""
         w = self.weights(weight)
         if self._alike(weight):
-            one = convolve_adjoint(r.sum(1, keepdim=True), x[:, :1], w[:1, :1], *self.geometry)
-            return one.repeat(1, x.shape[1], *(1,) * (x.dim() - 2))
-        return convolve_adjoint(r, x, w, *self.geometry)
+            one = self.given_back(r.sum(1, keepdim=True), torch.Size((shape[0], 1, *shape[2:])), w[:1, :1])
+            return one.repeat(1, shape[1], *(1,) * (len(shape) - 2))
+        return self.given_back(r, shape, w)
+
+    def given_back(self, r: Tensor, shape: torch.Size, w: Tensor) -> Tensor:
+        """The adjoint for a weight that is given as such."""
+        return convolve_adjoint(r, shape, w, *self.geometry)
 
     def _alike(self, weight: str) -> bool:
         """Whether all channels have the same weights, so that one does for all."""
@@ -204,7 +223,7 @@ def scale_channels(weight: Tensor, factor: Tensor, transposed: bool, groups: int
 
 def at_least_float32(value: Tensor) -> Tensor:
     """The tensor in the precision in which relevance is computed: half precision becomes float32."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    return value.float() if value.dtype in HALF else value
 
 
 def unbroadcast(r: Tensor, shape: torch.Size) -> Tensor:

@@ -19,6 +19,8 @@ from .errors import LRPError
 OPTIMIZATIONS = {
     "onednn": "on the CPU, convolutions go straight to oneDNN where ATen would choose a slower kernel of its own",
     "channels-last": "on the CPU, images and volumes lie channels last, which oneDNN need not reorder",
+    "phases": "on the CPU, what a convolution gives back to few channels is computed for neighbouring voxels at once",
+    "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
     "box": "layers are walked only in the box of voxels that relevance has reached",
 }

@@ -16,13 +16,15 @@ from .answers import Answer, Call
 from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
 from .edit import packet
 from .errors import LRPError
+from .flow import Flow
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
-from .kernels import laid_out
 from .ledger import Bookkeeper, Ledger
 from .linear import at_least_float32
+from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
-from .rules import PASS, Flow, Rule, total
+from .rules import PASS, Rule
 from .segments import Away, Schedule, Segments, at_hand
+from .sums import total
 from .target import Target, start_relevance
 
 aten = torch.ops.aten
@@ -208,6 +210,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     _require_layers(composite, answers)
+    never_negative = non_negative(graph)
     rules: dict[fx.Node, Rule] = {}
     saves: dict[fx.Node, list[fx.Node]] = {}
     for node, answer in answers.items():
@@ -219,11 +222,12 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
         if not answer.accepts(rule):
             raise _does_not_apply(rule, node, answer)
         rules[node] = rule
-        saved = [] if node in folded else answer.saves(node, rule)
+        signed = any(source not in never_negative and source not in graph.constants for source in node.all_input_nodes)
+        saved = [] if node in folded else answer.saves(node, rule, signed)
         if node in norms and saved:  # the norm's output stands for the layer's own
             saved = [source for source in saved if source is not node] + [norms[node]]
         saves[node] = [source for source in saved if source not in graph.constants]
-    return Plan(steps, answers, rules, norms, folded, saves, non_negative(graph))
+    return Plan(steps, answers, rules, norms, folded, saves, never_negative)
 
 
 class _Walk:

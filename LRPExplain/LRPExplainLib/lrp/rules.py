@@ -11,7 +11,7 @@ contributions to z':
 
 That one formula is LRP-0/epsilon (Bach et al. 2015, eq. 58), gamma (Montavon et al. 2019; generalised to signed
 inputs, Andeol et al. 2021), alpha-beta (Bach 2015, eq. 60; z+ is alpha 1, beta 0), z-box and w-square (Montavon et al.
-2017) and flat (Lapuschkin et al. 2019); :meth:`LinearRule.flow` is its only implementation.
+2017) and flat (Lapuschkin et al. 2019); :mod:`.flow` is its only implementation.
 
 The rules for what is not linear in one signal (gates, products, attention, softmax) are names; the operators know
 what each means.
@@ -19,19 +19,19 @@ what each means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from .boxes import Box, cut
 from .errors import LRPError
-from .linear import RAW, LinearMap, modify
+from .linear import modify
+from .optimizations import on
 
 # Modifications of inputs and weights whose values all have one sign
 SIGNS = {"+": 1, "-": -1, "|.|": 1, "one": 1, "squared": 1}
-_PIECE = 1 << 20  # floats that are summed at once
 _NEGLIGIBLE = 1e-5  # as a share of a denominator
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
 
@@ -72,6 +72,19 @@ class Part:
         signs = {int(term.sign) * SIGNS.get(term.input, 0) * SIGNS.get(term.weight, 0) for term in self.terms}
         return signs.pop() or None if len(signs) == 1 else None
 
+    @cache  # noqa: B019 - a handful of parts live as long as the process
+    def factors(self) -> tuple[float, float] | None:
+        """(a, b) when each contribution x w counts as a x w + b |x w|, by its sign alone, and the bias likewise or not
+        at all; None for other parts.
+        """
+        by_input = {term.input: term.weight for term in self.terms if term.sign == 1}
+        if set(by_input) != {"+", "-"} or len(self.terms) != 2:
+            return None
+        (p, n), (m, q) = (_both_signs(by_input["+"]), _both_signs(by_input["-"]))  # a negative x turns the signs round
+        if (p, n) != (q, m) or (self.bias != "zero" and _both_signs(self.bias) != (p, n)):
+            return None
+        return (p + n) / 2, (p - n) / 2
+
     def sharing_bias(self) -> Part:
         """This part with nothing left to the bias: its share goes to the contributions in proportion to their size.
 
@@ -83,6 +96,12 @@ class Part:
             without = None if self.otherwise is None else self.otherwise.sharing_bias()
             return replace(self, bias="zero", otherwise=without)
         return replace(self, heirs=tuple(Term(f"|{term.input}|", f"|{term.weight}|") for term in self.terms))
+
+
+def _both_signs(modification: str) -> tuple[float, float]:
+    """What a modification multiplies a positive and a negative weight by."""
+    plus, minus = modify(torch.tensor([1.0, -1.0], dtype=torch.float64), modification).tolist()
+    return plus, -minus
 
 
 @dataclass(frozen=True)
@@ -109,23 +128,6 @@ class Stabilizer:
     def local(self) -> bool:
         """Whether it hardly matters of which part of a layer the scale is: no more than the little it takes changes."""
         return not self.relative or self.epsilon <= _NEGLIGIBLE
-
-
-@dataclass
-class Flow:
-    """What became of the relevance that reached a layer: per input, and what did not get there (float64 sums).
-
-    Attributes:
-        relevance: one tensor per input signal.
-        bias: taken by biases and other constants.
-        stabiliser: taken by the stabiliser.
-        changed: lost (positive) or created (negative) by a rule that does not conserve relevance by nature.
-    """
-
-    relevance: list[Tensor]
-    bias: list[Tensor] = field(default_factory=list)
-    stabiliser: list[Tensor] = field(default_factory=list)
-    changed: list[Tensor] = field(default_factory=list)
 
 
 class Rule:
@@ -174,193 +176,18 @@ class LinearRule(Rule):
             parts = [replace(a, otherwise=replace(b, share=1.0)) for a, b in ((one, other), (other, one))]
         return replace(self, parts=tuple(parts))
 
-    def reads_output(self) -> bool:
-        """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it."""
-        return any(part.terms == PLAIN or part.where != "all" for part in self.parts)
+    def reads_output(self, signed: bool) -> bool:
+        """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it.
 
-    def reads_input(self) -> bool:
-        """Whether the layer's input values matter."""
-        return any(term.input not in ("one", "low", "high") for part in self.parts for term in part.terms)
+        Of `signed` inputs the signs of contributions are (see :mod:`.flow`).
+        """
+        by_sign = signed and on("magnitudes") and all(part.factors() for part in self.parts)
+        return by_sign or any(part.terms == PLAIN or part.where != "all" for part in self.parts)
 
     def weights(self) -> set[str]:
         """The modifications of the layer's weight that the rule asks for."""
         parts = [*self.parts, *(part.otherwise for part in self.parts if part.otherwise is not None)]
         return {term.weight for part in parts for term in (*part.terms, *part.heirs)}
-
-    def flow(self, layer: LinearMap, relevance: Tensor) -> Flow:
-        """Propagate the relevance of a layer's output to its inputs."""
-        flow = Flow([])
-        for part in self.parts:
-            self._through(part, layer, relevance, flow)
-        if not flow.relevance:
-            flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
-        return flow
-
-    def _through(self, part: Part, layer: LinearMap, relevance: Tensor, flow: Flow) -> None:
-        share = _where(relevance, layer.output, part)
-        if part.where != "all" and not share.any():
-            return  # behind a ReLU nothing reaches negative outputs: half of gamma's work
-        cut_down = cut(layer, share) if self._local(part) else None
-        if cut_down is None:
-            self._terms_of(part, layer, share, flow)
-            return
-        small, box, source = cut_down
-        inner = Flow([])
-        scale = self.stabilizer.scale(layer.output) if part.terms == PLAIN else None
-        self._terms_of(part, small, share[box], inner, scale)
-        _paste(flow, inner, layer, source)
-
-    def _local(self, part: Part) -> bool:
-        """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
-        blind = all(term.input not in ("low", "high") for term in part.terms)
-        return blind and (part.terms == PLAIN or self.stabilizer.local())
-
-    def _terms_of(self, part: Part, layer: LinearMap, share: Tensor, flow: Flow, scale: Tensor | None = None) -> None:
-        terms = [term for term in part.terms if self._counts(term, layer)]
-        inputs = [[self._input(x, term, layer) for x in layer.inputs] for term in terms]
-        bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
-        if part.terms == PLAIN:
-            z = layer.output
-        else:
-            z = _denominator(layer, terms, inputs, bias, share)
-            if layer.mean_term is not None:
-                z = z + modify(layer.mean_term, part.bias)
-        if part.otherwise is not None and part.sign is not None:
-            empty = (z * part.sign <= 0) & (share != 0)
-            if empty.any():
-                self._through(part.otherwise, layer, share.masked_fill(~empty, 0.0), flow)
-                share = share.masked_fill(empty, 0.0)
-        extra = self.stabilizer(z, scale)
-        divisor = z + extra
-        s = torch.div(share, divisor, out=divisor) if divisor.shape == share.shape else share / divisor
-        flow.stabiliser.append(total(extra.mul_(s) if extra.shape == s.shape else extra * s))
-        if bias is not None and part.heirs:
-            self._inherit(part, layer, bias * s, flow)
-        elif bias is not None:
-            flow.bias.append(dot(bias, s))
-        if layer.mean is not None:
-            _through_mean(layer, layer.mean, part.bias, s, flow)
-        if layer.scale is not None:
-            s = s * layer.scale
-        _hand_on(layer, terms, inputs, s, flow)
-
-    def _inherit(self, part: Part, layer: LinearMap, received: Tensor, flow: Flow) -> None:
-        """Give what a part's bias received to the heirs; where there are none of any size, the bias absorbs it."""
-        terms = [heir for heir, term in zip(part.heirs, part.terms, strict=True) if self._counts(term, layer)]
-        inputs = [[self._input(x, term, layer) for x in layer.inputs] for term in terms]
-        sizes = _denominator(layer, terms, inputs, None, received)
-        alone = sizes <= FLOOR
-        flow.bias.append(total(received.masked_fill(~alone, 0.0)))
-        s = (received / sizes).masked_fill(alone, 0.0)
-        _hand_on(layer, terms, inputs, s if layer.scale is None else s * layer.scale, flow)
-
-    def _counts(self, term: Term, layer: LinearMap) -> bool:
-        """Whether a term can be other than zero: not for the negative part of what is never negative."""
-        negative_input = term.input == "-" and layer.non_negative
-        return not (negative_input or (term.weight == "-" and not layer.weighted))
-
-    def _input(self, x: Tensor, term: Term, layer: LinearMap) -> Tensor:
-        if term.input == "+" and layer.non_negative:
-            return x
-        if term.input == "low":
-            value = _bound(x, self.low, torch.amin)
-        elif term.input == "high":
-            value = _bound(x, self.high, torch.amax)
-        else:
-            value = modify(x, term.input)
-        blind = term.input in ("low", "high", "one")
-        return value * layer.frame() if blind and layer.frame is not None else value
-
-
-def _hand_on(
-    layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor, flow: Flow
-) -> None:
-    for term, xs in zip(terms, inputs, strict=True):
-        gradients = layer.adjoint(s if term.sign > 0 else -s, term.weight)
-        contributions = [g.mul_(x) if layer.fresh else g * x for x, g in zip(xs, gradients, strict=True)]
-        _add(flow.relevance, contributions)
-
-
-def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:
-    """Add what became of the relevance in a box of the layer's one input."""
-    if not flow.relevance:
-        flow.relevance.append(torch.zeros_like(layer.inputs[0]))
-    if inner.relevance:
-        flow.relevance[0][source].add_(inner.relevance[0])
-    flow.bias += inner.bias
-    flow.stabiliser += inner.stabiliser
-
-
-def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
-    if bound is None:
-        return extreme(x, dim=tuple(range(1, x.dim())), keepdim=True).expand_as(x)
-    return torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x)
-
-
-def _where(relevance: Tensor, output: Tensor, part: Part) -> Tensor:
-    if part.where == "positive":
-        relevance = relevance.masked_fill(output < 0, 0.0)
-    elif part.where == "negative":
-        relevance = relevance.masked_fill(output >= 0, 0.0)
-    return relevance if part.share == 1.0 else relevance * part.share
-
-
-def _denominator(
-    layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], bias: Tensor | None, like: Tensor
-) -> Tensor:
-    z: Tensor | None = None
-    for term, xs in zip(terms, inputs, strict=True):
-        piece = layer.apply(xs, term.weight)
-        if z is None:
-            z = piece if term.sign > 0 else -piece
-        else:
-            z = z.add_(piece, alpha=term.sign) if layer.fresh else torch.add(z, piece, alpha=term.sign)
-    if z is None:
-        z = torch.zeros_like(like)
-    if layer.scale is not None:
-        z = z.mul_(layer.scale) if layer.fresh else z * layer.scale
-    if bias is not None:
-        z = z.add_(bias) if layer.fresh else z + bias
-    return z
-
-
-def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
-    """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
-    term = layer.mean_term
-    assert term is not None
-    # 0, 1 or 1 + gamma: how much this part counts it
-    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)
-    received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
-    gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
-    _add(flow.relevance, [x * g for x, g in zip(layer.inputs, gradients, strict=True)])
-
-
-def _add(sums: list[Tensor], more: list[Tensor]) -> None:
-    if not sums:
-        sums.extend(more)
-    else:
-        for a, b in zip(sums, more, strict=True):
-            a.add_(b)  # what was summed before is this flow's own
-
-
-def total(x: Tensor) -> Tensor:
-    """Sum in float64, as a tensor, so that a GPU is not stopped for it.
-
-    PyTorch makes a float64 copy first; on the CPU one that is larger than what the allocator keeps at hand costs as
-    much as a convolution, so it goes in pieces.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _PIECE:
-        return x.sum(dtype=torch.float64)
-    flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
-    return torch.stack([piece.sum(dtype=torch.float64) for piece in flat.split(_PIECE)]).sum()
-
-
-def dot(bias: Tensor, s: Tensor) -> Tensor:
-    """Sum of bias * s in float64 for a bias that is broadcast to s, without making their product."""
-    axes = [i for i in range(s.dim()) if i >= s.dim() - bias.dim() and bias.shape[i - s.dim()] == 1]
-    axes = [*range(s.dim() - bias.dim()), *axes]
-    reduced = s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()
-    return (reduced * bias).sum()
 
 
 PLAIN = (Term("same", "same"),)

@@ -1,0 +1,326 @@
+"""How relevance flows through a linear layer by a rule: the one implementation of the formula in :mod:`.rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .boxes import Box, cut
+from .linear import RAW, LinearMap, modify
+from .optimizations import on
+from .rules import FLOOR, PLAIN, LinearRule, Part, Term
+from .sums import dot, pieces, total
+
+
+@dataclass
+class Flow:
+    """What became of the relevance that reached a layer: per input, and what did not get there (float64 sums).
+
+    Attributes:
+        relevance: one tensor per input signal.
+        bias: taken by biases and other constants.
+        stabiliser: taken by the stabiliser.
+        changed: lost (positive) or created (negative) by a rule that does not conserve relevance by nature.
+    """
+
+    relevance: list[Tensor]
+    bias: list[Tensor] = field(default_factory=list)
+    stabiliser: list[Tensor] = field(default_factory=list)
+    changed: list[Tensor] = field(default_factory=list)
+
+
+def flow_through(rule: LinearRule, layer: LinearMap, relevance: Tensor) -> Flow:
+    """Propagate the relevance of a layer's output to its inputs."""
+    passage = _Passage(rule, layer, Flow([]))
+    factors = [part.factors() for part in rule.parts]
+    if None not in factors and passage.signs_are_known():
+        passage.by_sign(relevance)
+    else:
+        for part in rule.parts:
+            passage.through(part, relevance)
+    flow = passage.flow
+    if not flow.relevance:
+        flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
+    return flow
+
+
+@dataclass(frozen=True)
+class _Passage:
+    """A rule at a layer, and what has become of the relevance so far.
+
+    `scale` is the stabiliser's where `layer` is but a box of the whole one.
+    """
+
+    rule: LinearRule
+    layer: LinearMap
+    flow: Flow
+    scale: Tensor | None = None
+
+    def through(self, part: Part, relevance: Tensor) -> None:
+        """Hand on what goes through one part, term by term."""
+        share = _share(relevance, self.layer.output, part)
+        if part.where != "all" and not share.any():
+            return  # behind a ReLU nothing reaches negative outputs: half of gamma's work
+        if not self._in_a_box((part,), share, lambda small, inside: small._terms_of(part, inside)):
+            self._terms_of(part, share)
+
+    def signs_are_known(self) -> bool:
+        """Whether contributions of either sign are to be told from x w and |x w|, for which the output is needed."""
+        layer = self.layer
+        known = layer.weighted and layer.mean is None and layer.output.numel() > 0 and not layer.rounded
+        return known and not layer.non_negative and on("magnitudes")
+
+    def by_sign(self, relevance: Tensor) -> None:
+        """Hand on what goes through parts whose contributions are a x w + b |x w|.
+
+        What x w sums to is the layer's own output, so that all parts together need one product of |x| and |W|, and the
+        adjoints of both: three products, where a term for each sign of x needs four, and twice as many for two parts.
+        """
+        if not self._in_a_box(self.rule.parts, relevance, _Passage.by_sign):
+            self._sizes_of(relevance)
+
+    def _in_a_box(self, parts: Sequence[Part], relevance: Tensor, work: Callable[[_Passage, Tensor], None]) -> bool:
+        """Do the work in the box that relevance has reached, if that pays."""
+        cut_down = cut(self.layer, relevance) if all(map(self._local, parts)) else None
+        if cut_down is None:
+            return False
+        small, box, source = cut_down
+        plain = parts[0].terms == PLAIN
+        scale = self.rule.stabilizer.scale(self.layer.output) if plain else None
+        inner = _Passage(self.rule, small, Flow([]), scale)
+        work(inner, relevance[box])
+        _paste(self.flow, inner.flow, self.layer, source)
+        return True
+
+    def _local(self, part: Part) -> bool:
+        """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
+        blind = all(term.input not in ("low", "high") for term in part.terms)
+        return blind and (part.terms == PLAIN or self.rule.stabilizer.local())
+
+    def _terms_of(self, part: Part, share: Tensor) -> None:
+        layer = self.layer
+        terms = [term for term in part.terms if self._counts(term)]
+        inputs = [[self._input(x, term) for x in layer.inputs] for term in terms]
+        bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
+        if part.terms == PLAIN:
+            z = layer.output
+        else:
+            z = self._denominator(terms, inputs, bias, share)
+            if layer.mean_term is not None:
+                z = z + modify(layer.mean_term, part.bias)
+        if part.otherwise is not None and part.sign is not None:
+            sign = part.sign
+            share = self._handed_over(part.otherwise, share, lambda d: d[0] * sign <= 0, z)
+        s = self._divided(share, z, spare=part.terms != PLAIN and layer.fresh)
+        if bias is not None and part.heirs:
+            self._inherit(part, bias * s)
+        elif bias is not None:
+            self.flow.bias.append(dot(bias, s))
+        if layer.mean is not None:
+            _through_mean(layer, layer.mean, part.bias, s, self.flow)
+        self._hand_on(terms, inputs, s)
+
+    def _sizes_of(self, relevance: Tensor) -> None:
+        layer = self.layer
+        sizes = [x.abs() for x in layer.inputs]
+        parts = [(part, _share(relevance, layer.output, part)) for part in self.rule.parts]
+        parts = [(part, share) for part, share in parts if part.where == "all" or share.any()]
+        measure = layer.apply(sizes, "|.|") if parts else relevance
+        if layer.scale is not None:
+            measure = measure.mul_(layer.scale) if layer.fresh else measure * layer.scale
+        quotients: list[tuple[Tensor, float, float]] = []  # and how they go to x w and to |x w|
+        for number, (part, share) in enumerate(parts, 1):
+            spare = layer.fresh and number == len(parts) and not part.heirs
+            quotients += self._quotients(part, share, measure if spare else measure.clone(), measure)
+        if quotients:
+            self._hand_on_by_sign(sizes, quotients)
+
+    def _quotients(
+        self, part: Part, share: Tensor, z: Tensor, measure: Tensor
+    ) -> Iterator[tuple[Tensor, float, float]]:
+        """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|."""
+        (a, b), output = part.factors() or (1.0, 0.0), self.layer.output
+        held = self.layer.bias if part.bias != "zero" else None
+        left_out = self.layer.bias if part.bias == "zero" else None
+        for d, y in pieces(z, output):
+            if held is not None:
+                d.add_(held.abs())
+            d.mul_(b).add_(y, alpha=a)
+            if left_out is not None:
+                d.sub_(left_out, alpha=a)
+        if part.sign is not None:
+            share = self._exactly_where_they_cancel(part, share, z, left_out)
+        s = self._divided(share, z, spare=True)
+        if held is not None and part.heirs:  # a x w + b |x w| is of the size a |x w| + b x w
+            inherited = self._inherited(modify(held, part.bias) * s, torch.add(measure * a, output - held, alpha=b))
+            yield inherited, b, a
+        elif held is not None:
+            self.flow.bias.append(dot(modify(held, part.bias), s))
+        yield s, a, b
+
+    def _exactly_where_they_cancel(self, part: Part, share: Tensor, z: Tensor, bias: Tensor | None) -> Tensor:
+        """The share without outputs at which nearly all contributions have the other sign.
+
+        There the difference of sums is mostly rounding; those are handed on term by term.
+        """
+        sign, least = part.sign or 1, torch.finfo(z.dtype).eps ** 0.5
+
+        def cancelled(d: Sequence[Tensor]) -> Tensor:
+            plain = d[1] if bias is None else d[1] - bias
+            return d[0] * sign <= plain.abs().mul_(least)
+
+        return self._handed_over(part, share, cancelled, z, self.layer.output)
+
+    def _handed_over(
+        self, part: Part, share: Tensor, where: Callable[[Sequence[Tensor]], Tensor], *values: Tensor
+    ) -> Tensor:
+        """Let relevance at some outputs go through another part; returns the rest."""
+        masks = [where(rest) & (r != 0) for r, *rest in pieces(share, *values)]
+        if not any(bool(mask.any()) for mask in masks):
+            return share
+        mask = masks[0] if len(masks) == 1 else torch.cat(masks, 2)
+        aside = share.masked_fill(~mask, 0.0)
+        if not self._in_a_box((part,), aside, lambda small, inside: small._terms_of(part, inside)):
+            self._terms_of(part, aside)
+        return share.masked_fill(mask, 0.0)
+
+    def _divided(self, share: Tensor, z: Tensor, spare: bool) -> Tensor:
+        """share / (z + stabiliser), in z's own memory if that may be written to; books what the stabiliser takes."""
+        stabilizer, scale = self.rule.stabilizer, self.scale
+        if z.shape != share.shape:
+            z, spare = z.expand_as(share), False
+        if scale is None and stabilizer.relative and z.dim() > 1:
+            scale = stabilizer.scale(z)
+        s = z if spare else torch.empty_like(share)
+        for r, d, quotient in pieces(share, z, s):
+            extra = stabilizer(d, scale)
+            torch.add(d, extra, out=quotient)
+            torch.div(r, quotient, out=quotient)
+            self.flow.stabiliser.append(total(extra.mul_(quotient) if extra.shape == r.shape else extra * quotient))
+        return s
+
+    def _inherit(self, part: Part, received: Tensor) -> None:
+        """Give what a part's bias received to the heirs; where there are none of any size, the bias absorbs it."""
+        terms = [heir for heir, term in zip(part.heirs, part.terms, strict=True) if self._counts(term)]
+        inputs = [[self._input(x, term) for x in self.layer.inputs] for term in terms]
+        sizes = self._denominator(terms, inputs, None, received)
+        self._hand_on(terms, inputs, self._inherited(received, sizes))
+
+    def _inherited(self, received: Tensor, sizes: Tensor) -> Tensor:
+        alone = sizes <= FLOOR
+        self.flow.bias.append(total(received.masked_fill(~alone, 0.0)))
+        return (received / sizes).masked_fill_(alone, 0.0)
+
+    def _counts(self, term: Term) -> bool:
+        """Whether a term can be other than zero: not for the negative part of what is never negative."""
+        negative_input = term.input == "-" and self.layer.non_negative
+        return not (negative_input or (term.weight == "-" and not self.layer.weighted))
+
+    def _input(self, x: Tensor, term: Term) -> Tensor:
+        if term.input in ("+", "|.|") and self.layer.non_negative:
+            return x
+        if term.input == "low":
+            value = _bound(x, self.rule.low, torch.amin)
+        elif term.input == "high":
+            value = _bound(x, self.rule.high, torch.amax)
+        else:
+            value = modify(x, term.input)
+        blind = term.input in ("low", "high", "one")
+        return value * self.layer.frame() if blind and self.layer.frame is not None else value
+
+    def _denominator(
+        self, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], bias: Tensor | None, like: Tensor
+    ) -> Tensor:
+        layer = self.layer
+        z: Tensor | None = None
+        for term, xs in zip(terms, inputs, strict=True):
+            piece = layer.apply(xs, term.weight)
+            if z is None:
+                z = piece if term.sign > 0 else -piece
+            else:
+                z = z.add_(piece, alpha=term.sign) if layer.fresh else torch.add(z, piece, alpha=term.sign)
+        if z is None:
+            z = torch.zeros_like(like)
+        if layer.scale is not None:
+            z = z.mul_(layer.scale) if layer.fresh else z * layer.scale
+        if bias is not None:
+            z = z.add_(bias) if layer.fresh else z + bias
+        return z
+
+    def _hand_on(self, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor) -> None:
+        """Contributions times the quotient; s is written to."""
+        layer = self.layer
+        s = s if layer.scale is None else s.mul_(layer.scale)
+        for term, xs in zip(terms, inputs, strict=True):
+            self._receive(xs, layer.adjoint(s if term.sign > 0 else -s, term.weight))
+
+    def _hand_on_by_sign(self, sizes: Sequence[Tensor], quotients: Sequence[tuple[Tensor, float, float]]) -> None:
+        """The same by contributions a x w + b |x w|; the quotients are written to."""
+        layer = self.layer
+        (s, a, b), *others = quotients
+        size = s if not others else s * b
+        s.mul_(a)
+        for other, c, d in others:
+            s.add_(other, alpha=c)
+            size.add_(other, alpha=d)
+        for part in (s,) if size is s else (s, size):
+            if layer.scale is not None:
+                part.mul_(layer.scale)
+        if size is s:
+            plain, measured = layer.adjoints(s, ("same", "|.|"))
+        else:
+            plain, measured = layer.adjoint(s, "same"), layer.adjoint(size, "|.|")
+        self._receive(layer.inputs, plain)
+        self._receive(sizes, measured, b / a if size is s else 1.0)
+
+    def _receive(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], factor: float = 1.0) -> None:
+        received = self.flow.relevance
+        if received:
+            for r, x, g in zip(received, inputs, gradients, strict=True):
+                r.addcmul_(x, g, value=factor)  # what was summed before is this flow's own
+        else:
+            fresh = self.layer.fresh
+            received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
+
+
+def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:
+    """Add what became of the relevance in a box of the layer's one input."""
+    if not flow.relevance:
+        flow.relevance.append(torch.zeros_like(layer.inputs[0]))
+    if inner.relevance:
+        flow.relevance[0][source].add_(inner.relevance[0])
+    flow.bias += inner.bias
+    flow.stabiliser += inner.stabiliser
+
+
+def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
+    if bound is None:
+        return extreme(x, dim=tuple(range(1, x.dim())), keepdim=True).expand_as(x)
+    return torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x)
+
+
+def _share(relevance: Tensor, output: Tensor, part: Part) -> Tensor:
+    if part.where == "positive":
+        relevance = relevance.masked_fill(output < 0, 0.0)
+    elif part.where == "negative":
+        relevance = relevance.masked_fill(output >= 0, 0.0)
+    return relevance if part.share == 1.0 else relevance * part.share
+
+
+def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
+    """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
+    term = layer.mean_term
+    assert term is not None
+    # 0, 1 or 1 + gamma: how much this part counts it
+    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)
+    received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
+    gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
+    contributions = [x * g for x, g in zip(layer.inputs, gradients, strict=True)]
+    if not flow.relevance:
+        flow.relevance.extend(contributions)
+    else:
+        for r, more in zip(flow.relevance, contributions, strict=True):
+            r.add_(more)

@@ -1,0 +1,51 @@
+"""oneDNN's convolution of images and volumes, and how it likes them to lie in memory: channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .optimizations import on, without
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """The tensor as kernels like it best: channels last for images and volumes on the CPU, else as it is."""
+    if x.device.type != "cpu" or x.dim() not in CHANNELS_LAST or x.dtype != torch.float32:
+        return x
+    axes = list(range(x.dim() - 1, 0, -1))  # from the innermost on
+    if on("channels-last"):
+        axes = [1, *axes[:-1]]
+    x = x.contiguous(memory_format=CHANNELS_LAST[x.dim()] if on("channels-last") else torch.contiguous_format)
+    # Of a single sample or channel any stride will do; the usual ones tell whoever reads it which way is meant.
+    strides, step = [1] * x.dim(), 1
+    for axis in (*axes, 0):
+        strides[axis], step = step, step * x.shape[axis]
+    return x if list(x.stride()) == strides else x.as_strided(x.shape, strides)
+
+
+def plain(w: Tensor) -> Tensor:
+    """A weight as ATen expects it, contiguous by its strides as well."""
+    with without("channels-last"):
+        return laid_out(w).contiguous()
+
+
+def convolution(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    padding: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """An ordinary convolution, float32, on the CPU."""
+    width = x.shape[-1] + 2 * padding[-1] - dilation[-1] * (w.shape[-1] - 1)
+    if x.shape[1] == 1 and width <= stride[-1]:  # oneDNN 3.12 misreads one channel where a stride leaves a width of one
+        x, w = plain(x), plain(w)
+    else:
+        x, w = laid_out(x), laid_out(w)
+    return torch.mkldnn_convolution(x, w, bias, padding, stride, dilation, groups)

@@ -112,9 +112,8 @@ class _Passage:
             if layer.mean_term is not None:
                 z = z + modify(layer.mean_term, part.bias)
         if part.otherwise is not None and part.sign is not None:
-            sign = part.sign
-            share = self._handed_over(part.otherwise, share, lambda d: d[0] * sign <= 0, z)
-        s = self._divided(share, z, spare=part.terms != PLAIN and layer.fresh)
+            share = self._handed_over(part.otherwise, share, part.sign, 0.0, z)
+        s = self._divided(share, z, part.sign, spare=part.terms != PLAIN and layer.fresh)
         if bias is not None and part.heirs:
             self._inherit(part, bias * s)
         elif bias is not None:
@@ -152,8 +151,10 @@ class _Passage:
             if left_out is not None:
                 d.sub_(left_out, alpha=a)
         if part.sign is not None:
-            share = self._exactly_where_they_cancel(part, share, z, left_out)
-        s = self._divided(share, z, spare=True)
+            # Where nearly all contributions have the other sign, what is left is mostly rounding: those, term by term
+            left = None if left_out is None else output - left_out
+            share = self._handed_over(part, share, part.sign, _mostly_rounding(z), z, output if left is None else left)
+        s = self._divided(share, z, part.sign, spare=True)
         if held is not None and part.heirs:  # a x w + b |x w| is of the size a |x w| + b x w
             inherited = self._inherited(modify(held, part.bias) * s, torch.add(measure * a, output - held, alpha=b))
             yield inherited, b, a
@@ -161,34 +162,40 @@ class _Passage:
             self.flow.bias.append(dot(modify(held, part.bias), s))
         yield s, a, b
 
-    def _exactly_where_they_cancel(self, part: Part, share: Tensor, z: Tensor, bias: Tensor | None) -> Tensor:
-        """The share without outputs at which nearly all contributions have the other sign.
-
-        There the difference of sums is mostly rounding; those are handed on term by term.
-        """
-        sign, least = part.sign or 1, torch.finfo(z.dtype).eps ** 0.5
-
-        def cancelled(d: Sequence[Tensor]) -> Tensor:
-            plain = d[1] if bias is None else d[1] - bias
-            return d[0] * sign <= plain.abs().mul_(least)
-
-        return self._handed_over(part, share, cancelled, z, self.layer.output)
-
     def _handed_over(
-        self, part: Part, share: Tensor, where: Callable[[Sequence[Tensor]], Tensor], *values: Tensor
+        self, part: Part, share: Tensor, sign: int, least: float, z: Tensor, output: Tensor | None = None
     ) -> Tensor:
-        """Let relevance at some outputs go through another part; returns the rest."""
-        masks = [where(rest) & (r != 0) for r, *rest in pieces(share, *values)]
-        if not any(bool(mask.any()) for mask in masks):
+        """Let what reaches outputs without a z of this sign (more than `least` of `output`) go through another part.
+
+        Returns the rest; z there is made no less than zero.
+        """
+        masks, found = [], False
+        for r, d, y in pieces(share, z, z if output is None else output):
+            above = d if sign > 0 else -d
+            above = above if output is None else above.sub(y.abs(), alpha=least)
+            mask = None
+            if not above.amin() > 0:  # a look at the least of them is cheaper than a mask
+                mask = (above <= 0).logical_and_(r != 0)
+                found = found or bool(mask.any())
+                if output is not None:
+                    d.clamp_(min=0) if sign > 0 else d.clamp_(max=0)
+            masks.append(mask)
+        if not found:
             return share
-        mask = masks[0] if len(masks) == 1 else torch.cat(masks, 2)
+        mask = torch.zeros_like(share, dtype=torch.bool)
+        for (into,), some in zip(pieces(mask), masks, strict=True):
+            if some is not None:
+                into.copy_(some)
         aside = share.masked_fill(~mask, 0.0)
         if not self._in_a_box((part,), aside, lambda small, inside: small._terms_of(part, inside)):
             self._terms_of(part, aside)
         return share.masked_fill(mask, 0.0)
 
-    def _divided(self, share: Tensor, z: Tensor, spare: bool) -> Tensor:
-        """share / (z + stabiliser), in z's own memory if that may be written to; books what the stabiliser takes."""
+    def _divided(self, share: Tensor, z: Tensor, sign: int | None, spare: bool) -> Tensor:
+        """share / (z + stabiliser), in z's own memory if that may be written to; books what the stabiliser takes.
+
+        `sign` is that of z, where it has but one.
+        """
         stabilizer, scale = self.rule.stabilizer, self.scale
         if z.shape != share.shape:
             z, spare = z.expand_as(share), False
@@ -196,10 +203,11 @@ class _Passage:
             scale = stabilizer.scale(z)
         s = z if spare else torch.empty_like(share)
         for r, d, quotient in pieces(share, z, s):
-            extra = stabilizer(d, scale)
+            extra = stabilizer(d, scale, sign)
             torch.add(d, extra, out=quotient)
             torch.div(r, quotient, out=quotient)
-            self.flow.stabiliser.append(total(extra.mul_(quotient) if extra.shape == r.shape else extra * quotient))
+            same = extra.shape == quotient.shape
+            self.flow.stabiliser.append(total(extra.mul_(quotient)) if same else dot(extra, quotient))
         return s
 
     def _inherit(self, part: Part, received: Tensor) -> None:
@@ -284,6 +292,11 @@ class _Passage:
         else:
             fresh = self.layer.fresh
             received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
+
+
+def _mostly_rounding(z: Tensor) -> float:
+    """The share of two sums of either sign below which their difference is not to be trusted."""
+    return float(torch.finfo(z.dtype).eps ** (2 / 3))
 
 
 def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 from .onednn import convolution
 
 _VECTOR = 16  # floats
-_MOST = 8  # phases along an axis: more zeros than that cost what they save
 FEW = 4  # channels; with more, the plain kernels are as fast
 
 
@@ -26,9 +25,7 @@ def spread(
     r: Tensor, w: Tensor, sizes: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
 ) -> Tensor:
     """Transposed convolution of r [N, O, ...] with w [O, C, ...] to an image [N, C, *sizes]; no groups."""
-    phases = list(stride)  # of a strided convolution each phase has its own share of the kernel, and no zeros
-    if dilation[-1] == 1:
-        phases[-1] *= max(1, min(_MOST, _VECTOR // (w.shape[1] * prod(stride))))
+    phases = _phases(w, stride, dilation)
     kernel, before, after, step = w.movedim(0, 1), [], [], []
     for axis, (n, m, k, s, p, d, count) in enumerate(
         zip(sizes, r.shape[2:], w.shape[2:], stride, padding, dilation, phases, strict=True)
@@ -50,6 +47,18 @@ def spread(
     y = y.permute(0, dims + 1, *(axis for i in range(dims) for axis in (dims + 2 + i, dims - i)))
     filled = [places_ * count for places_, count in zip(places, phases, strict=True)]
     return _first(y.reshape(len(y), w.shape[1], *filled), sizes)
+
+
+def _phases(w: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """Phases along each axis: as many as fill a vector, and where they widen the kernel least.
+
+    Of a strided convolution each phase has its own share of the kernel, and no zeros.
+    """
+    phases = list(stride)
+    while w.shape[1] * prod(phases) * 2 <= _VECTOR:
+        width = [k * (d == 1) / p for k, d, p in zip(w.shape[2:], dilation, phases, strict=True)]
+        phases[width.index(max(width))] *= 2
+    return phases
 
 
 def _first(y: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -111,13 +111,16 @@ class Stabilizer:
     epsilon: float = 1e-6
     relative: bool = True
 
-    def __call__(self, z: Tensor, scale: Tensor | None = None) -> Tensor:
-        """The signed amount to add to z; `scale` is that of z, or of what z is a part of."""
-        if not self.relative:
-            return torch.copysign(torch.full_like(z, self.epsilon + FLOOR), z)
-        if z.dim() < 2:  # one value per sample is its own scale
+    def __call__(self, z: Tensor, scale: Tensor | None = None, sign: int | None = None) -> Tensor:
+        """The signed amount to add to z, broadcastable to it.
+
+        `scale` is that of z, or of what z is a part of; `sign` that of all of z, where it is known.
+        """
+        if self.relative and z.dim() < 2:  # one value per sample is its own scale
             return z * self.epsilon + torch.copysign(torch.full_like(z, FLOOR), z)
-        return torch.copysign((self.scale(z) if scale is None else scale) * self.epsilon + FLOOR, z)
+        unit = (self.scale(z) if scale is None else scale) if self.relative else z.new_ones(())
+        amount = unit * self.epsilon + FLOOR
+        return torch.copysign(amount, z) if sign is None else amount * sign
 
     @staticmethod
     def scale(z: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class _Passage:
         """Whether contributions of either sign are to be told from x w and |x w|, for which the output is needed."""
         layer = self.layer
         known = layer.weighted and layer.mean is None and layer.output.numel() > 0 and not layer.rounded
-        return known and not layer.non_negative and on("magnitudes")
+        # where an output sees few inputs, contributions of one sign are too often nearly all there is
+        return known and not layer.grouped and not layer.non_negative and on("magnitudes")
 
     def by_sign(self, relevance: Tensor) -> None:
         """Hand on what goes through parts whose contributions are a x w + b |x w|.
@@ -296,7 +297,7 @@ class _Passage:
 
 def _mostly_rounding(z: Tensor) -> float:
     """The share of two sums of either sign below which their difference is not to be trusted."""
-    return float(torch.finfo(z.dtype).eps ** (2 / 3))
+    return float(torch.finfo(z.dtype).eps ** 0.4)
 
 
 def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:

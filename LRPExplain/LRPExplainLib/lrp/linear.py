@@ -38,6 +38,7 @@ class LinearMap(ABC):
         mean_factor: the norm's own factor per channel, which the mean is multiplied by after it was subtracted.
         rounded: `output` was kept in half precision, less than what products are computed in.
         non_negative: no input is negative anywhere.
+        grouped: an output sees only a group of the input's channels.
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
         fresh: `apply` and `adjoint` return tensors that nobody else holds, and that may be written to.
         frame: makes 1 where the input is a signal and 0 in a frame of zeros that was put around it, broadcastable to
@@ -53,6 +54,7 @@ class LinearMap(ABC):
     mean_factor: Tensor | float = 1.0
     rounded: bool = False
     non_negative: bool = False
+    grouped: bool = False
     weighted: bool = False
     fresh: bool = False
     frame: Callable[[], Tensor] | None = None
@@ -83,6 +85,7 @@ class Convolution(LinearMap):
         self.inputs = (x,)
         self.output = output
         self.weights = weights
+        self.grouped = geometry[5] > 1
         self.geometry = geometry  # stride, padding, dilation, transposed, output_padding, groups
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:

@@ -112,6 +112,27 @@ def test_a_layer_in_a_box_hands_on_what_the_whole_layer_does(
             assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=1e-3, abs=size), rule
 
 
+@pytest.mark.parametrize("rule", [rules.z_plus(), rules.z_plus(absorb_bias=False), rules.alpha_beta(2, 1)], ids=str)
+def test_outputs_with_hardly_a_contribution_of_one_sign_go_term_by_term(rule: rules.LinearRule) -> None:
+    """The difference of two large sums would be rounding: 1e-6 of what is there speaks for each of them."""
+    torch.manual_seed(0)
+    x, w = torch.randn(1, 4, 6, 6, 6), -torch.rand(3, 4, 1, 1, 1)
+    x = torch.where(x.argmax(1, keepdim=True) == torch.arange(4).view(1, 4, 1, 1, 1), -1e-6, x.abs())
+    geometry = ([1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1)
+    layer = linear.Convolution(
+        x,
+        lambda name: w if name == linear.RAW else linear.modify(w, name),
+        geometry,
+        kernels.convolve(x, w, None, *geometry),
+    )
+    r = torch.rand(1, 3, 6, 6, 6)
+    found = flow_through(rule, layer, r)
+    with without("magnitudes"):
+        expected = flow_through(rule, layer, r)
+    assert difference(found.relevance[0], expected.relevance[0]) < 1e-5
+    assert sum(map(float, found.stabiliser)) == pytest.approx(sum(map(float, expected.stabiliser)), rel=1e-4)
+
+
 def test_relevance_in_one_place_is_walked_in_a_box() -> None:
     x, w = torch.rand(1, 2, 20, 20, 20), torch.rand(3, 2, 3, 3, 3)
     geometry = ([1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1)

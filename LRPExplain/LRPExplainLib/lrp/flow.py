@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -64,8 +64,7 @@ class _Passage:
         share = _share(relevance, self.layer.output, part)
         if part.where != "all" and not share.any():
             return  # behind a ReLU nothing reaches negative outputs: half of gamma's work
-        if not self._in_a_box((part,), share, lambda small, inside: small._terms_of(part, inside)):
-            self._terms_of(part, share)
+        self._where_it_is(share, (part,), lambda passage, inside: passage._terms_of(part, inside))
 
     def signs_are_known(self) -> bool:
         """Whether contributions of either sign are to be told from x w and |x w|, for which the output is needed."""
@@ -80,21 +79,20 @@ class _Passage:
         What x w sums to is the layer's own output, so that all parts together need one product of |x| and |W|, and the
         adjoints of both: three products, where a term for each sign of x needs four, and twice as many for two parts.
         """
-        if not self._in_a_box(self.rule.parts, relevance, _Passage.by_sign):
-            self._sizes_of(relevance)
+        self._where_it_is(relevance, self.rule.parts, _Passage._sizes_of)
 
-    def _in_a_box(self, parts: Sequence[Part], relevance: Tensor, work: Callable[[_Passage, Tensor], None]) -> bool:
-        """Do the work in the box that relevance has reached, if that pays."""
+    def _where_it_is(self, relevance: Tensor, parts: Sequence[Part], work: Callable[[_Passage, Tensor], None]) -> None:
+        """Do the work for these parts in the box that relevance has reached, or, if that does not pay, on the whole."""
         cut_down = cut(self.layer, relevance) if all(map(self._local, parts)) else None
         if cut_down is None:
-            return False
+            work(self, relevance)
+            return
         small, box, source = cut_down
         plain = parts[0].terms == PLAIN
         scale = self.rule.stabilizer.scale(self.layer.output) if plain else None
         inner = _Passage(self.rule, small, Flow([]), scale)
         work(inner, relevance[box])
         _paste(self.flow, inner.flow, self.layer, source)
-        return True
 
     def _local(self, part: Part) -> bool:
         """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
@@ -120,7 +118,7 @@ class _Passage:
         elif bias is not None:
             self.flow.bias.append(dot(bias, s))
         if layer.mean is not None:
-            _through_mean(layer, layer.mean, part.bias, s, self.flow)
+            self._through_mean(layer.mean, part.bias, s)
         self._hand_on(terms, inputs, s)
 
     def _sizes_of(self, relevance: Tensor) -> None:
@@ -134,15 +132,15 @@ class _Passage:
         quotients: list[tuple[Tensor, float, float]] = []  # and how they go to x w and to |x w|
         for number, (part, share) in enumerate(parts, 1):
             spare = layer.fresh and number == len(parts) and not part.heirs
-            quotients += self._quotients(part, share, measure if spare else measure.clone(), measure)
+            quotients.extend(self._quotients(part, share, measure if spare else measure.clone(), measure))
         if quotients:
             self._hand_on_by_sign(sizes, quotients)
 
-    def _quotients(
-        self, part: Part, share: Tensor, z: Tensor, measure: Tensor
-    ) -> Iterator[tuple[Tensor, float, float]]:
+    def _quotients(self, part: Part, share: Tensor, z: Tensor, measure: Tensor) -> list[tuple[Tensor, float, float]]:
         """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|."""
-        (a, b), output = part.factors() or (1.0, 0.0), self.layer.output
+        factors, output = part.factors(), self.layer.output
+        assert factors is not None
+        a, b = factors
         held = self.layer.bias if part.bias != "zero" else None
         left_out = self.layer.bias if part.bias == "zero" else None
         for d, y in pieces(z, output):
@@ -153,15 +151,15 @@ class _Passage:
                 d.sub_(left_out, alpha=a)
         if part.sign is not None:
             # Where nearly all contributions have the other sign, what is left is mostly rounding: those, term by term
-            left = None if left_out is None else output - left_out
-            share = self._handed_over(part, share, part.sign, _mostly_rounding(z), z, output if left is None else left)
+            sums = output if left_out is None else output - left_out
+            share = self._handed_over(part, share, part.sign, _mostly_rounding(z), z, sums)
         s = self._divided(share, z, part.sign, spare=True)
         if held is not None and part.heirs:  # a x w + b |x w| is of the size a |x w| + b x w
             inherited = self._inherited(modify(held, part.bias) * s, torch.add(measure * a, output - held, alpha=b))
-            yield inherited, b, a
-        elif held is not None:
+            return [(s, a, b), (inherited, b, a)]
+        if held is not None:
             self.flow.bias.append(dot(modify(held, part.bias), s))
-        yield s, a, b
+        return [(s, a, b)]
 
     def _handed_over(
         self, part: Part, share: Tensor, sign: int, least: float, z: Tensor, output: Tensor | None = None
@@ -188,8 +186,7 @@ class _Passage:
             if some is not None:
                 into.copy_(some)
         aside = share.masked_fill(~mask, 0.0)
-        if not self._in_a_box((part,), aside, lambda small, inside: small._terms_of(part, inside)):
-            self._terms_of(part, aside)
+        self._where_it_is(aside, (part,), lambda passage, inside: passage._terms_of(part, inside))
         return share.masked_fill(mask, 0.0)
 
     def _divided(self, share: Tensor, z: Tensor, sign: int | None, spare: bool) -> Tensor:
@@ -210,6 +207,15 @@ class _Passage:
             same = extra.shape == quotient.shape
             self.flow.stabiliser.append(total(extra.mul_(quotient)) if same else dot(extra, quotient))
         return s
+
+    def _through_mean(self, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor) -> None:
+        """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
+        layer, term = self.layer, self.layer.mean_term
+        assert term is not None
+        # 0, 1 or 1 + gamma: how much this part counts it
+        kept = modify(term, modification) / torch.where(term == 0, 1.0, term)
+        received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
+        self._receive(layer.inputs, layer.adjoint(received.expand_as(s).contiguous(), RAW))
 
     def _inherit(self, part: Part, received: Tensor) -> None:
         """Give what a part's bias received to the heirs; where there are none of any size, the bias absorbs it."""
@@ -275,15 +281,16 @@ class _Passage:
         for other, c, d in others:
             s.add_(other, alpha=c)
             size.add_(other, alpha=d)
-        for part in (s,) if size is s else (s, size):
-            if layer.scale is not None:
-                part.mul_(layer.scale)
-        if size is s:
-            plain, measured = layer.adjoints(s, ("same", "|.|"))
-        else:
+        if layer.scale is not None:
+            s.mul_(layer.scale)
+            if others:
+                size.mul_(layer.scale)
+        if others:
             plain, measured = layer.adjoint(s, "same"), layer.adjoint(size, "|.|")
+        else:
+            plain, measured = layer.adjoints(s, ("same", "|.|"))
         self._receive(layer.inputs, plain)
-        self._receive(sizes, measured, b / a if size is s else 1.0)
+        self._receive(sizes, measured, 1.0 if others else b / a)
 
     def _receive(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], factor: float = 1.0) -> None:
         received = self.flow.relevance
@@ -322,19 +329,3 @@ def _share(relevance: Tensor, output: Tensor, part: Part) -> Tensor:
     elif part.where == "negative":
         relevance = relevance.masked_fill(output >= 0, 0.0)
     return relevance if part.share == 1.0 else relevance * part.share
-
-
-def _through_mean(layer: LinearMap, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor, flow: Flow) -> None:
-    """The sample's mean is a contribution like another: what it receives goes on to all that it is the mean of."""
-    term = layer.mean_term
-    assert term is not None
-    # 0, 1 or 1 + gamma: how much this part counts it
-    kept = modify(term, modification) / torch.where(term == 0, 1.0, term)
-    received = mean(s * kept * layer.mean_factor * (1.0 if layer.scale is None else layer.scale)).neg()
-    gradients = layer.adjoint(received.expand_as(s).contiguous(), RAW)
-    contributions = [x * g for x, g in zip(layer.inputs, gradients, strict=True)]
-    if not flow.relevance:
-        flow.relevance.extend(contributions)
-    else:
-        for r, more in zip(flow.relevance, contributions, strict=True):
-            r.add_(more)

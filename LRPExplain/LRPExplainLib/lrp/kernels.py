@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import phases
-from .onednn import CHANNELS_LAST, convolution, laid_out, plain
+from .onednn import CHANNELS_LAST, convolution, laid_out, plain, transposed_convolution
 from .optimizations import on
 
 aten = torch.ops.aten
@@ -27,35 +27,33 @@ Geometry = Sequence[Any]  # stride, padding, dilation, transposed, output_paddin
 def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
-    few = transposed and by_phases(w, groups)
+    few = transposed and by_phases(w.shape[1], groups)
     if not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
-    x, w = laid_out(x), laid_out(w)
+    if few:
+        sides = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, output_padding, strict=True)
+        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, d, o in sides]
+        y = phases.spread(x, w, sizes, stride, padding, dilation)
+        return y if bias is None else y.add_(bias.view(-1, *[1] * len(sizes)))
     if transposed:
-        if few:
-            sides = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, output_padding, strict=True)
-            sizes = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, d, o in sides]
-            y = phases.spread(x, w, sizes, stride, padding, dilation)
-            return laid_out(y if bias is None else y.add_(bias.view(-1, *[1] * len(sizes))))
-        return _transposed(x, w, bias, stride, padding, dilation, output_padding, groups)
-    return laid_out(convolution(x, w, bias, padding, stride, dilation, groups))
+        return transposed_convolution(x, w, bias, stride, padding, dilation, output_padding, groups)
+    return convolution(x, w, bias, padding, stride, dilation, groups)
 
 
 def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Tensor:
     """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
-    few = not transposed and by_phases(w, groups)
+    few = not transposed and by_phases(w.shape[1], groups)
     if not direct(r, None if transposed or few else shape[1]):
         x = r.new_empty(shape)  # whose values are not read
         return aten.convolution_backward(r, x, plain(w), None, *geometry, [True, False, False])[0]
-    r, w = laid_out(r), laid_out(w)
     if transposed:
-        return laid_out(convolution(r, w, None, padding, stride, dilation, groups))
+        return convolution(r, w, None, padding, stride, dilation, groups)
     if few:
-        return laid_out(phases.spread(r, w, shape[2:], stride, padding, dilation))
+        return phases.spread(r, w, shape[2:], stride, padding, dilation)
     sizes = zip(shape[2:], r.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
     rest = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]
-    return _transposed(r, w, None, stride, padding, dilation, rest, groups)
+    return transposed_convolution(r, w, None, stride, padding, dilation, rest, groups)
 
 
 def group_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,22 +80,6 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
     )
 
 
-def by_phases(w: Tensor, groups: int) -> bool:
-    """Whether the adjoint of a convolution with this weight goes to so few channels that neighbours are put there."""
-    return groups == 1 and w.shape[1] <= phases.FEW and on("phases")
-
-
-def _transposed(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    output_padding: Sequence[int],
-    groups: int,
-) -> Tensor:
-    """Transposed convolution by oneDNN; the operator is the one that TorchInductor calls."""
-    return torch.ops.mkldnn._convolution_transpose_pointwise(
-        x, w, bias, padding, output_padding, stride, dilation, groups, "none", [], ""
-    )
+def by_phases(channels: int, groups: int) -> bool:
+    """Whether what goes back to so few channels is computed for neighbouring voxels at once."""
+    return groups == 1 and channels <= phases.FEW and on("phases")

@@ -96,11 +96,13 @@ class Convolution(LinearMap):
 
     def adjoints(self, r: Tensor, weights: Sequence[str]) -> list[Sequence[Tensor]]:
         """Together where the input has few channels: what is done for one of them has room for all."""
-        shape, several = self.inputs[0].shape, torch.cat([self.weights(weight) for weight in weights], 1)
-        if self.geometry[3] or not by_phases(several, self.geometry[5]):
+        shape = self.inputs[0].shape
+        together = len(weights) * shape[1]
+        if self.geometry[3] or not by_phases(together, self.geometry[5]):
             return super().adjoints(r, weights)
-        both = self.given_back(r, torch.Size((shape[0], several.shape[1], *shape[2:])), several)
-        return [(part,) for part in both.split(shape[1], 1)]
+        several = torch.cat([self.weights(weight) for weight in weights], 1)
+        found = self.given_back(r, torch.Size((shape[0], together, *shape[2:])), several)
+        return [(part,) for part in found.split(shape[1], 1)]
 
     def forward(self, x: Tensor, weight: str) -> Tensor:
         """The convolution of x with the modified weight."""

@@ -1,4 +1,4 @@
-"""oneDNN's convolution of images and volumes, and how it likes them to lie in memory: channels last."""
+"""oneDNN's convolutions of images and volumes in float32, and how it likes them to lie in memory: channels last."""
 
 from __future__ import annotations
 
@@ -42,10 +42,27 @@ def convolution(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """An ordinary convolution, float32, on the CPU."""
+    """An ordinary convolution."""
     width = x.shape[-1] + 2 * padding[-1] - dilation[-1] * (w.shape[-1] - 1)
     if x.shape[1] == 1 and width <= stride[-1]:  # oneDNN 3.12 misreads one channel where a stride leaves a width of one
         x, w = plain(x), plain(w)
     else:
         x, w = laid_out(x), laid_out(w)
-    return torch.mkldnn_convolution(x, w, bias, padding, stride, dilation, groups)
+    return laid_out(torch.mkldnn_convolution(x, w, bias, padding, stride, dilation, groups))
+
+
+def transposed_convolution(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """A transposed one; the operator is that which TorchInductor calls."""
+    x, w = laid_out(x), laid_out(w)
+    return torch.ops.mkldnn._convolution_transpose_pointwise(
+        x, w, bias, padding, output_padding, stride, dilation, groups, "none", [], ""
+    )

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .onednn import convolution
+from .onednn import convolution, laid_out
 
 _VECTOR = 16  # floats
 FEW = 4  # channels; with more, the plain kernels are as fast
@@ -46,7 +46,7 @@ def spread(
     dims = len(phases)  # [N, phases from the last axis on, C, places] -> [N, C, place, phase, place, phase, ...]
     y = y.permute(0, dims + 1, *(axis for i in range(dims) for axis in (dims + 2 + i, dims - i)))
     filled = [places_ * count for places_, count in zip(places, phases, strict=True)]
-    return _first(y.reshape(len(y), w.shape[1], *filled), sizes)
+    return laid_out(_first(y.reshape(len(y), w.shape[1], *filled), sizes))
 
 
 def _phases(w: Tensor, stride: Sequence[int], dilation: Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Sums for the books: of float32 tensors as exact as in float64, without the float64 copy that PyTorch would make."""
+"""Sums for the books: in float64, but on the CPU without the float64 copy that PyTorch makes of float32 tensors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 _RUN = 4096  # floats that are summed in float32 (pairwise, by PyTorch), the runs then in float64
-PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
+_PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
 
 
 def total(x: Tensor) -> Tensor:
     """Sum in float64, as a tensor, so that a GPU is not stopped for it."""
-    if x.dtype != torch.float32 or x.numel() <= _RUN:
-        return x.sum(dtype=torch.float64)
     flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _RUN:
+        return flat.sum(dtype=torch.float64)
     whole = flat.numel() // _RUN * _RUN
     return flat[:whole].view(-1, _RUN).sum(1).sum(dtype=torch.float64) + flat[whole:].sum(dtype=torch.float64)
 
@@ -24,7 +24,7 @@ def dot(bias: Tensor, s: Tensor) -> Tensor:
     """Sum of bias * s in float64 for a bias that is broadcast to s, without making their product."""
     axes = [i for i in range(s.dim()) if i >= s.dim() - bias.dim() and bias.shape[i - s.dim()] == 1]
     axes = [*range(s.dim() - bias.dim()), *axes]
-    if 2 not in axes or s.dtype != torch.float32:
+    if 2 not in axes or s.dtype != torch.float32 or s.device.type != "cpu":
         return ((s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()) * bias).sum()
     return torch.stack([(piece.sum(axes, keepdim=True).double() * bias).sum() for (piece,) in pieces(s)]).sum()
 
@@ -35,7 +35,7 @@ def pieces(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     On CUDA, where a step costs what starting it costs, they stay whole, and so does what is small.
     """
     size = first.shape[2] if first.dim() > 3 else 1
-    count = min(size, first.numel() // PIECE) if first.device.type == "cpu" else 1
+    count = min(size, first.numel() // _PIECE) if first.device.type == "cpu" else 1
     if count <= 1:
         yield first, *others
     else:

@@ -1,4 +1,4 @@
-"""Sums for the books: in float64, but on the CPU without the float64 copy that PyTorch makes of float32 tensors."""
+"""Sums for the books, in float64: rounding of single sums would show where large relevances cancel."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_RUN = 4096  # floats that are summed in float32 (pairwise, by PyTorch), the runs then in float64
 _PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
 
 
 def total(x: Tensor) -> Tensor:
-    """Sum in float64, as a tensor, so that a GPU is not stopped for it."""
+    """Sum in float64, as a tensor, so that a GPU is not stopped for it.
+
+    PyTorch makes a float64 copy first; on the CPU a large one costs as much as a convolution, so it goes in pieces, all
+    through the same memory.
+    """
     flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _RUN:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _PIECE:
         return flat.sum(dtype=torch.float64)
-    whole = flat.numel() // _RUN * _RUN
-    return flat[:whole].view(-1, _RUN).sum(1).sum(dtype=torch.float64) + flat[whole:].sum(dtype=torch.float64)
+    copy = torch.empty(2 * _PIECE, dtype=torch.float64)
+    return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
 
 
 def dot(bias: Tensor, s: Tensor) -> Tensor:
     """Sum of bias * s in float64 for a bias that is broadcast to s, without making their product."""
     axes = [i for i in range(s.dim()) if i >= s.dim() - bias.dim() and bias.shape[i - s.dim()] == 1]
     axes = [*range(s.dim() - bias.dim()), *axes]
-    if 2 not in axes or s.dtype != torch.float32 or s.device.type != "cpu":
-        return ((s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()) * bias).sum()
-    return torch.stack([(piece.sum(axes, keepdim=True).double() * bias).sum() for (piece,) in pieces(s)]).sum()
+    cut = pieces(s) if 2 in axes else [(s,)]
+    reduced = [piece.sum(axes, keepdim=True, dtype=torch.float64) if axes else piece.double() for (piece,) in cut]
+    return torch.stack([(part * bias).sum() for part in reduced]).sum()
 
 
 def pieces(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

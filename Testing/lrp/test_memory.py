@@ -56,12 +56,15 @@ def height(run: Any) -> int:
 @pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume"])
 def test_segments_are_computed_again_with_the_same_result_and_fewer_bytes(unet, composite):
     graph, x = unet
-    plain, *segmented = lrp.estimates(graph, composite)
+    plain, slabs, *segmented = lrp.estimates(graph, composite)
+    assert slabs.schedule.starts == (0,)
+    assert slabs.peak < plain.peak
+    assert segmented
     reference = lrp.evaluate(graph, x, composite)
     # the input counts as kept where the first layer reads it
     assert held(reference) == pytest.approx(plain.kept + 4 * 3 * x.numel(), rel=0.02)
     expected = reference.attribute(Target(1))
-    for estimate in segmented[::3]:
+    for estimate in segmented:
         assert len(estimate.schedule.starts) > 1
         evaluation = lrp.evaluate(graph, x, composite, schedule=estimate.schedule)
         assert estimate.kept < 0.75 * plain.kept
@@ -70,7 +73,9 @@ def test_segments_are_computed_again_with_the_same_result_and_fewer_bytes(unet, 
         for found in (first, again):
             assert difference(found.relevance, expected.relevance) < 1e-4
             assert found.ledger.target_value == pytest.approx(expected.ledger.target_value, rel=1e-6)
-            assert found.ledger.absorbed == pytest.approx(expected.ledger.absorbed, rel=1e-4)
+            # a slab's stabiliser has the slab's own scale
+            size = 1e-6 * abs(expected.ledger.target_value)
+            assert found.ledger.absorbed == pytest.approx(expected.ledger.absorbed, rel=1e-4, abs=size)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +148,7 @@ def test_several_at_once_need_several_times_the_memory_but_the_weights(unet):
     model = UNet3d(1, 3, (28, 32, 36), "instance").eval()
     three = next(lrp.estimates(lrp.capture(model, x.expand(3, *x.shape[1:])), "volume"))
     assert one.times(3).kept == three.kept
-    assert one.times(3).peak == pytest.approx(three.peak, rel=0.1)
+    assert 0.75 * one.times(3).peak < three.peak < 1.1 * one.times(3).peak  # a slab is as large for three as for one
 
 
 def test_the_walk_is_timed_by_its_products():

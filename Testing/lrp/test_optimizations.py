@@ -112,6 +112,35 @@ def test_a_layer_in_a_box_hands_on_what_the_whole_layer_does(
             assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=1e-3, abs=size), rule
 
 
+@given(convolutions(), st.integers(1, 200), st.integers(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_a_layer_in_slabs_hands_on_what_the_whole_layer_does(
+    case: tuple[Tensor, Tensor, tuple], most: int, kind: int
+) -> None:
+    x, w, geometry = case
+    y = kernels.convolve(x, w, None, *geometry)
+    if kind:
+        layer: linear.LinearMap = linear.Sum([y, y.sin()], y + y.sin() + 0.1, y.shape)
+    else:
+        weights = lambda name: w if name == linear.RAW else linear.modify(w, name)  # noqa: E731
+        layer = linear.Convolution(x, weights, geometry, y + 0.1)
+    layer.bias = torch.full((1, y.shape[1], *(1,) * (y.dim() - 2)), 0.1)
+    r = torch.rand_like(y)
+    for rule in (*EXACT, rules.magnitude(ABSOLUTE)):
+        layer.slab = None
+        with without("box", "slabs"):
+            whole = flow_through(rule, layer, r)
+        layer.slab = most
+        found = boxes.cuts(layer, r)
+        assert not found or sum(cut.box[2].stop - cut.box[2].start for cut in found) == y.shape[2]
+        slabs = flow_through(rule, layer, r)
+        size = 1e-4 * float(r.sum())
+        for a, b in zip(slabs.relevance, whole.relevance, strict=True):
+            assert torch.allclose(a, b, rtol=1e-3, atol=size), rule
+        for taken, expected in ((slabs.bias, whole.bias), (slabs.stabiliser, whole.stabiliser)):
+            assert sum(map(float, taken)) == pytest.approx(sum(map(float, expected)), rel=1e-3, abs=size), rule
+
+
 @pytest.mark.parametrize("rule", [rules.z_plus(), rules.z_plus(absorb_bias=False), rules.alpha_beta(2, 1)], ids=str)
 def test_outputs_with_hardly_a_contribution_of_one_sign_go_term_by_term(rule: rules.LinearRule) -> None:
     """The difference of two large sums would be rounding: 1e-6 of what is there speaks for each of them."""
@@ -139,12 +168,10 @@ def test_relevance_in_one_place_is_walked_in_a_box() -> None:
     layer = linear.Convolution(x, lambda name: w, geometry, torch.empty(0))
     r = torch.zeros(1, 3, 20, 20, 20)
     r[0, 1, 4:6, 0, 19] = 1.0
-    found = boxes.cut(layer, r)
-    assert found is not None
-    _, box, source = found
+    ((_, box, source),) = ((cut.layer, cut.box, cut.source) for cut in boxes.cuts(layer, r))
     assert box[2:] == (slice(4, 6), slice(0, 1), slice(19, 20))
     assert source[2:] == (slice(3, 7), slice(0, 2), slice(18, 20))
-    assert boxes.cut(layer, torch.ones_like(r)) is None
+    assert boxes.cuts(layer, torch.ones_like(r)) == []
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ from torch import Tensor, fx
 from .edit import packet
 from .errors import LRPError
 from .flow import Flow, flow_through
-from .graph import Graph, arguments, function_of, keywords, layer_of, shape_of
-from .linear import HALF, Average, LinearMap, Sum, at_least_float32, unbroadcast
+from .graph import Graph, arguments, kernel_of, keywords, layer_of, shape_of
+from .linear import Average, LinearMap, Sum, unbroadcast
+from .precision import HALF, as_relevance
 from .rules import LinearRule, Rule, Stabilizer
 from .sums import total
 
@@ -36,6 +37,7 @@ class Call:
         non_negative: nodes whose values are never negative.
         norm: the normalisation that is folded into this layer, or None.
         mean: whether the sample mean in a norm is held `fixed` or treated as the `linear` function it is.
+        slab: the most elements of a layer's output that are worked on at once; None: all.
     """
 
     node: fx.Node
@@ -44,11 +46,12 @@ class Call:
     non_negative: frozenset[fx.Node]
     norm: fx.Node | None = None
     mean: str = "fixed"
+    slab: int | None = None
 
     def value(self, argument: Any) -> Any:
-        """An argument as the call got it; floating tensors as float32 at least, in which relevance is computed."""
+        """An argument as the call got it; floating tensors in the precision in which relevance is computed."""
         value = self.values[argument] if isinstance(argument, fx.Node) else argument
-        return at_least_float32(value) if isinstance(value, Tensor) else value
+        return as_relevance(value, self.graph.precision) if isinstance(value, Tensor) else value
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -56,7 +59,7 @@ class Call:
 
     @property
     def run(self) -> Callable[..., Any]:
-        return function_of(self.node)
+        return kernel_of(self.node)
 
     @property
     def output(self) -> Tensor:
@@ -64,10 +67,12 @@ class Call:
 
     @property
     def rounded(self) -> bool:
-        """Whether the output (of the norm that is folded into the layer, if any) was kept in half precision."""
+        """Whether the output (of the norm that is folded into the layer, if any) was kept in less than the precision
+        in which relevance is computed.
+        """
         value = self.values.get(self.norm or self.node)
         value = value[0] if isinstance(value, (tuple, list)) else value
-        return isinstance(value, Tensor) and value.dtype in HALF
+        return isinstance(value, Tensor) and value.dtype in HALF and value.dtype != self.graph.precision
 
     def is_constant(self, argument: Any) -> bool:
         return self.graph.is_constant(argument)
@@ -251,6 +256,7 @@ class LinearLayer(Answer):
         sources, layer = self._build(call)
         layer.non_negative = all(source in call.non_negative for source in sources)
         layer.rounded = call.rounded
+        layer.slab = call.slab
         return sources, flow_through(rule, layer, relevance)
 
     def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
@@ -440,22 +446,16 @@ def summing(call: Call) -> tuple[Sources, LinearMap]:
     for arg, factor in zip((a, b), factors, strict=True):
         if arg not in signals:
             bias = torch.as_tensor(call.value(arg), dtype=inputs[0].dtype, device=inputs[0].device) * factor
-    output = call.output if call.node in call.values else _total([*inputs, *([] if bias is None else [bias])])
+    output = call.output if call.node in call.values else inputs[0].new_empty(0)
     if bias is not None:  # an attention mask's -inf hides its element: no relevance gets there, no scale counts it
         hidden = torch.isinf(bias)
-        bias, output = bias.masked_fill(hidden, 0.0), output.masked_fill(hidden, 0.0)
-    return sources, Sum(inputs, output, bias)
+        bias = bias.masked_fill(hidden, 0.0)
+        output = output.masked_fill(hidden, 0.0) if output.numel() else output
+    return sources, Sum(inputs, output, shape_of(call.node), bias)
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:
     return x if factor == 1 else x * factor
-
-
-def _total(summands: list[Tensor]) -> Tensor:
-    total_ = summands[0]
-    for x in summands[1:]:
-        total_ = total_ + x
-    return total_
 
 
 def _is_value(value: Any) -> bool:

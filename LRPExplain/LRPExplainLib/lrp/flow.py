@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .boxes import Box, cut
+from .boxes import Box, cuts
 from .linear import RAW, LinearMap, modify
 from .optimizations import on
 from .rules import FLOOR, PLAIN, LinearRule, Part, Term
@@ -82,17 +82,17 @@ class _Passage:
         self._where_it_is(relevance, self.rule.parts, _Passage._sizes_of)
 
     def _where_it_is(self, relevance: Tensor, parts: Sequence[Part], work: Callable[[_Passage, Tensor], None]) -> None:
-        """Do the work for these parts in the box that relevance has reached, or, if that does not pay, on the whole."""
-        cut_down = cut(self.layer, relevance) if all(map(self._local, parts)) else None
-        if cut_down is None:
+        """Do the work for these parts in the boxes that hold relevance, or, if that does not pay, on the whole."""
+        boxes = cuts(self.layer, relevance) if all(map(self._local, parts)) else []
+        if not boxes:
             work(self, relevance)
             return
-        small, box, source = cut_down
         plain = parts[0].terms == PLAIN
         scale = self.rule.stabilizer.scale(self.layer.output) if plain else None
-        inner = _Passage(self.rule, small, Flow([]), scale)
-        work(inner, relevance[box])
-        _paste(self.flow, inner.flow, self.layer, source)
+        for cut in boxes:
+            inner = _Passage(self.rule, cut.layer, Flow([]), scale)
+            work(inner, relevance[cut.box])
+            _paste(self.flow, inner.flow, self.layer, cut.source)
 
     def _local(self, part: Part) -> bool:
         """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
@@ -308,11 +308,11 @@ def _mostly_rounding(z: Tensor) -> float:
 
 
 def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:
-    """Add what became of the relevance in a box of the layer's one input."""
+    """Add what became of the relevance in a box of the layer's inputs."""
     if not flow.relevance:
-        flow.relevance.append(torch.zeros_like(layer.inputs[0]))
-    if inner.relevance:
-        flow.relevance[0][source].add_(inner.relevance[0])
+        flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
+    for whole, part in zip(flow.relevance, inner.relevance, strict=bool(inner.relevance)):
+        whole[source].add_(part)
     flow.bias += inner.bias
     flow.stabiliser += inner.stabiliser
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .errors import LRPError
 from .kernels import convolve, group_norm
 from .onednn import laid_out
 from .optimizations import without
+from .precision import HALF, as_relevance, lower, require_lower, run_in_half
 
 aten = torch.ops.aten
 Rebuild = Callable[[list[Tensor]], Any]
@@ -40,6 +42,8 @@ class Graph:
         inputs: the placeholders, one per input tensor.
         outputs: the nodes whose values are the network's output tensors, in the order of the flattened output.
         constants: value of every node that does not depend on the input.
+        precision: in which the network and relevance are computed, or None: the network as it is captured, relevance
+            in float32 at least.
         rebuild: puts output tensors into the structure in which the network returns them.
         cache: tensors derived from constants (weights clamped for z+, say), kept between runs.
     """
@@ -47,6 +51,7 @@ class Graph:
     def __init__(self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild) -> None:
         self.module = module
         self.constants = _weights_laid_out(module, constants)
+        self.precision: torch.dtype | None = None
         self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
         output = next(node for node in module.graph.nodes if node.op == "output")
         self.outputs: list[fx.Node] = list(output.args[0])
@@ -67,7 +72,12 @@ class Graph:
     def forward(self, *inputs: Tensor) -> Any:
         """The same by the fastest kernels there are: equal to rounding."""
         values = self.run(inputs, keep=set(self.outputs))
-        return self.rebuild([values[node].contiguous() for node in self.outputs])
+        return self.result([values[node] for node in self.outputs])
+
+    def result(self, outputs: Iterable[Tensor]) -> Any:
+        """The values of the outputs in the structure in which the network returns them."""
+        whole = (as_relevance(value, None) if self.precision else value for value in outputs)
+        return self.rebuild([value.contiguous() for value in whole])
 
     def run(
         self, inputs: Iterable[Tensor], keep: set[fx.Node], progress: Progress = no_progress, store: Store | None = None
@@ -77,7 +87,10 @@ class Graph:
         `store` gets each kept value after its last use and returns what is kept in its place.
         """
         values: dict[fx.Node, Any] = dict(self.constants)
-        values.update(zip(self.inputs, self.checked(inputs), strict=True))
+        given = self.checked(inputs)
+        if self.precision is not None:
+            given = [as_relevance(x, self.precision) for x in given]
+        values.update(zip(self.inputs, given, strict=True))
         with torch.no_grad():
             for done, node in enumerate(self.steps, 1):
                 values[node] = _call(node, values)
@@ -115,11 +128,23 @@ class Graph:
             )
         return given
 
-    def to(self, device: torch.device | str) -> Graph:
-        """Move the constants to a device, in place; returns the graph."""
-        self.constants = {
-            node: value.to(device) if isinstance(value, Tensor) else value for node, value in self.constants.items()
-        }
+    def to(self, where: torch.device | str | torch.dtype) -> Graph:
+        """Move the constants to a device, or the graph to bfloat16, in place; returns the graph.
+
+        In bfloat16 activations, products and relevance are half as large and, where the hardware has arithmetic for it,
+        twice as fast; input, output and relevance remain float32 for the caller. Sums are booked in float64 as always.
+
+        Raises:
+            LRPError: a precision other than bfloat16.
+        """
+        if isinstance(where, torch.dtype):
+            require_lower(where)
+            self.constants = lower(self.module, self.constants, where)
+            self.precision = where
+        else:
+            self.constants = {
+                node: value.to(where) if isinstance(value, Tensor) else value for node, value in self.constants.items()
+            }
         self.constants = _weights_laid_out(self.module, self.constants)
         self.cache.clear()
         return self
@@ -146,7 +171,7 @@ class OperatorCount:
 
 def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-    return FASTER.get(packet(node), function_of(node))(*args, **kwargs)
+    return FASTER.get(packet(node), kernel_of(node))(*args, **kwargs)
 
 
 def _weights_laid_out(module: fx.GraphModule, constants: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
@@ -188,6 +213,14 @@ def function_of(node: fx.Node) -> Callable[..., Any]:
     """The operator that a step calls."""
     assert callable(node.target)
     return node.target
+
+
+def kernel_of(node: fx.Node) -> Callable[..., Any]:
+    """What runs that operator as it is: in half precision, on a detour where PyTorch has no kernel."""
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, (tuple, list)) else value
+    in_half = isinstance(first, Tensor) and first.dtype in HALF
+    return partial(run_in_half, function_of(node)) if in_half else function_of(node)
 
 
 def layer_of(node: fx.Node) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import phases
-from .onednn import CHANNELS_LAST, convolution, laid_out, plain, transposed_convolution
+from .onednn import CHANNELS_LAST, VECTORISED, convolution, laid_out, plain, transposed_convolution
 from .optimizations import on
 
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
     """
     return (
         x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype in VECTORISED
         and x.dim() in CHANNELS_LAST
         and x.numel() > 0
         and (spread_to is None or spread_to >= _FEW_CHANNELS)

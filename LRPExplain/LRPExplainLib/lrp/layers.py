@@ -18,7 +18,8 @@ from torch import Tensor, fx
 from .answers import Call, Sources
 from .edit import packet
 from .graph import arguments, keywords, shape_of
-from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, at_least_float32, modify, scale_channels
+from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify, scale_channels
+from .precision import as_relevance
 
 aten = torch.ops.aten
 
@@ -43,7 +44,7 @@ class Statistics:
 
 def statistics(call: Call, norm: fx.Node) -> Statistics:
     """Read a `native_group_norm` or `native_layer_norm` node's statistics from the values kept of it."""
-    output, mean, rstd = map(at_least_float32, call.values[norm])
+    output, mean, rstd = (as_relevance(value, call.graph.precision) for value in call.values[norm])
     x = arguments(norm)[0]
     shape = shape_of(x)
     if packet(norm) is aten.native_layer_norm:

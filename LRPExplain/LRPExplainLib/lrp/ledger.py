@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .flow import Flow
 from .sums import total
@@ -107,23 +108,34 @@ class Bookkeeper:
     """Collects sums as tensors during the walk and reads them once at the end, so that a GPU is never waited for."""
 
     def __init__(self, start: Tensor) -> None:
-        self._start = total(start)
+        self._summed = WeakTensorKeyDictionary()  # what one layer hands on is often, untouched, what reaches the next
+        self._start = self._total(start)
         self._rows: list[tuple[tuple[str, str, str, str], list[Tensor]]] = []
 
     def enter(self, labels: tuple[str, str, str, str], reached: list[Tensor], flow: Flow) -> None:
         """Book one layer: its (layer, operator, role, rule), the relevance of its outputs, and where that went."""
         columns = (reached, flow.relevance, flow.bias, flow.stabiliser, flow.changed)
         summed = (0, 1)  # columns of whole tensors; the others are sums already
-        sums = [[total(t) for t in column] if i in summed else column for i, column in enumerate(columns)]
+        sums = [[self._total(t) for t in column] if i in summed else column for i, column in enumerate(columns)]
         self._rows.append((labels, [self._sum(column) for column in sums]))
 
     def close(self, relevance: list[Tensor]) -> Ledger:
         """The ledger, given the relevance of the inputs."""
-        flat = [self._start, self._sum([total(r) for r in relevance]), *(x for _, sums in self._rows for x in sums)]
+        flat = [
+            self._start,
+            self._sum([self._total(r) for r in relevance]),
+            *(x for _, sums in self._rows for x in sums),
+        ]
         target_value, at_input, *figures = torch.stack(flat).tolist()
         n = len(_FIGURES)
         rows = tuple(LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows))
         return Ledger(target_value, at_input, rows)
+
+    def _total(self, relevance: Tensor) -> Tensor:
+        if relevance not in self._summed:
+            self._summed[relevance] = total(relevance)
+        found: Tensor = self._summed[relevance]
+        return found
 
     def _sum(self, values: list[Tensor]) -> Tensor:
         return torch.stack(values).sum() if values else torch.zeros_like(self._start)

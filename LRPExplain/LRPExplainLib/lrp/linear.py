@@ -20,7 +20,6 @@ from .kernels import by_phases, convolve, convolve_adjoint
 from .optimizations import on
 
 Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
-HALF = (torch.float16, torch.bfloat16)
 RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
 
 
@@ -29,7 +28,7 @@ class LinearMap(ABC):
 
     Attributes:
         inputs: the signals that enter, each with its own relevance.
-        output: what left, including scale and bias.
+        output: what left, including scale and bias; empty where no rule reads it.
         bias: what was added, broadcastable to `output`, or None.
         scale: positive factor broadcastable to `output`, or None.
         mean: averages a tensor of the output's shape over each statistic of the folded norm, when the sample's mean
@@ -41,6 +40,7 @@ class LinearMap(ABC):
         grouped: an output sees only a group of the input's channels.
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
         fresh: `apply` and `adjoint` return tensors that nobody else holds, and that may be written to.
+        slab: the most elements of the output that are worked on at once, to need less memory; None: all.
         frame: makes 1 where the input is a signal and 0 in a frame of zeros that was put around it, broadcastable to
             the input; None without such a frame. Rules that do not look at the input's values would see one.
     """
@@ -57,6 +57,7 @@ class LinearMap(ABC):
     grouped: bool = False
     weighted: bool = False
     fresh: bool = False
+    slab: int | None = None
     frame: Callable[[], Tensor] | None = None
 
     @abstractmethod
@@ -152,16 +153,17 @@ class Matmul(LinearMap):
 class Sum(LinearMap):
     """Residual addition of signals; signs and factors are already in them. A constant summand is the bias."""
 
-    def __init__(self, inputs: Sequence[Tensor], output: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, inputs: Sequence[Tensor], output: Tensor, shape: torch.Size, bias: Tensor | None = None) -> None:
         self.inputs = inputs
         self.output = output
+        self.shape = shape
         self.bias = bias
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
         total = inputs[0]
         for x in inputs[1:]:
             total = total + x
-        return fixed(total.expand_as(self.output), weight)
+        return fixed(total.expand(self.shape), weight)
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         return [unbroadcast(fixed(r, weight), x.shape) for x in self.inputs]
@@ -224,11 +226,6 @@ def scale_channels(weight: Tensor, factor: Tensor, transposed: bool, groups: int
         return weight * factor.view(-1, 1, *ones)
     split = weight.unflatten(0, (groups, -1))  # [groups, C_in / groups, C_out / groups, ...]
     return (split * factor.view(groups, 1, -1, *ones)).flatten(0, 1)
-
-
-def at_least_float32(value: Tensor) -> Tensor:
-    """The tensor in the precision in which relevance is computed: half precision becomes float32."""
-    return value.float() if value.dtype in HALF else value
 
 
 def unbroadcast(r: Tensor, shape: torch.Size) -> Tensor:

@@ -15,20 +15,24 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from .answers import Concatenation, Unchanged
+from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
 from .graph import Graph, arguments, last_uses, shape_of
 from .kernels import direct
-from .linear import RAW
-from .operators import CONVOLUTION, DENSE
+from .linear import RAW, Convolution, Sum
+from .operators import CONVOLUTION, DENSE, SUM
+from .precision import relevance_type
 from .propagation import Plan, make_plan
 from .rules import PLAIN, LinearRule
 from .segments import Schedule, Segments
 
 aten = torch.ops.aten
 _FAST_FROM = 20480  # elements of the first four axes above which ATen's CPU convolution is oneDNN's
-# Into how many segments a network is cut; beyond, the values at the cuts outweigh what is saved.
-_SEGMENTS = (2, 3, 4, 6, 8, 12, 16, 24)
+_PLACES = 40  # at which a network may be cut
+# Elements of a slab where memory is short; larger ones keep a GPU busy.
+_SLAB = {"cpu": 1 << 18, "cuda": 1 << 23}
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,28 @@ class Estimate:
 def estimates(
     graph: Graph, composite: str | Composite, *, output: int = 0, offload: bool = False
 ) -> Iterator[Estimate]:
-    """Ways to run it, the fastest first: keeping all, recomputing segments, and (`offload`) keeping on the CPU as well.
+    """Ways to run it, the fastest first, each of which needs less memory than the one before.
+
+    Keeping all, in slabs, with one cut after the other where it helps most, and (`offload`) keeping on the CPU as well.
 
     Raises:
         LRPError: as :func:`~.propagation.attribute`, before anything is computed.
     """
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     sizes = _Sizes(graph)
-    yield _estimate(graph, plan, sizes, Schedule())
+    thrifty = _SLAB["cpu" if _leaves(graph.inputs[0])[0].device.type == "cpu" else "cuda"]
+    places = _places(plan, sizes)
+    best = _estimate(graph, plan, sizes, Schedule())
+    yield best
     for away in (False, True) if offload else (False,):
-        for count in _SEGMENTS:
-            starts = _even_starts(plan, sizes, count)
-            if len(starts) > 1:
-                yield _estimate(graph, plan, sizes, Schedule(starts, away))
+        ways = [Schedule((0,), away, thrifty)]
+        while ways:
+            following = min((_estimate(graph, plan, sizes, way) for way in ways), key=lambda way: way.peak)
+            if following.peak >= best.peak:
+                break
+            yield following
+            best, starts = following, following.schedule.starts
+            ways = [Schedule(tuple(sorted((*starts, cut))), away, thrifty) for cut in places if cut not in starts]
 
 
 def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
@@ -156,7 +169,7 @@ def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, schedule: Schedule) -> Es
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
     _forward(meter, graph.inputs, graph.steps, on_device | outputs)
-    _backward(meter, plan, graph, segments, sizes, schedule.offload)
+    _backward(meter, plan, graph, segments, sizes, schedule)
     weights = _weights(graph, plan)
     return Estimate(schedule, bare.peak + weights, sizes.union(on_device), meter.peak + weights, weights)
 
@@ -175,11 +188,11 @@ def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep
                 meter.drop(dead)
 
 
-def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes: _Sizes, offload: bool) -> None:
+def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes: _Sizes, schedule: Schedule) -> None:
     """Play the walk through, as :class:`~.propagation._Walk` does it."""
     readers = Counter(node for saved in (*plan.saves.values(), *segments.reads) for node in saved)
     pending: dict[fx.Node, int] = {}
-    here = set() if offload else set(segments.kept)
+    here = set() if schedule.offload else set(segments.kept)
     segment = len(segments.again) - 1
 
     def fetch(nodes: list[fx.Node]) -> list[fx.Node]:
@@ -201,7 +214,7 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
         return sum(pending.values())
 
     for output in graph.outputs:
-        pending[output] = 2 * _relevance_bytes(output)  # the start relevance is kept beside its copy that walks
+        pending[output] = 2 * _relevance_bytes(output, graph)  # the start relevance is kept beside its copy that walks
     for node in reversed(plan.steps):
         if segments.of[node] != segment:
             segment = segments.of[node]
@@ -212,20 +225,22 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
             here |= segments.made[segment]
             release(segments.reads[segment], fetched)
         fetched = fetch(plan.saves[node])
-        meter.working(waiting() + _needs(node, plan))
+        meter.working(waiting() + _needs(node, plan, graph, schedule.slab))
         own = pending.pop(node, 0)
         for source in node.all_input_nodes:
             if own and sizes.root(source) is not None:
-                pending[source] = _relevance_bytes(source)
+                pending[source] = _relevance_bytes(source, graph)
         release(plan.saves[node], fetched)
 
 
-def _needs(node: fx.Node, plan: Plan) -> int:
+def _needs(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> int:
     """What a step of the walk works with, besides what it reads and the relevance that reaches it."""
     signals = [source for source in node.all_input_nodes if source in plan.answers or source.op == "placeholder"]
-    entering, leaving = sum(_relevance_bytes(source) for source in signals), _relevance_bytes(node)
+    entering, leaving = sum(_relevance_bytes(source, graph) for source in signals), _relevance_bytes(node, graph)
     rule, answer = plan.rules[node], plan.answers[node]
-    if node in plan.folded or answer.silent:
+    if isinstance(answer, (Unchanged, Concatenation)) or node in plan.folded:
+        return 0  # what is handed on is the relevance itself, or a piece of it
+    if answer.silent:
         return entering
     if not isinstance(rule, LinearRule):
         return 2 * (entering + leaving)
@@ -234,7 +249,20 @@ def _needs(node: fx.Node, plan: Plan) -> int:
     several = len(rule.parts) > 1
     modified = 0 if plain else terms * entering
     # relevance, gradient and contribution of the inputs; share, denominator, stabiliser and quotient of the output
-    return modified + (2 + several) * entering + 5 * leaving + _workspace(node, adjoint=True)
+    work = modified + (2 + several) * entering + 5 * leaving + _workspace(node, adjoint=True)
+    share = _slab_share(node, plan, graph, most)
+    return work if share == 1.0 else entering + int(share * work)
+
+
+def _slab_share(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> float:
+    """How much of a layer its walk works on at once."""
+    value, shape = _leaves(node)[0], shape_of(node)
+    broadcast = any(shape_of(source) != shape for source in node.all_input_nodes)
+    if plan.answers[node] not in (CONVOLUTION, SUM) or len(shape) < 4 or (plan.answers[node] is SUM and broadcast):
+        return 1.0
+    kind = Sum if plan.answers[node] is SUM else Convolution
+    most = slab(kind, value.device, relevance_type(value.dtype, graph.precision), most)
+    return 1.0 if most is None else min(1.0, max(most / shape.numel(), 1 / shape[2]))
 
 
 def _workspace(node: fx.Node, adjoint: bool) -> int:
@@ -268,11 +296,8 @@ def _weights(graph: Graph, plan: Plan) -> int:
     return weights
 
 
-def _even_starts(plan: Plan, sizes: _Sizes, count: int) -> tuple[int, ...]:
-    """Where to cut the steps into so many segments that read about as many bytes each.
-
-    Each cut is moved to the place nearby at which the fewest bytes cross it.
-    """
+def _places(plan: Plan, sizes: _Sizes) -> list[int]:
+    """Where the steps may be cut: in each stretch of the network where the fewest bytes cross the cut."""
     steps = plan.steps
     position = {node: index for index, node in enumerate(steps)}
     until: dict[fx.Node, int] = {}
@@ -284,21 +309,9 @@ def _even_starts(plan: Plan, sizes: _Sizes, count: int) -> tuple[int, ...]:
         if node in position:
             for cut in range(position[node] + 1, index + 1):
                 crossing[cut] += sizes.of(node)
-    seen: set[fx.Node] = set()
-    weight = []
-    for node in steps:
-        fresh = {root for saved in plan.saves[node] if (root := sizes.root(saved)) is not None} - seen
-        seen |= fresh
-        weight.append(sum(sizes.of(root) for root in fresh))
-    total, done, starts = sum(weight), 0, [0]
-    reach = max(1, len(steps) // (4 * count))
-    for index, bytes_ in enumerate(weight):
-        done += bytes_
-        if done * count >= total * len(starts) and len(starts) < count:
-            nearby = range(max(starts[-1] + 1, index + 1 - reach), min(len(steps), index + 2 + reach))
-            if nearby:
-                starts.append(min(nearby, key=lambda cut: crossing[cut]))
-    return tuple(starts)
+    length = -(-len(steps) // _PLACES)
+    stretches = [range(max(1, begin), min(len(steps), begin + length)) for begin in range(0, len(steps), length)]
+    return [min(stretch, key=lambda cut: crossing[cut]) for stretch in stretches if stretch]
 
 
 def _viewed(node: fx.Node) -> fx.Node | None:
@@ -328,6 +341,6 @@ def _leaf_bytes(leaf: Tensor) -> int:
     return leaf.numel() * leaf.element_size()
 
 
-def _relevance_bytes(node: fx.Node) -> int:
-    """Relevance is computed in float32 at least, of the first output of a call."""
-    return sum(leaf.numel() * max(4, leaf.element_size()) for leaf in _leaves(node)[:1])
+def _relevance_bytes(node: fx.Node, graph: Graph) -> int:
+    """Relevance of the first output of a call."""
+    return sum(leaf.numel() * relevance_type(leaf.dtype, graph.precision).itemsize for leaf in _leaves(node)[:1])

@@ -1,4 +1,4 @@
-"""oneDNN's convolutions of images and volumes in float32, and how it likes them to lie in memory: channels last."""
+"""oneDNN's convolutions of images and volumes, and how it likes them to lie in memory: channels last."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor
 from .optimizations import on, without
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
+VECTORISED = {torch.float32}  # precisions that it has fast kernels for on this processor
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    VECTORISED.add(torch.bfloat16)
 
 
 def laid_out(x: Tensor) -> Tensor:
     """The tensor as kernels like it best: channels last for images and volumes on the CPU, else as it is."""
-    if x.device.type != "cpu" or x.dim() not in CHANNELS_LAST or x.dtype != torch.float32:
+    if x.device.type != "cpu" or x.dim() not in CHANNELS_LAST or x.dtype not in VECTORISED:
         return x
     axes = list(range(x.dim() - 1, 0, -1))  # from the innermost on
     if on("channels-last"):

@@ -22,6 +22,7 @@ OPTIMIZATIONS = {
     "phases": "on the CPU, what a convolution gives back to few channels is computed for neighbouring voxels at once",
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
+    "slabs": "on the CPU, convolutions and sums are walked slab by slab, which needs less memory beside them",
     "box": "layers are walked only in the box of voxels that relevance has reached",
 }
 

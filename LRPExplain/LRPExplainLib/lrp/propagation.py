@@ -19,9 +19,9 @@ from .errors import LRPError
 from .flow import Flow
 from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
 from .ledger import Bookkeeper, Ledger
-from .linear import at_least_float32
 from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
+from .precision import as_relevance
 from .rules import PASS, Rule
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
@@ -122,7 +122,7 @@ def evaluate(
     plan = make_plan(graph, composite, graph.outputs[output])
     segments = Segments(plan.steps, plan.saves, schedule.starts)
     values = graph.run(given, segments.kept | set(graph.outputs), progress, Away if schedule.offload else None)
-    return Evaluation(graph, plan, composite, segments, values, given, output)
+    return Evaluation(graph, plan, composite, segments, values, given, output, schedule.slab)
 
 
 class Evaluation:
@@ -141,11 +141,13 @@ class Evaluation:
         values: dict[fx.Node, Any],
         inputs: list[Tensor],
         output: int,
+        slab: int | None,
     ) -> None:
+        self._slab = slab
         self._graph, self._plan, self._composite, self._segments = graph, plan, composite, segments
         self._values, self._inputs = values, inputs
         self._explained = graph.outputs[output]
-        self.output = graph.rebuild([at_hand(values[node]).contiguous() for node in graph.outputs])
+        self.output = graph.result([at_hand(values[node]) for node in graph.outputs])
 
     def attribute(
         self,
@@ -171,7 +173,7 @@ class Evaluation:
             found = walk.run(begin, conditions, {named[name] for name in at}, progress)
         dtype = walk.start.dtype
         relevance = tuple(
-            walk.pending.get(node, torch.zeros_like(x, dtype=dtype)).contiguous()
+            walk.pending.get(node, torch.zeros_like(x)).to(dtype).contiguous()
             for node, x in zip(self._graph.inputs, self._inputs, strict=True)
         )
         ledger = walk.books.close(list(relevance))
@@ -179,7 +181,7 @@ class Evaluation:
             relevance if len(relevance) > 1 else relevance[0],
             self.output,
             ledger,
-            {name: found[named[name]] for name in at},
+            {name: found[named[name]].to(dtype) for name in at},
         )
 
     def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
@@ -187,18 +189,19 @@ class Evaluation:
         node = _layers(self._plan, {layer})[layer]
         walk = self._walk(self._start(target, self._explained), self._explained, last=False)
         with torch.no_grad():
-            return walk.run(self._explained, {}, {node}, progress, end=node)[node]
+            return walk.run(self._explained, {}, {node}, progress, end=node)[node].to(walk.start.dtype)
 
     def _start(self, target: Tensor | Target | int, begin: fx.Node) -> Tensor:
         if begin is self._explained:
-            return laid_out(start_relevance(target, at_least_float32(at_hand(self._values[begin]))))
+            return laid_out(start_relevance(target, as_relevance(at_hand(self._values[begin]), None)))
         if not isinstance(target, Tensor) or target.shape != shape_of(begin):
             raise LRPError(f"The relevance of {layer_of(begin)} has its output's shape, {list(shape_of(begin))}.")
         return laid_out(target)
 
     def _walk(self, start: Tensor, begin: fx.Node, last: bool) -> _Walk:
         values = self._values if last else dict(self._values)
-        return _Walk(self._graph, self._plan, self._segments, self._composite.normalization, values, start, begin)
+        mean = self._composite.normalization
+        return _Walk(self._graph, self._plan, self._segments, mean, self._slab, values, start, begin)
 
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
@@ -238,7 +241,8 @@ class _Walk:
         graph: Graph,
         plan: Plan,
         segments: Segments,
-        normalization: str,
+        mean: str,
+        slab: int | None,
         values: dict[fx.Node, Any],
         start: Tensor,
         begin: fx.Node,
@@ -247,7 +251,7 @@ class _Walk:
         self._steps = plan.steps[: plan.steps.index(begin) + 1] if begin in segments.of else []
         waiting = [node for node, value in values.items() if isinstance(value, Away)]
         self.away: dict[fx.Node, Away] = {node: values.pop(node) for node in waiting}
-        self.mean = normalization
+        self.mean, self.slab = mean, slab
         self.books = Bookkeeper(start)
         self.pending: dict[fx.Node, Any] = {}
         self.start = start
@@ -263,7 +267,7 @@ class _Walk:
         end: fx.Node | None = None,
     ) -> dict[fx.Node, Tensor]:
         """Propagate to the inputs, or to the node `end` alone; returns the relevance of the watched nodes."""
-        self.pending[output] = self.start
+        self.pending[output] = as_relevance(self.start, self.graph.precision)
         found: dict[fx.Node, Tensor] = {}
         segment = len(self.segments.again) - 1
         for done, node in enumerate(reversed(self._steps), 1):
@@ -296,7 +300,7 @@ class _Walk:
             self._send(arguments(node)[0], relevance)
             return
         norm = self.plan.norms.get(node)
-        call = Call(node, self.values, self.graph, self.plan.non_negative, norm, self.mean)
+        call = Call(node, self.values, self.graph, self.plan.non_negative, norm, self.mean, self.slab)
         sources, flow = answer.propagate(call, relevance, rule)
         if not answer.silent:
             reached = list(relevance.values()) if answer.many else [relevance]

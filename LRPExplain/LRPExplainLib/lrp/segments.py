@@ -22,10 +22,12 @@ class Schedule:
     Attributes:
         starts: the positions among the plan's steps at which segments begin; (0,) keeps everything that is read.
         offload: what the forward pass keeps waits in the CPU's memory until it is read.
+        slab: the most elements of a layer's output that the walk works on at once; None: as is fastest.
     """
 
     starts: tuple[int, ...] = (0,)
     offload: bool = False
+    slab: int | None = None
 
 
 class Segments:

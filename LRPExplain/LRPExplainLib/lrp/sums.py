@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
+PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
 
 
 def total(x: Tensor) -> Tensor:
@@ -17,9 +17,9 @@ def total(x: Tensor) -> Tensor:
     through the same memory.
     """
     flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() <= _PIECE:
+    if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() <= PIECE:
         return flat.sum(dtype=torch.float64)
-    copy = torch.empty(2 * _PIECE, dtype=torch.float64)
+    copy = torch.empty(2 * PIECE, dtype=torch.float64)
     return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
 
 
@@ -38,7 +38,7 @@ def pieces(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     On CUDA, where a step costs what starting it costs, they stay whole, and so does what is small.
     """
     size = first.shape[2] if first.dim() > 3 else 1
-    count = min(size, first.numel() // _PIECE) if first.device.type == "cpu" else 1
+    count = min(size, first.numel() // PIECE) if first.device.type == "cpu" else 1
     if count <= 1:
         yield first, *others
     else:

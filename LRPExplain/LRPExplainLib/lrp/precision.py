@@ -1,0 +1,66 @@
+"""In which precision relevance is computed, and how a captured network goes over to half precision as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from .errors import LRPError
+
+HALF = (torch.float16, torch.bfloat16)
+_WIDER = (torch.float32, torch.float64)
+
+
+def relevance_type(dtype: torch.dtype, precision: torch.dtype | None) -> torch.dtype:
+    """In which type relevance of values of a type is computed: the given precision, or (None) float32 at least."""
+    if not dtype.is_floating_point:
+        return dtype
+    return precision or (torch.float32 if dtype in HALF else dtype)
+
+
+def as_relevance(value: Tensor, precision: torch.dtype | None) -> Tensor:
+    """A tensor in the precision in which relevance is computed."""
+    return value.to(relevance_type(value.dtype, precision))
+
+
+def run_in_half(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call an operator; where PyTorch has no kernel of it for half precision, in float32, and round what it returns."""
+    try:
+        return function(*args, **kwargs)
+    except NotImplementedError:
+        leaves = pytree.tree_leaves((args, kwargs))
+        dtype = next((leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.dtype in HALF), None)
+        if dtype is None:
+            raise
+    widened = pytree.tree_map_only(Tensor, lambda value: as_relevance(value, None), (args, kwargs))
+    found = function(*widened[0], **widened[1])
+    return pytree.tree_map_only(Tensor, lambda value: value.to(dtype) if value.is_floating_point() else value, found)
+
+
+def require_lower(precision: torch.dtype) -> None:
+    """LRPError for what a graph cannot be computed in instead of its own precision."""
+    if precision is not torch.bfloat16:
+        raise LRPError(
+            f"A graph can be moved to torch.bfloat16, but not to {precision}: the range of float16 does not hold "
+            "relevance divided by activations, and for float32 and float64 the model is captured in that precision."
+        )
+
+
+def lower(module: fx.GraphModule, constants: dict[fx.Node, Any], precision: torch.dtype) -> dict[fx.Node, Any]:
+    """Let all floating values of a traced network be of this precision; returns its constants so. In place."""
+
+    def narrowed(value: Any) -> Any:
+        if isinstance(value, torch.dtype):
+            return precision if value in _WIDER else value
+        is_float = isinstance(value, Tensor) and value.dtype in _WIDER
+        return value.to(precision) if is_float else value
+
+    for node in module.graph.nodes:
+        node.args = fx.node.map_aggregate(node.args, narrowed)
+        node.kwargs = fx.node.map_aggregate(node.kwargs, narrowed)
+        node.meta["val"] = pytree.tree_map(narrowed, node.meta.get("val"))
+    return {node: narrowed(value) for node, value in constants.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import slicer
-from LRPExplainLib.scene.panel.parameters import Biases, Composite, Device, Result, Start, Value, Where
+from LRPExplainLib.scene.panel.parameters import Biases, Composite, Device, Precision, Result, Start, Value, Where
 from LRPExplainLib.scene.panel.scenarios import Scenarios
 from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
@@ -96,6 +96,7 @@ class LRPExplainParameterNode:
     where - which voxels are asked about; segmentation and segment, roi, points belong to it
     composite, value, start, biases, rules, device - how relevance is computed
     memory - that it may use, in GiB; 0: most of what is free
+    precision - what the network is computed in
     result - what becomes of the earlier map
     relevance - the map that is shown and described
     """
@@ -118,6 +119,7 @@ class LRPExplainParameterNode:
     rules: str
     device: Device
     memory: Annotated[float, WithinRange(0, 1024)] = 0
+    precision: Precision
     result: Result
     relevance: vtkMRMLScalarVolumeNode
 
@@ -221,8 +223,9 @@ class LRPExplainLogic(ScriptedLoadableModuleLogic):
         :param options: ``ratherThan`` (a class), ``where`` (None: where the target is predicted; "everywhere"; a tuple
             of a segmentation node and a segment's ID or name; a markups ROI node; a point list node; one R, A, S in
             mm), ``composite``, ``rules`` (layer or role -> rule), ``biases`` ("share", "absorb"), ``value`` ("logit",
-            "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB), ``update``
-            (a map of an earlier explanation, which gets the new voxels), ``onProgress(stage, share, seconds)``
+            "probability"), ``start`` ("value", "one"), ``device`` ("auto", "cpu", "cuda"), ``memory`` (GiB),
+            ``precision`` ("float32", "bfloat16"), ``update`` (a map of an earlier explanation, which gets new voxels),
+            ``onProgress(stage, share, seconds)``
         :return: the nodes: ``relevance`` (one volume node for each input), ``segmentation``, ``volumes`` and more
         :raises UserError: what is wrong and what to do, in one sentence
         """

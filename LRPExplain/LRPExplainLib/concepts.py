@@ -120,6 +120,7 @@ def concepts(
     biases: lrp.Biases | None = None,
     window: Any = None,
     memory: float | None = None,
+    precision: str | None = None,
     **question: Any,
 ) -> Concepts:
     """Explain, and tell the channels of an inner layer apart. Arguments and errors as for `explain`.
@@ -136,7 +137,7 @@ def concepts(
     _check_top(top)
     answered = answer(
         model, volumes, composite, device, progress, rules,
-        biases=biases, window=window, memory=memory, question=asked, keep=True,
+        biases=biases, window=window, memory=memory, precision=precision, question=asked, keep=True,
     )  # fmt: skip
     return concepts_of(answered, asked, layer, top, progress)
 

@@ -38,6 +38,8 @@ Found = tuple[lrp.Attribution, dict[str, Any]]  # relevance of the prepared volu
 
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
+# In what the network is computed: None, as it is.
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 # The composite whose memory is that of a gradient: every layer keeps its input.
 RECKONED_LIKE = "epsilon"
 
@@ -58,6 +60,7 @@ def explain(
     start: str = "value",
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    precision: str | None = None,
     method: str | Method | None = LRP,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> Explanation:
@@ -82,6 +85,8 @@ def explain(
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device; None: most of what is free there.
+        precision: "float32" (or None), or "bfloat16": half as much memory, and less time where the hardware has
+            arithmetic for it, at some per mille of error in each layer.
         method: "lrp", or another attribution method (see `methods.METHODS`), which takes neither composite nor rules;
             what its map sums to is told by `ledger["conserves"]` and `ledger["note"]`.
         parameters: of that method; see the fields of its class.
@@ -92,7 +97,8 @@ def explain(
     question = as_question(target, rather_than, region, value, start)
     answered = answer(
         model, volumes, composite, device, progress, rules,
-        biases=biases, window=window, memory=memory, question=question, method=method, parameters=parameters,
+        biases=biases, window=window, memory=memory, precision=precision, question=question, method=method,
+        parameters=parameters,
     )  # fmt: skip
     return answered.ask(question, progress)
 
@@ -108,6 +114,7 @@ def answer(
     biases: lrp.Biases | None = None,
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    precision: str | None = None,
     question: Question | None = None,
     keep: bool = False,
     method: str | Method | None = LRP,
@@ -123,7 +130,7 @@ def answer(
     stage = _Stages(progress or (lambda name, share: None))
     with running():
         ready = _made_ready(
-            stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen
+            stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen, precision
         )
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
@@ -208,6 +215,7 @@ def plan(
     biases: lrp.Biases | None = None,
     window: Mapping[str, Any] | None = None,
     memory: float | None = None,
+    precision: str | None = None,
     method: str | Method | None = LRP,
     parameters: Mapping[str, str | int | float] | None = None,
 ) -> dict[str, Any]:
@@ -222,7 +230,7 @@ def plan(
     with running():
         ready = _made_ready(
             _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory,
-            method=chosen,
+            method=chosen, precision=precision,
         )  # fmt: skip
         facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
         predicting, explaining = ready.inference.seconds(facts["explained"])
@@ -288,11 +296,12 @@ def _made_ready(
     question: Question | None = None,
     keep: bool = False,
     method: Method | None = None,
+    precision: str | None = None,
 ) -> Ready:
     with stage("reading"):
         if method is not None and (composite or rules or biases):
             raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
-        place = _device(device)
+        place, lowered = _device(device), _precision(precision, method)
         if memory is not None and not memory > 0:
             raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
         if composite is not None:
@@ -318,7 +327,7 @@ def _made_ready(
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
-        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep)
+        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep, lowered)
         settled = None if method is None else method.settled(inference)
     return Ready(loaded, chosen, place, sources, prepared, inference, settled)
 
@@ -378,6 +387,16 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("This computer has no CUDA device that PyTorch can use: choose cpu or auto.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _precision(name: str | None, method: Method | None) -> torch.dtype | None:
+    """What the network is to be computed in; None: as it is."""
+    if name is not None and name not in PRECISIONS:
+        raise UserError(f"There is no precision '{name}': choose {' or '.join(PRECISIONS)}.")
+    lowered = PRECISIONS[name or "float32"]
+    if lowered is not None and method is not None:
+        raise UserError(f"{name} is for lrp: leave it out with {method.name}.")
+    return lowered
 
 
 def _device_name(place: torch.device) -> str:

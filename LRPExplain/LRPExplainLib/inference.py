@@ -79,6 +79,7 @@ class Inference:
         device: torch.device,
         memory: float | None = None,
         keep: bool = False,
+        precision: torch.dtype | None = None,
     ) -> None:
         """Capture the network for a view of this volume and choose the fastest way to run that fits the memory.
 
@@ -87,6 +88,8 @@ class Inference:
             volume: the prepared tensor [1, C, D, H, W], on the CPU.
             memory: GiB that the run may use on its device; None: most of what is free there.
             keep: several questions will follow: of a volume that is run at once, the activations stay in memory.
+            precision: in which it is all computed (see `lrp.Graph.to`); None: the network as it is, relevance in
+                float32.
 
         Raises:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
@@ -96,7 +99,7 @@ class Inference:
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
-        self._keep = keep
+        self._keep, self._precision = keep, precision
         ways, tried = self._settings(device), []
         for setting in ways:
             tried.append(setting)
@@ -218,6 +221,7 @@ class Inference:
             "views": views,
             "explained": views if coefficients is None else len(self.explained(coefficients)),
             "batch": setting.batch,
+            "precision": "bfloat16" if self._precision is torch.bfloat16 else "float32",
             "segments": len(setting.estimate.schedule.starts),
             "offload": setting.estimate.schedule.offload,
             "memory": setting.estimate.peak,
@@ -273,7 +277,8 @@ class Inference:
             self._graph = None
             shape = self.windows.input_shape(self._volume.shape[1])
             x = torch.zeros((batch, *shape[1:]), dtype=self._volume.dtype, device=device)
-            self._graph = key, lrp.capture(self._module.to(device), x)
+            graph = lrp.capture(self._module.to(device), x)
+            self._graph = key, graph if self._precision is None else graph.to(self._precision)
         return self._graph[1]
 
     def _takes(self, batch: int, device: torch.device) -> bool:

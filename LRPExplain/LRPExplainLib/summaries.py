@@ -28,6 +28,8 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         f"{facts['explained']} to explain" if known else "those that the target does not touch are not explained"
     )
     ways = [f"{facts['batch']} at once"]
+    if facts["precision"] != "float32":
+        ways.append(f"in {facts['precision']}")
     if facts["segments"] > 1:
         ways.append(f"{facts['segments']} segments recomputed")
     if facts["offload"]:

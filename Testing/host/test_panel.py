@@ -11,6 +11,7 @@ import pytest
 import slicer
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.explain import PRECISIONS
 from LRPExplainLib.scene.colors import COLOR_MAPS
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -173,8 +174,12 @@ def test_what_is_chosen_is_asked(opened: Any, host: Host, session: Asked) -> Non
     host.choose(opened.ui.ratherThanComboBox, "background")
     host.choose(opened.ui.whereComboBox, "Everywhere (whole output)")
     opened.panel.parameters.rules = "input=flat; encoder.*=gamma(0.1)"
+    for name in ("method", "advanced"):
+        getattr(opened.ui, f"{name}CollapsibleButton").collapsed = False
+    host.choose(opened.ui.precisionComboBox, "Half (bfloat16): less time and memory")
     host.click(opened.ui.explainButton)
     (asked,) = session.explained
+    assert asked["precision"] == "bfloat16"
     assert asked["volume_nodes"] == [brain]
     assert (asked["target"], asked["rather_than"], asked["where"]) == ("lesion", "background", "everywhere")
     assert asked["rules"] == {"input": "flat", "encoder.*": "gamma(0.1)"}
@@ -262,11 +267,12 @@ def test_a_model_that_runs_code_is_asked_about_once(host: Host, opened: Any, mon
 def test_the_composites_and_colours_offered_are_those_there_are(opened: Any) -> None:
     from LRPExplainLib.scene.display import Display
     from LRPExplainLib.scene.panel import display, method
-    from LRPExplainLib.scene.panel.parameters import Composite
+    from LRPExplainLib.scene.panel.parameters import Composite, Precision
 
     described = {each.value: text for each, text in method.descriptions().items() if each.value}
     assert described == {name: each.description for name, each in lrp.COMPOSITES.items()}
     assert set(method.descriptions()) == set(Composite)
+    assert {each.value for each in Precision} == set(PRECISIONS)
     assert list(display.color_maps()) == list(COLOR_MAPS)
     assert display._USUAL[Display().threshold_kind] == Display().threshold
 

@@ -157,8 +157,8 @@ class Leaky(Answer):
         self._whole = whole
         self.role, self.rules, self.silent, self.many = whole.role, whole.rules, False, whole.many
 
-    def saves(self, node: torch.fx.Node, rule: rules.Rule, signed: bool) -> list[torch.fx.Node]:
-        return self._whole.saves(node, rule, signed)
+    def saves(self, node: torch.fx.Node, rule: rules.Rule, by_sign: bool) -> list[torch.fx.Node]:
+        return self._whole.saves(node, rule, by_sign)
 
     def propagate(self, call: Call, relevance: Tensor, rule: rules.Rule) -> tuple[Sources, Flow]:
         sources, flow = self._whole.propagate(call, relevance, rule)

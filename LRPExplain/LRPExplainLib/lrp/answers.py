@@ -98,8 +98,8 @@ class Answer(ABC):
     silent: bool = False
     many: bool = False
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
-        """The nodes whose values :meth:`propagate` will read; `signed`: some of what enters may be negative."""
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        """The nodes whose values :meth:`propagate` will read; `by_sign` is the plan's."""
         return []
 
     def accepts(self, rule: Rule) -> bool:
@@ -242,13 +242,13 @@ class LinearLayer(Answer):
         self.source = source
         self._build = build
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         if not isinstance(rule, LinearRule):
             return []
         # Weightless sums read their inputs for z anyway; a folded norm's output stands in for the layer's own.
         nodes = list(node.all_input_nodes)
         has_statistics = self.role == "norm"  # a norm's mean and deviation are outputs of its call
-        return [*nodes, node] if rule.reads_output(signed) or has_statistics else nodes
+        return [*nodes, node] if rule.reads_output(by_sign) or has_statistics else nodes
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         if not isinstance(rule, LinearRule):
@@ -302,7 +302,7 @@ class SignalMatmul(Answer):
     def __init__(self, gate: int | None) -> None:
         self._gate = gate
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [*node.all_input_nodes, node]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -330,7 +330,7 @@ class Softmax(Answer):
     rules = ("taylor", "pass")
     role = "softmax"
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [node, *node.all_input_nodes] if rule.name == "taylor" else []
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -355,7 +355,7 @@ class Winner(Answer):
     role = "max"
     rules = ("winner",)
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return list(node.all_input_nodes)
 
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
@@ -373,7 +373,7 @@ class Choose(Answer):
 
     source = "adjoint of the selection; constants absorb like a bias"
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [arguments(node)[0]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
@@ -387,7 +387,7 @@ class Masking(Answer):
 
     source = "adjoint of the selection; constants absorb like a bias"
 
-    def saves(self, node: fx.Node, rule: Rule, signed: bool) -> list[fx.Node]:
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [arguments(node)[1]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:

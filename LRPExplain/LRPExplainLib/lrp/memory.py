@@ -94,6 +94,9 @@ def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> fl
             _leaves(node)[0].numel() * weight / max(1, shape_of(node)[1 if plan.answers[node] is CONVOLUTION else -1])
         )
         forward += work
+        if node in plan.by_sign:  # |W| |x|, and the adjoints of W and |W|
+            backward += 3 * work
+            continue
         signed = any(s not in plan.non_negative for s in node.all_input_nodes if s not in graph.constants)
         for part in rule.parts:
             heirs = [term for term in part.heirs if signed or term.input != "-"]
@@ -291,8 +294,10 @@ def _workspace(node: fx.Node, adjoint: bool) -> int:
 def _weights(graph: Graph, plan: Plan) -> int:
     """Bytes of the constants, and of the modified weights that rules keep beside them."""
     weights = sum(_leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
-    for _, rule, weight in _weighted(graph, plan):
-        weights += 4 * len(rule.weights() - {RAW, "same"}) * weight
+    itemsize = relevance_type(torch.float32, graph.precision).itemsize
+    for node, rule, weight in _weighted(graph, plan):
+        modified = {"|.|"} if node in plan.by_sign else rule.weights() - {RAW, "same"}
+        weights += itemsize * len(modified) * weight
     return weights
 
 

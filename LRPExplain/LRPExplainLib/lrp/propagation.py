@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .precision import as_relevance
-from .rules import PASS, Rule
+from .rules import PASS, LinearRule, Rule
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
 from .target import Target, start_relevance
@@ -57,6 +57,8 @@ class Plan:
         norms: for a layer the normalisation folded into it.
         folded: the folded normalisations.
         saves: for each step the nodes whose values its backward step reads.
+        non_negative: nodes whose values are never negative.
+        by_sign: layers whose contributions count by their sign alone, and have both.
     """
 
     steps: list[fx.Node]
@@ -66,6 +68,7 @@ class Plan:
     folded: frozenset[fx.Node]
     saves: dict[fx.Node, list[fx.Node]]
     non_negative: frozenset[fx.Node]
+    by_sign: frozenset[fx.Node]
 
 
 def attribute(
@@ -216,6 +219,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     never_negative = non_negative(graph)
     rules: dict[fx.Node, Rule] = {}
     saves: dict[fx.Node, list[fx.Node]] = {}
+    by_sign: set[fx.Node] = set()
     for node, answer in answers.items():
         special = ("input",) if node in first else ("head",) if node in last else ()
         roles = (*special, answer.role)
@@ -225,12 +229,21 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
         if not answer.accepts(rule):
             raise _does_not_apply(rule, node, answer)
         rules[node] = rule
-        signed = any(source not in never_negative and source not in graph.constants for source in node.all_input_nodes)
-        saved = [] if node in folded else answer.saves(node, rule, signed)
+        if _goes_by_sign(node, answer, rule, never_negative | graph.constants.keys()):
+            by_sign.add(node)
+        saved = [] if node in folded else answer.saves(node, rule, node in by_sign)
         if node in norms and saved:  # the norm's output stands for the layer's own
             saved = [source for source in saved if source is not node] + [norms[node]]
         saves[node] = [source for source in saved if source not in graph.constants]
-    return Plan(steps, answers, rules, norms, folded, saves, never_negative)
+    return Plan(steps, answers, rules, norms, folded, saves, never_negative, frozenset(by_sign))
+
+
+def _goes_by_sign(node: fx.Node, answer: Answer, rule: Rule, never_negative: Set[fx.Node]) -> bool:
+    """Whether a layer's contributions are told apart by x w and |x w|: of signed inputs that are not in groups."""
+    if answer not in (CONVOLUTION, DENSE) or not isinstance(rule, LinearRule) or not rule.by_sign():
+        return False
+    grouped = packet(node) is aten.convolution and arguments(node)[8] > 1
+    return not grouped and any(source not in never_negative for source in node.all_input_nodes)
 
 
 class _Walk:

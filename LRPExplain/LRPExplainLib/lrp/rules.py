@@ -179,12 +179,12 @@ class LinearRule(Rule):
             parts = [replace(a, otherwise=replace(b, share=1.0)) for a, b in ((one, other), (other, one))]
         return replace(self, parts=tuple(parts))
 
-    def reads_output(self, signed: bool) -> bool:
-        """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it.
+    def by_sign(self) -> bool:
+        """Whether contributions count by their sign alone, so that x w and |x w| tell them apart (see :mod:`.flow`)."""
+        return on("magnitudes") and all(part.factors() for part in self.parts)
 
-        Of `signed` inputs the signs of contributions are (see :mod:`.flow`).
-        """
-        by_sign = signed and on("magnitudes") and all(part.factors() for part in self.parts)
+    def reads_output(self, by_sign: bool) -> bool:
+        """Whether the layer's output is needed: plain epsilon divides by it, and signs are told by it."""
         return by_sign or any(part.terms == PLAIN or part.where != "all" for part in self.parts)
 
     def weights(self) -> set[str]:

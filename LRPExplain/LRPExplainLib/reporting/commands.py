@@ -27,6 +27,8 @@ def explain_command(facts: Mapping[str, Any]) -> str | None:
         words += ["--rather-than", _class(names, target["rather_than_index"])]
     words += [*region, "--value", target["value"], "--start", target["start"], *composite]
     words += _window(card["preprocessing"].get("window"))
+    precision = facts["provenance"].get("run", {}).get("precision", "float32")
+    words += [] if precision == "float32" else ["--precision", precision]
     words += ["--device", "cpu" if facts["provenance"]["device"] == "cpu" else "cuda", "--out", "again"]
     return shlex.join(words)
 

@@ -102,7 +102,7 @@ def verify(
         return Verification(tuple(checks), None)
     again = explain(
         model, volumes, _question(facts["target"], segment), recorded_composite(facts["composite"]), device, progress,
-        memory=memory,
+        memory=memory, precision=facts["provenance"].get("run", {}).get("precision"),
     )  # fmt: skip
     return Verification((*checks, *_compared(facts, again, tolerance)), again)
 

@@ -95,6 +95,7 @@ class Session:
         biases: str | None = None,
         device: str = "auto",
         memory: float | None = None,
+        precision: str | None = None,
         update: Any = None,
         lane: str = MAIN,
         on_progress: Callback = None,
@@ -122,7 +123,8 @@ class Session:
         message = {
             "model": str(model), "volumes": [str(file) for file in files], "target": target, "rather_than": rather_than,
             "where": place, "value": value, "start": start, "composite": composite, "rules": rules or None,
-            "biases": biases, "device": device, "memory": memory, "out": str(self._folder / f"answer-{self._count}"),
+            "biases": biases, "device": device, "memory": memory, "precision": precision,
+            "out": str(self._folder / f"answer-{self._count}"),
         }  # fmt: skip
         run = Run()
 

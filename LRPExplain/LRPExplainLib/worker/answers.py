@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]
 __all__ = ["STAGES", "Answers"]
 _SETTINGS = ("*.json", "*.yaml", "*.yml")  # what cards, bundles and trained nnU-Nets say of themselves
 _MOST_FILES = 2000  # of a folder that are looked at: a model has fewer
-_HOW = ("composite", "rules", "biases", "device", "memory", "method", "parameters")
+_HOW = ("composite", "rules", "biases", "device", "memory", "precision", "method", "parameters")
 
 
 class Answers:

@@ -42,6 +42,7 @@ def concepts(message: Message, progress: Progress) -> Message:
             layer=message.get("layer") or "",
             top=message.get("top") or parts.TOP,
             memory=message.get("memory"),
+            precision=message.get("precision"),
         )
     found.save(message["out"], compressed=False)
     return {"facts": found.facts, "folder": message["out"]}

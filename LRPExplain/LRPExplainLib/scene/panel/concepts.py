@@ -100,7 +100,7 @@ class ConceptsSection(Section):
             message = {
                 "explanation": str(folder), "layer": self._layer(), "top": round(self.ui.conceptsSpinBox.value),
                 "device": parameters.device.value, "memory": parameters.memory or None,
-                "out": str(session.place("concepts")),
+                "precision": parameters.precision.value, "out": str(session.place("concepts")),
             }  # fmt: skip
             self._on_progress("starting", 0.0, None)
             self._request = session.ask(

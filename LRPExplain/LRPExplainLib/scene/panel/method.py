@@ -67,6 +67,7 @@ class MethodSection(Section):
             "biases": chosen.biases.value or None,
             "device": chosen.device.value,
             "memory": chosen.memory or None,
+            "precision": chosen.precision.value,
         }
 
 

@@ -72,6 +72,19 @@ class Device(Enum):
         return {Device.AUTO: _("Automatic"), Device.CUDA: _("Graphics card (CUDA)"), Device.CPU: _("CPU")}[self]
 
 
+class Precision(Enum):
+    """What the network is computed in."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+    def label(self) -> str:
+        return {
+            Precision.FLOAT32: _("Full (float32)"),
+            Precision.BFLOAT16: _("Half (bfloat16): less time and memory"),
+        }[self]
+
+
 class Result(Enum):
     """What becomes of the map that is shown when the same volumes are explained again."""
 

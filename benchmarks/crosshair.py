@@ -3,14 +3,19 @@
     .venv/bin/python -m benchmarks.crosshair [--points 10] [--device auto]
 
 Requests go to the worker's own `Answers`, without the pipes: a point in, an Explanation folder out. Beside them, in the
-same process, PyTorch's forward pass and input gradient of the same network on the same input.
+same process, PyTorch's forward pass and input gradient of the same network on the same input. Then a worker in its own
+process, as Slicer starts it: from its start to the first map; and, where it has told of another model before, from the
+request to the first map.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +34,7 @@ from .networks import first_tensor
 from .peers import SUBJECTS, machine
 
 EDGE = 64  # voxels of the second case
+OTHER_MODEL = Path(__file__).parents[1] / "Resources" / "ShortcutModels" / "honest.safetensors"
 
 
 def main() -> None:
@@ -42,6 +48,9 @@ def main() -> None:
         for name, prepare in (("demo U-Net, MNI152 at 2 mm", demo), (f"DynUNet, 1x{EDGE}^3", dynunet)):
             model, volume = prepare(Path(folder))
             print(row(name, model, volume, Path(folder) / "out", options.points, options.device), flush=True)
+        model, volume = demo(Path(folder))
+        cold, warm = first_maps(model, volume, Path(folder), options.device)
+        print(f"\nWorker, demo U-Net: from its start to the first map {cold:.2f} s, from a warm start {warm:.2f} s")
 
 
 def demo(folder: Path) -> tuple[Path, Path]:
@@ -85,6 +94,41 @@ def row(name: str, model: Path, volume: Path, out: Path, points: int, device: st
 
     gradient = min(seconds(forward_and_gradient) for _ in range(3))
     return f"| {name} | {gradient:.2f} s | {first:.2f} s | {statistics.median(further):.2f} ({max(further):.2f}) s |"
+
+
+def first_maps(model: Path, volume: Path, folder: Path, device: str) -> tuple[float, float]:
+    """Seconds of a worker to its first map: from its start, and from the request when it has started before."""
+    found = []
+    for warm in (False, True):
+        work = folder / f"worker-{warm}"
+        work.mkdir()
+        command = [sys.executable, "-m", "LRPExplainLib.worker", "--folder", str(work)]
+        begin = time.perf_counter()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+            if warm:  # what Slicer asks as soon as the module is opened
+                _request(worker, {"id": 1, "verb": "describe", "model": str(OTHER_MODEL)})
+                begin = time.perf_counter()
+            message = {"model": str(model), "volumes": [str(volume)], "device": device, "out": str(work / "map")}
+            _request(worker, {"id": 2, "verb": "explain", **message})
+            found.append(time.perf_counter() - begin)
+            assert worker.stdin is not None
+            worker.stdin.close()
+    return found[0], found[1]
+
+
+def _request(worker: subprocess.Popen[str], message: dict[str, Any]) -> None:
+    """Send a request and wait for its end."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(message) + "\n")
+    worker.stdin.flush()
+    for line in worker.stdout:
+        event = json.loads(line)
+        if event["event"] == "failed":
+            raise RuntimeError(event["sentence"])
+        if event["event"] == "done":
+            return
+    raise RuntimeError("the worker ended")
 
 
 def seconds(run: Callable[[], Any]) -> float:

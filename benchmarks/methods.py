@@ -21,8 +21,10 @@ from .vision import torchvision
 Run = Callable[[], Tensor]  # one explanation (or forward pass), to be timed
 Prepare = Callable[[nn.Module, Tensor, Tensor], Run]  # of a network for an input and a start relevance
 
+FORWARD = "forward"
 ZENNIT_PLUS = "Zennit EpsilonPlus"
 GRADIENT = "forward + input gradient"
+LOW_MEMORY, BFLOAT16, FURTHER = "low memory", "bfloat16", "further question"  # modes of ours
 
 
 def forward(model: nn.Module, x: Tensor, start: Tensor) -> Run:
@@ -46,20 +48,49 @@ def input_gradient(model: nn.Module, x: Tensor, start: Tensor) -> Run:
     return run
 
 
-def ours(composite: str) -> Prepare:
-    """This library: captured once, then asked."""
+def named(composite: str, mode: str = "") -> str:
+    """This library's name for tables."""
+    return f"LRPExplain {composite}" + (f", {mode}" if mode else "")
+
+
+def ours(composite: str, precision: torch.dtype | None = None, thrifty: bool = False) -> Prepare:
+    """This library: captured once, then asked.
+
+    `precision`: in which all is computed; None: float32. `thrifty`: in the way that is reckoned to need least memory.
+    """
 
     def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
         graph = lrp.capture(model, x)
+        if precision is not None:
+            graph.to(precision)
+        ways = lrp.estimates(graph, composite)
+        schedule = min(ways, key=lambda way: way.peak).schedule if thrifty else lrp.Schedule()
 
         def run() -> Tensor:
-            relevance = lrp.attribute(graph, x, start, composite).relevance
-            assert isinstance(relevance, Tensor)
-            return relevance
+            evaluation = lrp.evaluate(graph, x, composite, schedule=schedule)
+            return _map(evaluation.attribute(start, last=True))
 
         return run
 
     return prepare
+
+
+def further(composite: str) -> Prepare:
+    """Another question on a forward pass that was kept: why this voxel, the one in the middle."""
+
+    def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
+        evaluation = lrp.evaluate(lrp.capture(model, x), x, composite)
+        middle = (slice(None), slice(None), *(size // 2 for size in start.shape[2:]))
+        voxel = torch.zeros_like(start)
+        voxel[middle] = start[middle]
+        return lambda: _map(evaluation.attribute(voxel))
+
+    return prepare
+
+
+def _map(found: lrp.Attribution) -> Tensor:
+    assert isinstance(found.relevance, Tensor)
+    return found.relevance
 
 
 def zennit(name: str, merge: bool = True) -> Prepare:
@@ -144,15 +175,19 @@ def unshared(model: nn.Module) -> nn.Module:
     return traced
 
 
-def methods(composites: tuple[str, ...]) -> dict[str, Prepare]:
-    """All of them by name, ours with the given composites."""
+def methods(composites: tuple[str, ...], detailed: str | None = None) -> dict[str, Prepare]:
+    """All of them by name, ours with the given composites; with the detailed one in all its modes."""
+    modes = {} if detailed is None else {
+        LOW_MEMORY: ours(detailed, thrifty=True), BFLOAT16: ours(detailed, torch.bfloat16), FURTHER: further(detailed),
+    }  # fmt: skip
     return {
-        "forward": forward,
+        FORWARD: forward,
         GRADIENT: input_gradient,
         "Zennit Epsilon": zennit("Epsilon"),
         ZENNIT_PLUS: zennit("EpsilonPlus"),
         "Captum LRP": captum,
-        **{f"LRPExplain {name}": ours(name) for name in composites},
+        **{named(name): ours(name) for name in composites},
+        **{named(detailed or "", mode): prepare for mode, prepare in modes.items()},
     }
 
 

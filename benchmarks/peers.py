@@ -2,11 +2,13 @@
 
     python -m benchmarks.peers [--device cpu cuda] [--networks dynunet ...] [--composites epsilon-plus ...] [--large]
 
-Prints one markdown table. Times are medians of `--repeat` runs after one run to warm up; capture and other preparation
-is not in them. Memory is the peak of the first run and its preparation: on CUDA what PyTorch allocated, all included;
-on the CPU how far the process's resident memory rose (Linux's VmHWM, reset before each method; elsewhere not given).
-On the CPU the networks are smaller unless `--large` is given, so that all is done in some minutes; not smaller than
-that, because below N * C * D * H = 20480 PyTorch leaves oneDNN for a kernel that is some twenty times slower.
+Prints a markdown table, which goals of `goals.py` are met (misses in bold), and how near bfloat16 comes. Times are
+medians of `--repeat` runs after one run to warm up; capture and other preparation is not in them. Memory is the peak of
+the first run and its preparation: on CUDA what PyTorch allocated, all included; on the CPU how far the process's
+resident memory rose (Linux's VmHWM, reset before each method, all of which have run on a small network before, so that
+what they import is not counted; elsewhere not given). The floor is that of `floor.py`. On the CPU the networks are
+smaller unless `--large` is given, so that all is done in some minutes; not smaller than that, because below
+N * C * D * H = 20480 PyTorch leaves oneDNN for a kernel that is some twenty times slower.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,8 +30,10 @@ from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import nn
 from tqdm import tqdm
 
+from .floor import Rates, floor, rates
+from .goals import verdicts
 from .memory import peak_memory
-from .methods import GRADIENT, ZENNIT_PLUS, Prepare, methods, reason
+from .methods import FORWARD, GRADIENT, ZENNIT_PLUS, Prepare, methods, reason
 from .networks import first_tensor, start_relevance
 
 
@@ -84,6 +89,9 @@ SUBJECTS = (
 )
 
 
+DETAILED = "epsilon-plus"  # measured in every mode
+
+
 @dataclass(frozen=True)
 class Measured:
     """Seconds and bytes of one explanation, or why there is none."""
@@ -99,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time and memory of one explanation, beside peers.")
     parser.add_argument("--device", nargs="*", default=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
     parser.add_argument("--networks", nargs="*", default=[""], help="parts of names; default: all")
-    parser.add_argument("--composites", nargs="*", default=["epsilon", "epsilon-plus", lrp.DEFAULT_COMPOSITE])
+    parser.add_argument("--composites", nargs="*", default=["epsilon", DETAILED, lrp.DEFAULT_COMPOSITE])
     parser.add_argument("--methods", nargs="*", default=[""], help="parts of names; default: all")
     parser.add_argument("--repeat", type=int, help="timed runs; default: 3 on the CPU, 7 on CUDA")
     parser.add_argument("--large", action="store_true", help="the real sizes on the CPU, too")
@@ -110,44 +118,90 @@ def main(arguments: list[str] | None = None) -> None:
     for device in options.device:
         large = options.large or device != "cpu"
         repeat = options.repeat or (3 if device == "cpu" else 7)
-        chosen = methods(tuple(dict.fromkeys(options.composites)))
+        composites = tuple(dict.fromkeys(options.composites))
+        chosen = methods(composites, DETAILED if DETAILED in composites else None)
         keep = {name: prepare for name, prepare in chosen.items() if any(part in name for part in options.methods)}
         subjects = [s for s in SUBJECTS if any(part.lower() in s.name.lower() for part in options.networks)]
-        print(f"\n{machine(device)}; medians of {repeat}\n")
+        _try_all(keep, device)
+        measured_rates = rates(device)
+        print(f"\n{machine(device)}; {measured_rates}; medians of {repeat}\n")
         with without(*options.without):
-            for line in table(subjects, keep, device, large, repeat):
+            results: dict[str, dict[str, Measured]] = {}
+            for line in table(subjects, keep, device, large, repeat, measured_rates, results):
                 print(line, flush=True)
+            print("\n" + "\n".join(verdicts(device, results)))
+            print("\n" + "\n".join(_in_half(subject, device, large) for subject in subjects), flush=True)
 
 
-def table(subjects: list[Subject], chosen: dict[str, Prepare], device: str, large: bool, repeat: int) -> Iterator[str]:
-    """The lines of the markdown table."""
+def table(
+    subjects: list[Subject],
+    chosen: dict[str, Prepare],
+    device: str,
+    large: bool,
+    repeat: int,
+    measured_rates: Rates,
+    results: dict[str, dict[str, Measured]],
+) -> Iterator[str]:
+    """The lines of the markdown table; `results` gets what was measured, by network and method."""
     yield (
-        "| network, input | method | time | ÷ forward + gradient | ÷ Zennit EpsilonPlus | preparation | peak memory | "
-        "÷ forward + gradient |"
+        "| network, input | method | time | ÷ forward + gradient | ÷ Zennit EpsilonPlus | ÷ floor | preparation | "
+        "peak memory | ÷ forward | ÷ forward + gradient | ÷ Zennit EpsilonPlus |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|---|---|" + "---|" * 9
     bar = tqdm(total=len(subjects) * len(chosen), unit="method")
     for subject in subjects:
         size = subject.large if large else subject.small
-        found = []
+        model, x, _ = _case(subject, device, large)
+        least = floor(lrp.capture(model, x), measured_rates)
+        del model, x
+        found = results[subject.name] = {}
         for name, prepare in chosen.items():
             bar.set_postfix_str(f"{subject.name}, {name}")
-            found.append(replace(_measured(subject, prepare, device, large, repeat), method=name))
+            found[name] = replace(_measured(subject, prepare, device, large, repeat), method=name)
             bar.update()
-        for row in found:
-            yield _line(f"{subject.name}, {subject.channels}x{size}^3", row, found)
+        network = f"{subject.name}, {subject.channels}x{size}^3"
+        yield f"| {network} | floor | {least * 1e3:.1f} ms |" + " |" * 8
+        for row in found.values():
+            yield _line(network, row, found, least)
     bar.close()
 
 
-def _measured(subject: Subject, prepare: Prepare, device: str, large: bool, repeat: int) -> Measured:
-    """Build the network anew, so that no method finds what another left behind."""
+def _try_all(chosen: dict[str, Prepare], device: str) -> None:
+    """Let each method import and compile what it needs."""
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3)).eval().to(device)
+    x = torch.randn(1, 1, 32, 32, 32, device=device)
+    with torch.no_grad():
+        start = model(x)
+    for prepare in chosen.values():
+        with suppress(Exception):  # what does not run is told in the table
+            prepare(model, x, start)()
+
+
+def _case(subject: Subject, device: str, large: bool) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """The network built anew, so that no method finds what another left behind; its input and a start relevance."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = subject.make(large).eval().to(device)
         size = subject.large if large else subject.small
         x = torch.randn(1, subject.channels, size, size, size).to(device)
     with torch.no_grad():
-        start = start_relevance(first_tensor(model(x)))
+        return model, x, start_relevance(first_tensor(model(x)))
+
+
+def _in_half(subject: Subject, device: str, large: bool) -> str:
+    """How near bfloat16 comes to float32."""
+    model, x, start = _case(subject, device, large)
+    exact = lrp.attribute(lrp.capture(model, x), x, start, DETAILED)
+    half = lrp.attribute(lrp.capture(model, x).to(torch.bfloat16), x, start, DETAILED)
+    assert isinstance(exact.relevance, torch.Tensor)
+    assert isinstance(half.relevance, torch.Tensor)
+    correlation = torch.corrcoef(torch.stack([exact.relevance.flatten(), half.relevance.flatten()]))[0, 1]
+    gap = abs(half.ledger.gap / half.ledger.target_value)
+    return f"{subject.name}, {DETAILED} in bfloat16: correlation {float(correlation):.5f}, gap of the ledger {gap:.1e}"
+
+
+def _measured(subject: Subject, prepare: Prepare, device: str, large: bool, repeat: int) -> Measured:
+    model, x, start = _case(subject, device, large)
     try:
         with peak_memory(device) as peak:
             begin = time.perf_counter()
@@ -175,18 +229,18 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _line(network: str, row: Measured, rows: list[Measured]) -> str:
+def _line(network: str, row: Measured, rows: dict[str, Measured], least: float) -> str:
     if row.seconds is None:
-        return f"| {network} | {row.method} | {row.failure} | | | | | |"
-    named = {other.method: other for other in rows}
-    gradient, zennit = named.get(GRADIENT), named.get(ZENNIT_PLUS)
+        return f"| {network} | {row.method} | {row.failure} |" + " |" * 8
+    plain, gradient, zennit = (rows.get(name, Measured("")) for name in (FORWARD, GRADIENT, ZENNIT_PLUS))
     cells = [
         f"{row.seconds * 1e3:.1f} ms",
-        _ratio(row.seconds, gradient and gradient.seconds),
-        _ratio(row.seconds, zennit and zennit.seconds),
+        _ratio(row.seconds, gradient.seconds),
+        _ratio(row.seconds, zennit.seconds),
+        _ratio(row.seconds, least),
         f"{row.preparation:.2f} s",
         "" if row.memory is None else f"{row.memory / 2**20:.0f} MiB",
-        _ratio(row.memory, gradient and gradient.memory),
+        *(_ratio(row.memory, other.memory) for other in (plain, gradient, zennit)),
     ]
     return f"| {network} | {row.method} | " + " | ".join(cells) + " |"
 

@@ -12,7 +12,7 @@ from .boxes import Box, cuts
 from .linear import RAW, LinearMap, modify
 from .optimizations import on
 from .rules import FLOOR, PLAIN, LinearRule, Part, Term
-from .sums import dot, pieces, total
+from .sums import dots, pieces, total
 
 
 @dataclass
@@ -112,11 +112,10 @@ class _Passage:
                 z = z + modify(layer.mean_term, part.bias)
         if part.otherwise is not None and part.sign is not None:
             share = self._handed_over(part.otherwise, share, part.sign, 0.0, z)
-        s = self._divided(share, z, part.sign, spare=part.terms != PLAIN and layer.fresh)
+        absorbing = None if part.heirs else bias
+        s = self._divided(share, z, part.sign, absorbing, spare=part.terms != PLAIN and layer.fresh)
         if bias is not None and part.heirs:
             self._inherit(part, bias * s)
-        elif bias is not None:
-            self.flow.bias.append(dot(bias, s))
         if layer.mean is not None:
             self._through_mean(layer.mean, part.bias, s)
         self._hand_on(terms, inputs, s)
@@ -127,8 +126,6 @@ class _Passage:
         parts = [(part, _share(relevance, layer.output, part)) for part in self.rule.parts]
         parts = [(part, share) for part, share in parts if part.where == "all" or share.any()]
         measure = layer.apply(sizes, "|.|") if parts else relevance
-        if layer.scale is not None:
-            measure = measure.mul_(layer.scale) if layer.fresh else measure * layer.scale
         quotients: list[tuple[Tensor, float, float]] = []  # and how they go to x w and to |x w|
         for number, (part, share) in enumerate(parts, 1):
             spare = layer.fresh and number == len(parts) and not part.heirs
@@ -137,43 +134,52 @@ class _Passage:
             self._hand_on_by_sign(sizes, quotients)
 
     def _quotients(self, part: Part, share: Tensor, z: Tensor, measure: Tensor) -> list[tuple[Tensor, float, float]]:
-        """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|."""
-        factors, output = part.factors(), self.layer.output
+        """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|.
+
+        Both it and `measure`, which may be the same memory, are without the layer's scale.
+        """
+        factors, layer, output = part.factors(), self.layer, self.layer.output
         assert factors is not None
         a, b = factors
-        held = self.layer.bias if part.bias != "zero" else None
-        left_out = self.layer.bias if part.bias == "zero" else None
+        bias, scale = layer.bias, 1.0 if layer.scale is None else layer.scale
+        counted = bias is not None and part.bias != "zero"
+        constant = None if bias is None else bias.abs() * b if counted else bias * -a
         for d, y in pieces(z, output):
-            if held is not None:
-                d.add_(held.abs())
-            d.mul_(b).add_(y, alpha=a)
-            if left_out is not None:
-                d.sub_(left_out, alpha=a)
+            d.mul_(scale * b).add_(y, alpha=a)
+            if constant is not None:
+                d.add_(constant)
         if part.sign is not None:
             # Where nearly all contributions have the other sign, what is left is mostly rounding: those, term by term
-            sums = output if left_out is None else output - left_out
-            share = self._handed_over(part, share, part.sign, _mostly_rounding(z), z, sums)
-        s = self._divided(share, z, part.sign, spare=True)
-        if held is not None and part.heirs:  # a x w + b |x w| is of the size a |x w| + b x w
-            inherited = self._inherited(modify(held, part.bias) * s, torch.add(measure * a, output - held, alpha=b))
-            return [(s, a, b), (inherited, b, a)]
-        if held is not None:
-            self.flow.bias.append(dot(modify(held, part.bias), s))
-        return [(s, a, b)]
+            share = self._handed_over(part, share, part.sign, _mostly_rounding(z), z, output, None if counted else bias)
+        absorbing = modify(bias, part.bias) if bias is not None and counted else None
+        s = self._divided(share, z, part.sign, None if part.heirs else absorbing, spare=True)
+        if bias is None or absorbing is None or not part.heirs:
+            return [(s, a, b)]
+        # a x w + b |x w| is of the size a |x w| + b x w
+        inherited = self._inherited(absorbing * s, torch.add(measure * scale * a, output - bias, alpha=b))
+        return [(s, a, b), (inherited, b, a)]
 
     def _handed_over(
-        self, part: Part, share: Tensor, sign: int, least: float, z: Tensor, output: Tensor | None = None
+        self,
+        part: Part,
+        share: Tensor,
+        sign: int,
+        least: float,
+        z: Tensor,
+        output: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Let what reaches outputs without a z of this sign (more than `least` of `output`) go through another part.
 
-        Returns the rest; z there is made no less than zero.
+        Returns the rest; z there is made no less than zero. `bias` is a part of `output` that does not count.
         """
         masks, found = [], False
         for r, d, y in pieces(share, z, z if output is None else output):
-            above = d if sign > 0 else -d
-            above = above if output is None else above.sub(y.abs(), alpha=least)
             mask = None
-            if not above.amin() > 0:  # a look at the least of them is cheaper than a mask
+            if not _certainly_above(d, sign, least, None if output is None else y, bias):
+                above = d if sign > 0 else -d
+                if output is not None:
+                    above = above.sub((y if bias is None else y - bias).abs(), alpha=least)
                 mask = (above <= 0).logical_and_(r != 0)
                 found = found or bool(mask.any())
                 if output is not None:
@@ -189,10 +195,10 @@ class _Passage:
         self._where_it_is(aside, (part,), lambda passage, inside: passage._terms_of(part, inside))
         return share.masked_fill(mask, 0.0)
 
-    def _divided(self, share: Tensor, z: Tensor, sign: int | None, spare: bool) -> Tensor:
-        """share / (z + stabiliser), in z's own memory if that may be written to; books what the stabiliser takes.
+    def _divided(self, share: Tensor, z: Tensor, sign: int | None, bias: Tensor | None, spare: bool) -> Tensor:
+        """share / (z + stabiliser), in z's own memory if that may be written to.
 
-        `sign` is that of z, where it has but one.
+        Books what the stabiliser takes, and a bias that is a part of z. `sign` is that of z, where it has but one.
         """
         stabilizer, scale = self.rule.stabilizer, self.scale
         if z.shape != share.shape:
@@ -200,12 +206,18 @@ class _Passage:
         if scale is None and stabilizer.relative and z.dim() > 1:
             scale = stabilizer.scale(z)
         s = z if spare else torch.empty_like(share)
-        for r, d, quotient in pieces(share, z, s):
+        held = [] if bias is None else [bias.expand_as(s)]
+        for r, d, quotient, *b in pieces(share, z, s, *held):
             extra = stabilizer(d, scale, sign)
             torch.add(d, extra, out=quotient)
             torch.div(r, quotient, out=quotient)
-            same = extra.shape == quotient.shape
-            self.flow.stabiliser.append(total(extra.mul_(quotient)) if same else dot(extra, quotient))
+            if extra.shape == quotient.shape:
+                self.flow.stabiliser.append(total(extra.mul_(quotient)))
+                self.flow.bias += dots(quotient, *b) if b else []
+            else:
+                taken, *absorbed = dots(quotient, extra.expand_as(quotient), *b)
+                self.flow.stabiliser.append(taken)
+                self.flow.bias += absorbed
         return s
 
     def _through_mean(self, mean: Callable[[Tensor], Tensor], modification: str, s: Tensor) -> None:
@@ -277,14 +289,13 @@ class _Passage:
         layer = self.layer
         (s, a, b), *others = quotients
         size = s if not others else s * b
-        s.mul_(a)
+        scale = 1.0 if layer.scale is None else layer.scale
+        s.mul_(scale * a)
+        if others:
+            size.mul_(scale)
         for other, c, d in others:
-            s.add_(other, alpha=c)
-            size.add_(other, alpha=d)
-        if layer.scale is not None:
-            s.mul_(layer.scale)
-            if others:
-                size.mul_(layer.scale)
+            s.add_(other * scale, alpha=c)
+            size.add_(other * scale, alpha=d)
         if others:
             plain, measured = layer.adjoint(s, "same"), layer.adjoint(size, "|.|")
         else:
@@ -300,6 +311,19 @@ class _Passage:
         else:
             fresh = self.layer.fresh
             received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
+
+
+def _certainly_above(d: Tensor, sign: int, least: float, y: Tensor | None, bias: Tensor | None) -> bool:
+    """Whether all of d, times its sign, is above zero and `least` of what y is without the bias.
+
+    A look at the extremes, which costs less than a mask, and may miss that it is.
+    """
+    low, high = torch.aminmax(d)
+    nearest = low if sign > 0 else -high
+    if y is None:
+        return bool(nearest > 0)
+    most = torch.stack([*torch.aminmax(y)]).abs().amax()
+    return bool(nearest > least * (most if bias is None else most + bias.abs().amax()))
 
 
 def _mostly_rounding(z: Tensor) -> float:

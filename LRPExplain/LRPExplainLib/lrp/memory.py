@@ -75,14 +75,17 @@ def estimates(
     best = _estimate(graph, plan, sizes, Schedule())
     yield best
     for away in (False, True) if offload else (False,):
-        ways = [Schedule((0,), away, thrifty)]
+        ways = [_estimate(graph, plan, sizes, Schedule((0,), away, thrifty))]
         while ways:
-            following = min((_estimate(graph, plan, sizes, way) for way in ways), key=lambda way: way.peak)
-            if following.peak >= best.peak:
+            following = min(ways, key=lambda way: way.peak)
+            starts = following.schedule.starts
+            if following.peak < best.peak:
+                best = following
+                yield best
+            elif len(starts) > 1:
                 break
-            yield following
-            best, starts = following, following.schedule.starts
-            ways = [Schedule(tuple(sorted((*starts, cut))), away, thrifty) for cut in places if cut not in starts]
+            further = [tuple(sorted((*starts, cut))) for cut in places if cut not in starts]
+            ways = [_estimate(graph, plan, sizes, Schedule(cuts, away, thrifty)) for cuts in further]
 
 
 def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
@@ -314,7 +317,7 @@ def _places(plan: Plan, sizes: _Sizes) -> list[int]:
         if node in position:
             for cut in range(position[node] + 1, index + 1):
                 crossing[cut] += sizes.of(node)
-    length = -(-len(steps) // _PLACES)
+    length = max(1, -(-len(steps) // _PLACES))
     stretches = [range(max(1, begin), min(len(steps), begin + length)) for begin in range(0, len(steps), length)]
     return [min(stretch, key=lambda cut: crossing[cut]) for stretch in stretches if stretch]
 

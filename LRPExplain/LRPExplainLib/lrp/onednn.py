@@ -11,7 +11,7 @@ from .optimizations import on, without
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 VECTORISED = {torch.float32}  # precisions that it has fast kernels for on this processor
-if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     VECTORISED.add(torch.bfloat16)
 
 

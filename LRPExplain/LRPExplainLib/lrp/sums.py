@@ -23,13 +23,12 @@ def total(x: Tensor) -> Tensor:
     return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
 
 
-def dot(bias: Tensor, s: Tensor) -> Tensor:
-    """Sum of bias * s in float64 for a bias that is broadcast to s, without making their product."""
-    axes = [i for i in range(s.dim()) if i >= s.dim() - bias.dim() and bias.shape[i - s.dim()] == 1]
-    axes = [*range(s.dim() - bias.dim()), *axes]
-    cut = pieces(s) if 2 in axes else [(s,)]
-    reduced = [piece.sum(axes, keepdim=True, dtype=torch.float64) if axes else piece.double() for (piece,) in cut]
-    return torch.stack([(part * bias).sum() for part in reduced]).sum()
+def dots(s: Tensor, *factors: Tensor) -> list[Tensor]:
+    """Sums in float64 of s times each of the factors, which are expanded to its shape; without making the products."""
+    axes = [i for i in range(s.dim()) if all(factor.stride(i) == 0 or s.shape[i] == 1 for factor in factors)]
+    reduced = s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()
+    first = tuple(slice(0, 1) if i in axes else slice(None) for i in range(s.dim()))
+    return [(factor[first] * reduced).sum() for factor in factors]
 
 
 def pieces(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

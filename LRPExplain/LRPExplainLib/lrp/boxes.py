@@ -20,7 +20,7 @@ from .optimizations import on
 from .sums import PIECE
 
 Box = tuple[slice, ...]  # along all axes; batch and channels whole
-_SLAB: dict[type, int] = {Convolution: 1 << 20, Sum: PIECE}  # elements; smaller ones take a convolution longer
+_SLAB: dict[type, int] = {Convolution: 1 << 22, Sum: PIECE}  # elements; smaller ones take a convolution longer
 _WORTHWHILE = 0.6  # of the voxels: a box that holds more of them saves less than cutting costs
 
 

@@ -16,11 +16,16 @@ def total(x: Tensor) -> Tensor:
     PyTorch makes a float64 copy first; on the CPU a large one costs as much as a convolution, so it goes in pieces, all
     through the same memory.
     """
-    flat = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)  # in the order of the memory
+    flat = in_memory_order(x)
     if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() <= PIECE:
         return flat.sum(dtype=torch.float64)
     copy = torch.empty(2 * PIECE, dtype=torch.float64)
     return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
+
+
+def in_memory_order(x: Tensor) -> Tensor:
+    """The values in a row as they lie in memory, which saves PyTorch a copy."""
+    return x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(-1)
 
 
 def dots(s: Tensor, *factors: Tensor) -> list[Tensor]:

@@ -1,33 +1,31 @@
-"""Peak memory of a piece of work, on CUDA and (Linux) on the CPU."""
+"""Peak memory of a piece of work: the most bytes that PyTorch's allocator had given out at once, on CUDA and the CPU.
+
+What the work began with is not counted on the CPU (the model, say), and what kernels take besides is not (oneDNN's
+reordered weights). The resident size of the process would have both, but says more about the C library's heap.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
-
-_RESET_PEAK = "5"  # proc(5), clear_refs: set the peak resident size to the current one
-# mallopt(3): what is larger than this comes from the system and goes back to it at once. Otherwise glibc keeps up to
-# 32 MiB of each freed tensor, and the peak says more about its heap than about the work. Slow: not for what is timed.
-_TRIM, _MMAP = -1, -3
-_WHILE_MEASURED, _USUAL = ((_MMAP, 1 << 16), (_TRIM, 1 << 16)), ((_MMAP, 32 << 20), (_TRIM, 64 << 20))
+from torch.profiler import ProfilerActivity, profile
 
 
 @dataclass
 class Peak:
-    """Filled when the work is done; None where it cannot be measured."""
+    """Filled when the work is done."""
 
     bytes: int | None = None
 
 
 @contextmanager
 def peak_memory(device: str) -> Iterator[Peak]:
-    """Measure the peak within: all that PyTorch allocated on CUDA, or the rise of this process's resident memory."""
+    """Measure the peak within. On the CPU by PyTorch's profiler, which takes time: not for what is timed."""
     peak = Peak()
     gc.collect()
     if device != "cpu":
@@ -36,35 +34,23 @@ def peak_memory(device: str) -> Iterator[Peak]:
         yield peak
         peak.bytes = torch.cuda.max_memory_allocated()
         return
-    before = _reset()
-    try:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         yield peak
-    finally:
-        _allocate(_USUAL)
-    if before is not None:
-        peak.bytes = _status("VmHWM") - before
+    now = most = 0
+    for _, size in sorted(_allocations(found), key=lambda event: event[0]):
+        now += size
+        most = max(most, now)
+    peak.bytes = most
 
 
-def _reset() -> int | None:
-    """Give freed memory back, forget the peak; the resident size now."""
-    try:
-        _allocate(_WHILE_MEASURED)
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
-        return _status("VmRSS")
-    except (OSError, AttributeError):
-        return None
-
-
-def _allocate(options: tuple[tuple[int, int], ...]) -> None:
-    with suppress(OSError, AttributeError):
-        for option in options:
-            ctypes.CDLL("libc.so.6").mallopt(*option)
-
-
-def _status(field: str) -> int:
-    """A size from /proc/self/status in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+def _allocations(found: profile) -> list[tuple[int, int]]:
+    """When, and how many bytes; negative where they were given back."""
+    events: list[tuple[int, int]] = []
+    assert found.profiler is not None
+    waiting: list[Any] = list(found.profiler.kineto_results.experimental_event_tree())
+    while waiting:
+        node = waiting.pop()
+        if node.tag.name == "Allocation":
+            events.append((node.start_time_ns, node.extra_fields.alloc_size))
+        waiting.extend(node.children)
+    return events

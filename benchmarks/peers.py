@@ -3,12 +3,11 @@
     python -m benchmarks.peers [--device cpu cuda] [--networks dynunet ...] [--composites epsilon-plus ...] [--large]
 
 Prints a markdown table, which goals of `goals.py` are met (misses in bold), and how near bfloat16 comes. Times are
-medians of `--repeat` runs after one run to warm up; capture and other preparation is not in them. Memory is the peak of
-the first run and its preparation: on CUDA what PyTorch allocated, all included; on the CPU how far the process's
-resident memory rose (Linux's VmHWM, reset before each method, all of which have run on a small network before, so that
-what they import is not counted; elsewhere not given). The floor is that of `floor.py`. On the CPU the networks are
-smaller unless `--large` is given, so that all is done in some minutes; not smaller than that, because below
-N * C * D * H = 20480 PyTorch leaves oneDNN for a kernel that is some twenty times slower.
+medians of `--repeat` runs after two to warm up; capture and other preparation (told: the first one) is not in them.
+Memory is the peak of the second preparation and run together, by PyTorch's allocators (see `memory.py`): on CUDA with
+the model, on the CPU without it. The floor is that of `floor.py`. On the CPU the networks are smaller unless `--large`
+is given, so that all is done in some minutes; not smaller than that, because below N * C * D * H = 20480 PyTorch leaves
+oneDNN for a kernel that is some twenty times slower.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,7 +120,6 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = methods(composites, DETAILED if DETAILED in composites else None)
         keep = {name: prepare for name, prepare in chosen.items() if any(part in name for part in options.methods)}
         subjects = [s for s in SUBJECTS if any(part.lower() in s.name.lower() for part in options.networks)]
-        _try_all(keep, device)
         measured_rates = rates(device)
         print(f"\n{machine(device)}; {measured_rates}; medians of {repeat}\n")
         with without(*options.without):
@@ -166,17 +163,6 @@ def table(
     bar.close()
 
 
-def _try_all(chosen: dict[str, Prepare], device: str) -> None:
-    """Let each method import and compile what it needs."""
-    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3)).eval().to(device)
-    x = torch.randn(1, 1, 32, 32, 32, device=device)
-    with torch.no_grad():
-        start = model(x)
-    for prepare in chosen.values():
-        with suppress(Exception):  # what does not run is told in the table
-            prepare(model, x, start)()
-
-
 def _case(subject: Subject, device: str, large: bool) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     """The network built anew, so that no method finds what another left behind; its input and a start relevance."""
     with torch.random.fork_rng():
@@ -203,10 +189,13 @@ def _in_half(subject: Subject, device: str, large: bool) -> str:
 def _measured(subject: Subject, prepare: Prepare, device: str, large: bool, repeat: int) -> Measured:
     model, x, start = _case(subject, device, large)
     try:
+        begin = time.perf_counter()
+        run = prepare(model, x, start)
+        preparation = time.perf_counter() - begin
+        run()
+        del run
         with peak_memory(device) as peak:
-            begin = time.perf_counter()
             run = prepare(model, x, start)
-            preparation = time.perf_counter() - begin
             run()
         seconds = [_seconds(run, device) for _ in range(repeat)]
     except Exception as error:  # whatever a peer raises is the finding

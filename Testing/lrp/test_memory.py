@@ -10,8 +10,8 @@ from LRPExplainLib.lrp import Graph, Schedule, Target
 from LRPExplainLib.lrp.optimizations import without
 from LRPExplainLib.models.architectures import UNet3d
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.memory import peak_memory
 from benchmarks.networks import NETWORKS, first_tensor, start_relevance
 
 
@@ -35,23 +35,11 @@ def held(evaluation: lrp.Evaluation) -> int:
 
 
 def height(run: Any) -> int:
-    """The most bytes that PyTorch's CPU allocator had given out at once during a run, by PyTorch's own profiler."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+    """The most bytes that PyTorch's CPU allocator had given out at once during a run."""
+    with peak_memory("cpu") as peak:
         run()
-    events = []
-
-    def visit(nodes: list[Any]) -> None:
-        for node in nodes:
-            if node.tag.name == "Allocation":
-                events.append((node.start_time_ns, node.extra_fields.alloc_size))
-            visit(node.children)
-
-    visit(found.profiler.kineto_results.experimental_event_tree())
-    now = most = 0
-    for _, size in sorted(events, key=lambda event: event[0]):
-        now += size
-        most = max(most, now)
-    return most
+    assert peak.bytes is not None
+    return peak.bytes
 
 
 @pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume"])

@@ -81,7 +81,7 @@ class Precision(Enum):
     def label(self) -> str:
         return {
             Precision.FLOAT32: _("Full (float32)"),
-            Precision.BFLOAT16: _("Half (bfloat16): less time and memory"),
+            Precision.BFLOAT16: _("Half (bfloat16)"),
         }[self]
 
 

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.models import load_model
 from LRPExplainLib.worker.answers import Answers
 
+from .clock import seconds
 from .networks import first_tensor
 from .peers import SUBJECTS, machine
 
@@ -129,12 +129,6 @@ def _request(worker: subprocess.Popen[str], message: dict[str, Any]) -> None:
         if event["event"] == "done":
             return
     raise RuntimeError("the worker ended")
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
 
 
 if __name__ == "__main__":

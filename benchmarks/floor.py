@@ -6,7 +6,6 @@ bytes (input, weights and output, moved once) at the rate at which it copies. Bo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -17,6 +16,8 @@ from LRPExplainLib.lrp.edit import packet
 from LRPExplainLib.lrp.graph import arguments, shape_of
 from LRPExplainLib.lrp.kernels import convolve
 from LRPExplainLib.lrp.onednn import laid_out
+
+from .clock import seconds
 
 _CHANNELS = (16, 32, 64, 128)  # of the convolutions that are tried for the rate
 _BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # of what is copied: more than caches hold
@@ -49,7 +50,7 @@ def rates(device: str) -> Rates:
 
 def floor(graph: Graph, rates: Rates) -> float:
     """Seconds for the network's convolutions forward and the gradient of their data."""
-    seconds = 0.0
+    least = 0.0
     for node in graph.steps:
         if packet(node) is not torch.ops.aten.convolution:
             continue
@@ -58,18 +59,10 @@ def floor(graph: Graph, rates: Rates) -> float:
         kernel = shape_of(weight)
         operations = 2 * prod(shape_of(source if spreads else node)) * prod(kernel[1:])
         moved = 4 * sum(prod(shape) for shape in (shape_of(source), kernel, shape_of(node)))
-        seconds += 2 * max(operations / rates.operations, moved / rates.bytes)
-    return seconds
+        least += 2 * max(operations / rates.operations, moved / rates.bytes)
+    return least
 
 
 def _fastest(run: Callable[[], object], device: str, count: int = 7) -> float:
-    seconds = []
-    for _ in range(count + 1):
-        if device != "cpu":
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        run()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
+    run()
+    return min(seconds(run, device) for _ in range(count))

@@ -20,7 +20,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from LRPExplainLib import lrp
@@ -28,6 +27,7 @@ from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import nn
 from tqdm import tqdm
 
+from .clock import seconds
 from .floor import Rates, floor, rates
 from .goals import verdicts
 from .memory import peak_memory
@@ -197,25 +197,12 @@ def _measured(subject: Subject, prepare: Prepare, device: str, large: bool, repe
         with peak_memory(device) as peak:
             run = prepare(model, x, start)
             run()
-        seconds = [_seconds(run, device) for _ in range(repeat)]
+        times = [seconds(run, device) for _ in range(repeat)]
     except Exception as error:  # whatever a peer raises is the finding
         return Measured("", failure=reason(error))
     finally:
         gc.collect()
-    return Measured("", statistics.median(seconds), preparation, peak.bytes)
-
-
-def _seconds(run: Callable[[], Any], device: str) -> float:
-    _wait(device)
-    begin = time.perf_counter()
-    run()
-    _wait(device)
-    return time.perf_counter() - begin
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
+    return Measured("", statistics.median(times), preparation, peak.bytes)
 
 
 def _line(network: str, row: Measured, rows: dict[str, Measured], least: float) -> str:

@@ -10,7 +10,6 @@ volume grows, the windows do not.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.imaging.windows import Windows
 from LRPExplainLib.inference import Inference
 
+from .clock import seconds
 from .memory import peak_memory
 from .peers import SUBJECTS, machine
 
@@ -68,14 +68,10 @@ def row(shape: tuple[int, ...], edge: int, device: str, composite: str, precisio
 
 def measured(run: Callable[[], Any], device: str) -> tuple[float, int | None]:
     """Seconds, and the peak of memory in a run of its own, as measuring it takes time."""
-    begin = time.perf_counter()
-    run()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - begin
+    took = seconds(run, device)
     with peak_memory(device) as peak:
         run()
-    return seconds, peak.bytes
+    return took, peak.bytes
 
 
 def _mib(size: int | None) -> str:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from LRPExplainLib.lrp import COMPOSITES, Attribution, Composite, Target, attribute, capture
+from LRPExplainLib.lrp import COMPOSITES, Attribution, Composite, Graph, Target, attribute, capture
 from LRPExplainLib.lrp.rules import LinearRule, Rule
 from torch import Tensor, nn
+
+from benchmarks.networks import NETWORKS, first_tensor, start_relevance
 
 Map = Callable[..., Tensor]
 LINEAR_ROLES = ("conv", "linear", "norm", "sum", "bias", "average")
@@ -53,6 +55,27 @@ def explain(
     """Capture and attribute in one go."""
     given = [inputs] if isinstance(inputs, Tensor) else inputs
     return attribute(capture(model.eval(), *given), given, target, composite, **options)
+
+
+def small_network() -> tuple[nn.Module, Tensor]:
+    """A network with either kind of norm, signed and unsigned signals, a stride and a way back up; and its input."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.InstanceNorm3d(8, affine=True), nn.LeakyReLU(0.1),
+        nn.Conv3d(8, 12, 3, stride=2, padding=1), nn.BatchNorm3d(12), nn.ReLU(),
+        nn.ConvTranspose3d(12, 6, 2, stride=2), nn.ReLU(), nn.Conv3d(6, 3, 1),
+    )  # fmt: skip
+    return model.eval(), torch.randn(1, 1, 12, 14, 16)
+
+
+def built(name: str) -> tuple[nn.Module, Tensor, Graph, Tensor]:
+    """A network of the benchmarks, its input, its graph and a start relevance; skips where it cannot be built."""
+    network = NETWORKS[name]
+    if network.missing():
+        pytest.skip(network.missing())
+    model, x = network.build(), network.input()
+    graph = capture(model, x)
+    return model, x, graph, start_relevance(first_tensor(graph(x)))
 
 
 def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:

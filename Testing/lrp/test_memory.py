@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from lrp_helpers import difference
+from lrp_helpers import built, difference
 from LRPExplainLib import lrp
 from LRPExplainLib.lrp import Graph, Schedule, Target
 from LRPExplainLib.lrp.optimizations import without
@@ -12,7 +12,7 @@ from LRPExplainLib.models.architectures import UNet3d
 from torch import Tensor, nn
 
 from benchmarks.memory import peak_memory
-from benchmarks.networks import NETWORKS, first_tensor, start_relevance
+from benchmarks.networks import NETWORKS
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,7 @@ def test_segments_are_computed_again_with_the_same_result_and_fewer_bytes(unet, 
 )
 def test_any_cut_gives_the_same_relevance(name):
     """Skips, folded norms, several outputs, attention: whatever a cut separates comes back."""
-    network = NETWORKS[name]
-    if network.missing():
-        pytest.skip(network.missing())
-    model, x = network.build(), network.input()
-    graph = lrp.capture(model, x)
-    start = start_relevance(first_tensor(graph(x)))
+    _, x, graph, start = built(name)
     expected = lrp.evaluate(graph, x, "volume").attribute(start)
     steps = len(graph.steps)
     for starts in (

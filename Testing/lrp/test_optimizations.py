@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lrp_helpers import difference
+from lrp_helpers import difference, small_network
 from LRPExplainLib import lrp
 from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, phases, rules
 from LRPExplainLib.lrp.flow import flow_through
@@ -176,13 +176,7 @@ def test_relevance_in_one_place_is_walked_in_a_box() -> None:
 
 @pytest.fixture(scope="module")
 def network() -> tuple[nn.Module, Tensor]:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv3d(1, 8, 3, padding=1), nn.InstanceNorm3d(8, affine=True), nn.LeakyReLU(0.1),
-        nn.Conv3d(8, 12, 3, stride=2, padding=1), nn.BatchNorm3d(12), nn.ReLU(),
-        nn.ConvTranspose3d(12, 6, 2, stride=2), nn.ReLU(), nn.Conv3d(6, 3, 1),
-    )  # fmt: skip
-    return model.eval(), torch.randn(1, 1, 12, 14, 16)
+    return small_network()
 
 
 @pytest.mark.parametrize("name", OPTIMIZATIONS)

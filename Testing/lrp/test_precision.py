@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from lrp_helpers import built, small_network
 from LRPExplainLib import lrp
-from torch import Tensor, nn
-
-from benchmarks.networks import NETWORKS, first_tensor, start_relevance
+from torch import Tensor
 
 # Segmentation and classification; pooling without a kernel in half precision (densenet, ResEnc); norms of either kind.
 NAMES = (
@@ -17,12 +16,7 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("composite", ["epsilon-plus", "volume", "gamma"])
 def test_relevance_in_bfloat16_correlates_and_is_accounted_for(name: str, composite: str) -> None:
-    network = NETWORKS[name]
-    if network.missing():
-        pytest.skip(network.missing())
-    model, x = network.build(), network.input()
-    graph = lrp.capture(model, x)
-    start = start_relevance(first_tensor(graph(x)))
+    model, x, graph, start = built(name)
     expected = lrp.attribute(graph, x, start, composite)
     found = lrp.attribute(lrp.capture(model, x).to(torch.bfloat16), x, start, composite)
     assert correlation(found.relevance, expected.relevance) > 0.995
@@ -74,14 +68,8 @@ def test_other_precisions_are_refused_with_a_reason(precision: torch.dtype) -> N
 
 
 def small() -> tuple[lrp.Graph, Tensor]:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv3d(1, 8, 3, padding=1), nn.InstanceNorm3d(8, affine=True), nn.LeakyReLU(0.1),
-        nn.Conv3d(8, 12, 3, stride=2, padding=1), nn.BatchNorm3d(12), nn.ReLU(),
-        nn.ConvTranspose3d(12, 6, 2, stride=2), nn.ReLU(), nn.Conv3d(6, 3, 1),
-    )  # fmt: skip
-    x = torch.randn(1, 1, 12, 14, 16)
-    return lrp.capture(model.eval(), x), x
+    model, x = small_network()
+    return lrp.capture(model, x), x
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,10 +73,13 @@ def estimates(
     sizes = _Sizes(graph)
     thrifty = _SLAB["cpu" if _leaves(graph.inputs[0])[0].device.type == "cpu" else "cuda"]
     places = _places(plan, sizes)
-    best = _estimate(graph, plan, sizes, Schedule())
+    bare = _Meter(sizes)
+    _forward(bare, graph.inputs, graph.steps, set(graph.outputs))
+    reckoned = partial(_estimate, graph, plan, sizes, bare.peak, _weights(graph, plan))
+    best = reckoned(Schedule())
     yield best
     for away in (False, True) if offload else (False,):
-        ways = [_estimate(graph, plan, sizes, Schedule((0,), away, thrifty))]
+        ways = [reckoned(Schedule((0,), away, thrifty))]
         while ways:
             following = min(ways, key=lambda way: way.peak)
             starts = following.schedule.starts
@@ -85,7 +89,7 @@ def estimates(
             elif len(starts) > 1:
                 break
             further = [tuple(sorted((*starts, cut))) for cut in places if cut not in starts]
-            ways = [_estimate(graph, plan, sizes, Schedule(cuts, away, thrifty)) for cuts in further]
+            ways = [reckoned(Schedule(cuts, away, thrifty)) for cuts in further]
 
 
 def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
@@ -167,17 +171,14 @@ class _Meter:
         self.peak = max(self.peak, self.now + bytes_)
 
 
-def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, schedule: Schedule) -> Estimate:
+def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, weights: int, schedule: Schedule) -> Estimate:
+    """`forward`: the height of the forward pass that keeps nothing, without weights."""
     segments = Segments(plan.steps, plan.saves, schedule.starts)
-    outputs = set(graph.outputs)
-    bare = _Meter(sizes)
-    _forward(bare, graph.inputs, graph.steps, outputs)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
-    _forward(meter, graph.inputs, graph.steps, on_device | outputs)
+    _forward(meter, graph.inputs, graph.steps, on_device | set(graph.outputs))
     _backward(meter, plan, graph, segments, sizes, schedule)
-    weights = _weights(graph, plan)
-    return Estimate(schedule, bare.peak + weights, sizes.union(on_device), meter.peak + weights, weights)
+    return Estimate(schedule, forward + weights, sizes.union(on_device), meter.peak + weights, weights)
 
 
 def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node]) -> None:

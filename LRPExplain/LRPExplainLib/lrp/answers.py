@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from .edit import packet
 from .errors import LRPError
 from .flow import Flow, flow_through
-from .graph import Graph, arguments, kernel_of, keywords, layer_of, shape_of
+from .graph import Graph, arguments, kernel_of, keywords, layer_of, results_of, shape_of
 from .linear import Average, LinearMap, Sum, unbroadcast
 from .precision import HALF, as_relevance
 from .rules import LinearRule, Rule, Stabilizer
@@ -70,8 +70,7 @@ class Call:
         """Whether the output (of the norm that is folded into the layer, if any) was kept in less than the precision
         in which relevance is computed.
         """
-        value = self.values.get(self.norm or self.node)
-        value = value[0] if isinstance(value, (tuple, list)) else value
+        value = self.values.get(self.node if self.norm is None else results_of(self.norm)[0])
         return isinstance(value, Tensor) and value.dtype in HALF and value.dtype != self.graph.precision
 
     def is_constant(self, argument: Any) -> bool:

@@ -6,6 +6,7 @@ alone is a constant; every remaining node carries relevance. Shapes are fixed at
 
 from __future__ import annotations
 
+import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -202,6 +203,11 @@ def shape_of(node: fx.Node) -> torch.Size:
 def arguments(node: fx.Node) -> tuple[Any, ...]:
     """A call's positional arguments: nodes, numbers, lists (torch's own type for them helps nobody)."""
     return node.args
+
+
+def results_of(node: fx.Node) -> dict[int, fx.Node]:
+    """The nodes that stand for the results of a call that returns several, by position."""
+    return {user.args[1]: user for user in node.users if user.target is operator.getitem}  # type: ignore[misc]
 
 
 def keywords(node: fx.Node) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from torch import Tensor, fx
 
 from .answers import Call, Sources
 from .edit import packet
-from .graph import arguments, keywords, shape_of
+from .graph import arguments, keywords, results_of, shape_of
 from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify, scale_channels
-from .precision import as_relevance
 
 aten = torch.ops.aten
 
@@ -29,6 +28,7 @@ class Statistics:
     """A normalisation at the point of its forward pass, as tensors broadcastable to its output.
 
     Attributes:
+        output: empty where no rule reads it.
         gamma, beta: the norm's own factor and shift per channel, or None.
         mean, rstd: the sample's statistics.
         average: averages a tensor of the output's shape over each statistic.
@@ -43,14 +43,15 @@ class Statistics:
 
 
 def statistics(call: Call, norm: fx.Node) -> Statistics:
-    """Read a `native_group_norm` or `native_layer_norm` node's statistics from the values kept of it."""
-    output, mean, rstd = (as_relevance(value, call.graph.precision) for value in call.values[norm])
-    x = arguments(norm)[0]
-    shape = shape_of(x)
+    """Read a `native_group_norm` or `native_layer_norm` node's statistics, and its output if that was kept."""
+    results = results_of(norm)
+    mean, rstd = call.value(results[1]), call.value(results[2])
+    output = call.value(results[0]) if results[0] in call.values else mean.new_empty(0)
+    shape = shape_of(arguments(norm)[0])
     if packet(norm) is aten.native_layer_norm:
         axes = [-1 - i for i in range(len(arguments(norm)[1]))]
         gamma, beta = (None if p is None else call.value(p) for p in arguments(norm)[2:4])
-        return Statistics(output, gamma, beta, mean, rstd, lambda t: t.mean(axes, keepdim=True))
+        return Statistics(output, gamma, beta, mean, rstd, lambda t: t.expand(shape).mean(axes, keepdim=True))
     gamma, beta = (None if p is None else per_channel(call.value(p), len(shape)) for p in arguments(norm)[1:3])
     batch, channels, groups = shape[0], shape[1], arguments(norm)[6]
     grouped = (batch, groups, -1)
@@ -176,7 +177,7 @@ def _add_constants(layer: LinearMap, own: Tensor | None, stats: Statistics | Non
         held = held + own
     if mean == "linear":
         # what the mean owes to the layer's own bias cancels that bias, up to differences within a group
-        part = 0.0 if own is None else stats.average(own.expand(stats.output.shape))
+        part = 0.0 if own is None else stats.average(own)
         layer.mean, layer.mean_factor = stats.average, gamma
         layer.mean_term = (part - stats.mean) * factor
         held = held + stats.mean - part

@@ -6,6 +6,7 @@ what a step needs while it works. Views are not counted twice. It leaves out wha
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from .answers import Concatenation, Unchanged
 from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
-from .graph import Graph, arguments, last_uses, shape_of
+from .graph import Graph, arguments, last_uses, results_of, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .operators import CONVOLUTION, DENSE, SUM
@@ -122,7 +123,7 @@ def _weighted(graph: Graph, plan: Plan) -> Iterator[tuple[fx.Node, LinearRule, i
 
 
 class _Sizes:
-    """Bytes of nodes' values; views belong to what they are views of."""
+    """Bytes of nodes' values; views belong to what they are views of, of several results each is on its own."""
 
     def __init__(self, graph: Graph) -> None:
         self._root: dict[fx.Node, fx.Node] = {}
@@ -130,7 +131,7 @@ class _Sizes:
         for node in [*graph.inputs, *graph.steps]:
             source = _viewed(node)
             self._root[node] = self._root.get(source, source) if source is not None else node
-            self._bytes[node] = _bytes(node)
+            self._bytes[node] = _bytes(node) - sum(_bytes(result) for result in results_of(node).values())
 
     def root(self, node: fx.Node) -> fx.Node | None:
         """The node whose memory a node's value lies in; None for constants, which are counted once for all."""
@@ -329,8 +330,8 @@ def _viewed(node: fx.Node) -> fx.Node | None:
     if not node.all_input_nodes:
         return None
     source = node.all_input_nodes[0]
-    if getattr(node.target, "__name__", "") == "getitem":
-        return source
+    if node.target is operator.getitem:
+        return source if _viewed(source) is not None else None
     if schema is None or not schema.returns or schema.returns[0].alias_info is None:
         return None
     value = source.meta.get("val")

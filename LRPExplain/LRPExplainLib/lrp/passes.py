@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import arguments, function_of, shape_of
+from .graph import arguments, function_of, results_of, shape_of
 from .idioms import restore_gelu, restore_group_norm
 from .linear import scale_channels
 
@@ -27,6 +27,7 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
+NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
 
@@ -49,6 +50,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     restore_group_norm(graph, constants)
     restore_gelu(graph, constants)
     graph.eliminate_dead_code()
+    spell_results(graph)
     alive = set(graph.nodes)
     return {node: value for node, value in constants.items() if node in alive}
 
@@ -231,6 +233,19 @@ def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, 
                         again.meta = dict(user.meta)
                     replace(graph, user, again)
     graph.eliminate_dead_code()
+
+
+def spell_results(graph: fx.Graph) -> None:
+    """Make each result of a norm (output, mean, deviation) a node, so that it is kept only where it is read."""
+    for node in list(graph.nodes):
+        if packet(node) not in NORMS:
+            continue
+        known = results_of(node)
+        with graph.inserting_after(node):
+            for index, value in enumerate(node.meta["val"]):
+                if index not in known:
+                    result = graph.call_function(operator.getitem, (node, index))
+                    result.meta = {**node.meta, "val": value}
 
 
 def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

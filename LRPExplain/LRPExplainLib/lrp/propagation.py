@@ -17,10 +17,11 @@ from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
 from .edit import packet
 from .errors import LRPError
 from .flow import Flow
-from .graph import Graph, Progress, arguments, layer_of, no_progress, shape_of
+from .graph import Graph, Progress, arguments, layer_of, no_progress, results_of, shape_of
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
+from .passes import NORMS
 from .precision import as_relevance
 from .rules import PASS, LinearRule, Rule
 from .segments import Away, Schedule, Segments, at_hand
@@ -232,8 +233,10 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
         if _goes_by_sign(node, answer, rule, never_negative | graph.constants.keys()):
             by_sign.add(node)
         saved = [] if node in folded else answer.saves(node, rule, node in by_sign)
-        if node in norms and saved:  # the norm's output stands for the layer's own
-            saved = [source for source in saved if source is not node] + [norms[node]]
+        norm = node if packet(node) in NORMS else norms.get(node)
+        if norm is not None and saved:  # its output stands for that of the layer it is folded into
+            results = results_of(norm)
+            saved = [results[0] if source is node else source for source in saved] + [results[1], results[2]]
         saves[node] = [source for source in saved if source not in graph.constants]
     return Plan(steps, answers, rules, norms, folded, saves, never_negative, frozenset(by_sign))
 
@@ -367,7 +370,7 @@ def _foldable(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], wanted: s
     """Layer -> the normalisation that alone reads it."""
     norms = {}
     for node in steps:
-        if packet(node) not in (aten.native_group_norm, aten.native_layer_norm):
+        if packet(node) not in NORMS:
             continue
         layer = arguments(node)[0]
         if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(u in wanted for u in layer.users) != 1:

@@ -97,9 +97,9 @@ def _named(graph: lrp.Graph, name: str) -> fx.Node:
 
 def _deepest(graph: lrp.Graph) -> fx.Node:
     """What follows the last convolution on the coarsest grid, the one that makes the output aside."""
-    node = deepest_convolution(graph)
-    while len(node.users) == 1:
-        (user,) = node.users
+    node, on_the_way = deepest_convolution(graph), set(steps_to(graph, graph.outputs[0]))
+    while len(users := [user for user in node.users if user in on_the_way]) == 1:
+        (user,) = users
         if packet(user) not in _FOLLOWED and user.target is not operator.getitem:
             break
         node = user

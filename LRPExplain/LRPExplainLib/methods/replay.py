@@ -82,6 +82,7 @@ class Replay:
         steps = steps_to(graph, self._output)
         ends = [*schedule.starts[1:], len(steps)]
         self._segments = [steps[a:b] for a, b in zip(schedule.starts, ends, strict=True)]
+        self._all = set(steps)
         self._offload = schedule.offload
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -102,9 +103,9 @@ class Replay:
         with without("onednn", "channels-last"):  # also when autograd runs it again
             for node in steps:
                 values[node] = self._call(node, values)
-        own = set(steps)
-        live = {node for node in steps if node in self._watched or any(user not in own for user in node.users)}
-        return {node: values[node] for node in live | ({self._output} & own)}
+        later = self._all - set(steps)
+        live = {node for node in steps if node in self._watched or not later.isdisjoint(node.users)}
+        return {node: values[node] for node in steps if node in live or node is self._output}
 
     def _call(self, node: fx.Node, values: Values) -> Any:
         called: Any = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)

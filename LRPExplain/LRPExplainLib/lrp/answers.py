@@ -89,6 +89,7 @@ class Answer(ABC):
         rules: names of the choices it understands; `linear` stands for every :class:`LinearRule`.
         silent: moves relevance one to one, so that a line in the ledger would say nothing.
         many: the call returns several tensors, and :meth:`propagate` gets a dict of their relevances by position.
+        light: running the call again takes a pass over its values, or nothing.
     """
 
     role: str = "move"
@@ -96,6 +97,7 @@ class Answer(ABC):
     rules: tuple[str, ...] = ("pass",)
     silent: bool = False
     many: bool = False
+    light: bool = False
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         """The nodes whose values :meth:`propagate` will read; `by_sign` is the plan's."""
@@ -116,6 +118,7 @@ class Unchanged(Answer):
     """
 
     source = "identity rule: Bach 2015; Achtibat 2024"
+    light = True
 
     def __init__(self, role: str = "activation") -> None:
         self.role = role
@@ -130,6 +133,7 @@ class Normalised(Answer):
 
     source = "identity rule for normalisation: Achtibat 2024, prop. 3.4"
     role = "scale"
+    light = True
 
     def __init__(self, signal: int) -> None:
         self._signal = signal
@@ -144,6 +148,7 @@ class View(Answer):
 
     source = "adjoint; nothing is added or lost"
     silent = True
+    light = True
 
     def __init__(self, adjoint: Callable[[Call, Tensor, torch.Size], Tensor]) -> None:
         self._adjoint = adjoint
@@ -188,6 +193,7 @@ class Concatenation(Answer):
     """`cat`: each piece takes its own relevance back."""
 
     source = "adjoint; constants absorb like a bias"
+    light = True
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         pieces = call.args[0]
@@ -200,6 +206,7 @@ class Padding(Answer):
     """Constant padding: the frame's relevance is absorbed like a bias."""
 
     source = "adjoint; the padded frame absorbs like a bias"
+    light = True
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         source, pads = call.args[:2]
@@ -236,9 +243,12 @@ class LinearLayer(Answer):
 
     rules = ("linear", "pass")
 
-    def __init__(self, role: str, build: Callable[[Call], tuple[Sources, LinearMap]], source: str) -> None:
+    def __init__(
+        self, role: str, build: Callable[[Call], tuple[Sources, LinearMap]], source: str, light: bool = False
+    ) -> None:
         self.role = role
         self.source = source
+        self.light = light
         self._build = build
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
@@ -273,6 +283,7 @@ class Product(Answer):
 
     source = "signal: Arras 2017; uniform: Achtibat 2024, prop. 3.3"
     rules = ("signal", "uniform")
+    light = True
 
     def __init__(self, role: str, gate: int | None = None) -> None:
         self.role = role
@@ -371,6 +382,7 @@ class Choose(Answer):
     """`where`: each element's relevance goes to the side that was chosen; a constant side absorbs like a bias."""
 
     source = "adjoint of the selection; constants absorb like a bias"
+    light = True
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [arguments(node)[0]]
@@ -385,6 +397,7 @@ class Masking(Answer):
     """`masked_fill`: what was overwritten by a constant is absorbed like a bias."""
 
     source = "adjoint of the selection; constants absorb like a bias"
+    light = True
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [arguments(node)[1]]
@@ -403,6 +416,7 @@ class Switch(Answer):
 
     source = "a decision carries no signal; absorbs like a bias"
     role = "switch"
+    light = True
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         return [], Flow([], bias=[total(relevance)])

@@ -20,7 +20,8 @@ from .optimizations import on
 from .sums import PIECE
 
 Box = tuple[slice, ...]  # along all axes; batch and channels whole
-_SLAB: dict[type, int] = {Convolution: 1 << 22, Sum: PIECE}  # elements; smaller ones take a convolution longer
+# Elements of a slab; smaller ones take longer: a convolution for what slabs have in common, a GPU for starting.
+_SLAB: dict[str, dict[type, int]] = {"cpu": {Convolution: 1 << 22, Sum: PIECE}, "cuda": {Sum: 1 << 23}}
 _WORTHWHILE = 0.6  # of the voxels: a box that holds more of them saves less than cutting costs
 
 
@@ -40,10 +41,15 @@ def cuts(layer: LinearMap, relevance: Tensor) -> list[Cut]:
     The box is not looked for on CUDA (which would be waited for), nor in float64, which is for exactness: a relative
     stabiliser takes its scale from the box.
     """
-    if type(layer) not in _SLAB or relevance.dim() < 4 or layer.mean is not None or layer.frame is not None:
+    if (
+        type(layer) not in (Convolution, Sum)
+        or relevance.dim() < 4
+        or layer.mean is not None
+        or layer.frame is not None
+    ):
         return []
-    free = _is_free(relevance.device, relevance.dtype)
-    inside = reached(relevance) if free and isinstance(layer, Convolution) and on("box") else None
+    sought = relevance.device.type == "cpu" and relevance.dtype != torch.float64 and isinstance(layer, Convolution)
+    inside = reached(relevance) if sought and on("box") else None
     most = slab(type(layer), relevance.device, relevance.dtype, layer.slab)
     whole = (slice(None), slice(None), *(slice(0, n) for n in relevance.shape[2:]))
     boxes = _slabs(inside or whole, relevance.shape, most)
@@ -76,13 +82,8 @@ def slab(kind: type[LinearMap], device: torch.device, dtype: torch.dtype, asked:
     Args:
         asked: what the schedule asks for.
     """
-    given = [asked, _SLAB.get(kind) if _is_free(device, dtype) and on("slabs") else None]
-    return min((most for most in given if most is not None), default=None) if kind in _SLAB else None
-
-
-def _is_free(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether boxes cost next to nothing there: not on CUDA, and not for float64's exactness."""
-    return device.type == "cpu" and dtype != torch.float64
+    usual = _SLAB.get(device.type, {}).get(kind) if dtype != torch.float64 and on("slabs") else None
+    return min((most for most in (asked, usual) if most is not None), default=None)
 
 
 def _slabs(box: Box, shape: torch.Size, most: int | None) -> list[Box]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .boxes import Box, cuts
+from .boxes import Cut, cuts
 from .linear import RAW, LinearMap, modify
 from .optimizations import on
 from .precision import HALF
 from .rules import FLOOR, PLAIN, LinearRule, Part, Term
 from .sums import dots, in_memory_order, pieces, total
+
+_AT_ONCE = 1 << 24  # elements that a GPU is busy enough with
 
 
 @dataclass
@@ -89,11 +91,13 @@ class _Passage:
             work(self, relevance)
             return
         plain = parts[0].terms == PLAIN
+        inside = sum(relevance[cut.box].numel() for cut in boxes)
+        apart = not self.flow.relevance and inside == relevance.numel() and all(cut.box == cut.source for cut in boxes)
         scale = self.rule.stabilizer.scale(self.layer.output) if plain else None
         for cut in boxes:
             inner = _Passage(self.rule, cut.layer, Flow([]), scale)
             work(inner, relevance[cut.box])
-            _paste(self.flow, inner.flow, self.layer, cut.source)
+            _paste(self.flow, inner.flow, self.layer, cut, apart)
 
     def _local(self, part: Part) -> bool:
         """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
@@ -123,16 +127,15 @@ class _Passage:
 
     def _sizes_of(self, relevance: Tensor) -> None:
         layer = self.layer
-        sizes = [x.abs() for x in layer.inputs]
         parts = [(part, _share(relevance, layer.output, part)) for part in self.rule.parts]
         parts = [(part, share) for part, share in parts if part.where == "all" or share.any()]
-        measure = layer.apply(sizes, "|.|") if parts else relevance
+        measure = layer.apply([x.abs() for x in layer.inputs], "|.|") if parts else relevance
         quotients: list[tuple[Tensor, float, float]] = []  # and how they go to x w and to |x w|
         for number, (part, share) in enumerate(parts, 1):
             spare = layer.fresh and number == len(parts) and not part.heirs
             quotients.extend(self._quotients(part, share, measure if spare else measure.clone(), measure))
         if quotients:
-            self._hand_on_by_sign(sizes, quotients)
+            self._hand_on_by_sign(quotients)
 
     def _quotients(self, part: Part, share: Tensor, z: Tensor, measure: Tensor) -> list[tuple[Tensor, float, float]]:
         """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|.
@@ -287,7 +290,7 @@ class _Passage:
         for term, xs in zip(terms, inputs, strict=True):
             self._receive(xs, layer.adjoint(s if term.sign > 0 else -s, term.weight))
 
-    def _hand_on_by_sign(self, sizes: Sequence[Tensor], quotients: Sequence[tuple[Tensor, float, float]]) -> None:
+    def _hand_on_by_sign(self, quotients: Sequence[tuple[Tensor, float, float]]) -> None:
         """The same by contributions a x w + b |x w|; the quotients are written to."""
         layer = self.layer
         (s, a, b), *others = quotients
@@ -299,18 +302,18 @@ class _Passage:
         for other, c, d in others:
             s.add_(other * scale, alpha=c)
             size.add_(other * scale, alpha=d)
-        if others:
-            plain, measured = layer.adjoint(s, "same"), layer.adjoint(size, "|.|")
-        else:
-            plain, measured = layer.adjoints(s, ("same", "|.|"))
-        self._receive(layer.inputs, plain)
-        self._receive(sizes, measured, 1.0 if others else b / a)
+        asked = ((s, "same"), (size, "|.|"))
+        found = (layer.adjoint(*one) for one in asked) if others else layer.adjoints(s, ("same", "|.|"))
+        self._receive(layer.inputs, next(found))
+        for whole in zip(self.flow.relevance, layer.inputs, next(found), strict=True):
+            for r, x, g in pieces(*whole, on_cuda=_AT_ONCE):
+                r.addcmul_(x.abs(), g, value=1.0 if others else b / a)
 
-    def _receive(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], factor: float = 1.0) -> None:
+    def _receive(self, inputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         received = self.flow.relevance
         if received:
             for r, x, g in zip(received, inputs, gradients, strict=True):
-                r.addcmul_(x, g, value=factor)  # what was summed before is this flow's own
+                r.addcmul_(x, g)  # what was summed before is this flow's own
         else:
             fresh = self.layer.fresh
             received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
@@ -342,12 +345,13 @@ def _dense(value: Tensor, like: Tensor) -> Tensor:
     return torch.empty_like(like).copy_(value)
 
 
-def _paste(flow: Flow, inner: Flow, layer: LinearMap, source: Box) -> None:
-    """Add what became of the relevance in a box of the layer's inputs."""
+def _paste(flow: Flow, inner: Flow, layer: LinearMap, cut: Cut, apart: bool) -> None:
+    """Add what became of the relevance in a box of the layer's inputs; `apart`: the boxes meet nowhere and are all."""
     if not flow.relevance:
-        flow.relevance.extend(torch.zeros_like(x) for x in layer.inputs)
-    for whole, part in zip(flow.relevance, inner.relevance, strict=bool(inner.relevance)):
-        whole[source].add_(part)
+        flow.relevance.extend((torch.empty_like if apart else torch.zeros_like)(x) for x in layer.inputs)
+    parts = inner.relevance or [x.new_zeros(()) for x in layer.inputs]
+    for whole, part in zip(flow.relevance, parts, strict=True):
+        whole[cut.source].copy_(part) if apart else whole[cut.source].add_(part)
     flow.bias += inner.bias
     flow.stabiliser += inner.stabiliser
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -106,7 +106,7 @@ class Graph:
         return values
 
     @staticmethod
-    def run_again(steps: list[fx.Node], values: Mapping[fx.Node, Any], keep: set[fx.Node]) -> dict[fx.Node, Any]:
+    def run_again(steps: Sequence[fx.Node], values: Mapping[fx.Node, Any], keep: set[fx.Node]) -> dict[fx.Node, Any]:
         """Run some of the steps from values that are there; return the values of `keep`."""
         made: dict[fx.Node, Any] = {}
         last = last_uses(steps)
@@ -181,7 +181,7 @@ def _weights_laid_out(module: fx.GraphModule, constants: dict[fx.Node, Any]) -> 
     return {node: laid_out(value) if node in weights else value for node, value in constants.items()}
 
 
-def last_uses(steps: list[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+def last_uses(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
     """For each step the nodes that no later step reads."""
     last: dict[fx.Node, fx.Node] = {}
     for node in steps:

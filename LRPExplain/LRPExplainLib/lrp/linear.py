@@ -10,7 +10,7 @@ the weights, so it is positive); `bias` then holds everything that does not depe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -68,9 +68,9 @@ class LinearMap(ABC):
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         """W'^T r, one tensor per input."""
 
-    def adjoints(self, r: Tensor, weights: Sequence[str]) -> list[Sequence[Tensor]]:
-        """The adjoint with each of several weight modifications."""
-        return [self.adjoint(r, weight) for weight in weights]
+    def adjoints(self, r: Tensor, weights: Sequence[str]) -> Iterator[Sequence[Tensor]]:
+        """The adjoint with each of several weight modifications, one after the other."""
+        return (self.adjoint(r, weight) for weight in weights)
 
 
 class Convolution(LinearMap):
@@ -95,7 +95,7 @@ class Convolution(LinearMap):
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         return (self.backward(r, self.inputs[0].shape, weight),)
 
-    def adjoints(self, r: Tensor, weights: Sequence[str]) -> list[Sequence[Tensor]]:
+    def adjoints(self, r: Tensor, weights: Sequence[str]) -> Iterator[Sequence[Tensor]]:
         """Together where the input has few channels: what is done for one of them has room for all."""
         shape = self.inputs[0].shape
         together = len(weights) * shape[1]
@@ -103,7 +103,7 @@ class Convolution(LinearMap):
             return super().adjoints(r, weights)
         several = torch.cat([self.weights(weight) for weight in weights], 1)
         found = self.given_back(r, torch.Size((shape[0], together, *shape[2:])), several)
-        return [(part,) for part in found.split(shape[1], 1)]
+        return ((part,) for part in found.split(shape[1], 1))
 
     def forward(self, x: Tensor, weight: str) -> Tensor:
         """The convolution of x with the modified weight."""

@@ -174,7 +174,7 @@ class _Meter:
 
 def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, weights: int, schedule: Schedule) -> Estimate:
     """`forward`: the height of the forward pass that keeps nothing, without weights."""
-    segments = Segments(plan.steps, plan.saves, schedule.starts)
+    segments = Segments(plan.steps, plan.saves, schedule.starts, plan.recipes)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
     _forward(meter, graph.inputs, graph.steps, on_device | set(graph.outputs))
@@ -198,7 +198,7 @@ def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep
 
 def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes: _Sizes, schedule: Schedule) -> None:
     """Play the walk through, as :class:`~.propagation._Walk` does it."""
-    readers = Counter(node for saved in (*plan.saves.values(), *segments.reads) for node in saved)
+    readers = Counter(node for saved in (*segments.needs.values(), *segments.reads) for node in saved)
     pending: dict[fx.Node, int] = {}
     here = set() if schedule.offload else set(segments.kept)
     segment = len(segments.again) - 1
@@ -232,13 +232,14 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
             meter.now -= waiting()
             here |= segments.made[segment]
             release(segments.reads[segment], fetched)
-        fetched = fetch(plan.saves[node])
-        meter.working(waiting() + _needs(node, plan, graph, schedule.slab))
+        fetched = fetch(segments.needs[node])
+        made = sizes.union(set(plan.saves[node]) & plan.recipes.keys())
+        meter.working(waiting() + made + _needs(node, plan, graph, schedule.slab))
         own = pending.pop(node, 0)
         for source in node.all_input_nodes:
             if own and sizes.root(source) is not None:
                 pending[source] = _relevance_bytes(source, graph)
-        release(plan.saves[node], fetched)
+        release(segments.needs[node], fetched)
 
 
 def _needs(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> int:

@@ -23,6 +23,7 @@ OPTIMIZATIONS = {
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
     "slabs": "on the CPU, convolutions and sums are walked slab by slab, which needs less memory beside them",
+    "remaking": "what is made of kept values in a pass or a few is not kept itself, but made again where it is read",
     "box": "layers are walked only in the box of voxels that relevance has reached",
 }
 

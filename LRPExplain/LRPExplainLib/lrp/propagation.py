@@ -23,6 +23,7 @@ from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
 from .passes import NORMS
 from .precision import as_relevance
+from .remaking import Recipe, recipes
 from .rules import PASS, LinearRule, Rule
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
@@ -58,6 +59,7 @@ class Plan:
         norms: for a layer the normalisation folded into it.
         folded: the folded normalisations.
         saves: for each step the nodes whose values its backward step reads.
+        recipes: how some of these are made from the others.
         non_negative: nodes whose values are never negative.
         by_sign: layers whose contributions count by their sign alone, and have both.
     """
@@ -68,6 +70,7 @@ class Plan:
     norms: dict[fx.Node, fx.Node]
     folded: frozenset[fx.Node]
     saves: dict[fx.Node, list[fx.Node]]
+    recipes: dict[fx.Node, Recipe]
     non_negative: frozenset[fx.Node]
     by_sign: frozenset[fx.Node]
 
@@ -124,7 +127,7 @@ def evaluate(
     if not 0 <= output < len(graph.outputs):
         raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
     plan = make_plan(graph, composite, graph.outputs[output])
-    segments = Segments(plan.steps, plan.saves, schedule.starts)
+    segments = Segments(plan.steps, plan.saves, schedule.starts, plan.recipes)
     values = graph.run(given, segments.kept | set(graph.outputs), progress, Away if schedule.offload else None)
     return Evaluation(graph, plan, composite, segments, values, given, output, schedule.slab)
 
@@ -238,7 +241,8 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
             results = results_of(norm)
             saved = [results[0] if source is node else source for source in saved] + [results[1], results[2]]
         saves[node] = [source for source in saved if source not in graph.constants]
-    return Plan(steps, answers, rules, norms, folded, saves, never_negative, frozenset(by_sign))
+    again = recipes(steps, saves, answers)
+    return Plan(steps, answers, rules, norms, folded, saves, again, never_negative, frozenset(by_sign))
 
 
 def _goes_by_sign(node: fx.Node, answer: Answer, rule: Rule, never_negative: Set[fx.Node]) -> bool:
@@ -271,7 +275,7 @@ class _Walk:
         self.books = Bookkeeper(start)
         self.pending: dict[fx.Node, Any] = {}
         self.start = start
-        walked = [plan.saves[node] for node in self._steps]
+        walked = [segments.needs[node] for node in self._steps]
         self._readers = Counter(node for saved in (*walked, *segments.reads) for node in saved)
 
     def run(
@@ -297,9 +301,10 @@ class _Walk:
                 found[node] = torch.zeros(shape_of(node)).to(self.start) if relevance is None else relevance
             if node is end:
                 break
-            with self._fetched(self.plan.saves[node]):
+            with self._fetched(self.segments.needs[node]):
                 if relevance is not None:
-                    self._step(node, relevance)
+                    with self._made(self.plan.saves[node]):
+                        self._step(node, relevance)
             progress(done / len(self._steps))
         return found
 
@@ -340,6 +345,16 @@ class _Walk:
         again, made = self.segments.again[segment], self.segments.made[segment]
         with self._fetched(self.segments.reads[segment]):
             self.values.update(self.graph.run_again(again, self.values, made))
+
+    @contextmanager
+    def _made(self, nodes: list[fx.Node]) -> Iterator[None]:
+        """Within it those of these values that are not kept are made from what is."""
+        missing = [node for node in nodes if node in self.segments.recipes and node not in self.values]
+        for node in missing:
+            self.values.update(self.graph.run_again(self.segments.recipes[node].steps, self.values, {node}))
+        yield
+        for node in missing:
+            del self.values[node]
 
     @contextmanager
     def _fetched(self, nodes: list[fx.Node]) -> Iterator[None]:

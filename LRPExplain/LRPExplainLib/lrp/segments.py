@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from .remaking import Recipe
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -34,6 +36,8 @@ class Segments:
     """What a schedule means for the steps of a plan.
 
     Attributes:
+        needs: for each step the kept values that its backward step reads, or makes what it reads from.
+        recipes: how what it reads is made, where that is not kept.
         kept: the nodes whose values the forward pass keeps.
         of: the segment of each step.
         again: per segment the steps that are run again when the walk reaches it; none for the last.
@@ -42,8 +46,17 @@ class Segments:
     """
 
     def __init__(
-        self, steps: Sequence[fx.Node], saves: Mapping[fx.Node, Sequence[fx.Node]], starts: Sequence[int]
+        self,
+        steps: Sequence[fx.Node],
+        saves: Mapping[fx.Node, Sequence[fx.Node]],
+        starts: Sequence[int],
+        recipes: Mapping[fx.Node, Recipe],
     ) -> None:
+        self.recipes = recipes
+        self.needs = {
+            step: list(dict.fromkeys(source for node in saved for source in self._begins(node)))
+            for step, saved in saves.items()
+        }
         bounds = list(zip(starts, [*starts[1:], len(steps)], strict=True))
         self.of = {node: number for number, (begin, end) in enumerate(bounds) for node in steps[begin:end]}
         self.again: list[list[fx.Node]] = [[] for _ in bounds]
@@ -51,7 +64,7 @@ class Segments:
         self.made: list[set[fx.Node]] = [set() for _ in bounds]
         self.kept: set[fx.Node] = set()
         for number, (begin, end) in reversed(list(enumerate(bounds))):
-            read = {node for step in steps[begin:end] for node in saves[step]}
+            read = {node for step in steps[begin:end] for node in self.needs[step]}
             if number == len(bounds) - 1:
                 self.kept |= read
                 continue
@@ -71,6 +84,9 @@ class Segments:
             # what does not depend on the input is at hand at all times
             self.reads[number] = [node for node in sources if node in self.of or node.op == "placeholder"]
             self.kept.update(self.reads[number])
+
+    def _begins(self, node: fx.Node) -> Sequence[fx.Node]:
+        return self.recipes[node].sources if node in self.recipes else [node]
 
 
 class Away:

@@ -36,13 +36,15 @@ def dots(s: Tensor, *factors: Tensor) -> list[Tensor]:
     return [(factor[first] * reduced).sum() for factor in factors]
 
 
-def pieces(first: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def pieces(first: Tensor, *others: Tensor, on_cuda: int | None = None) -> Iterator[tuple[Tensor, ...]]:
     """Tensors of one shape cut along their first spatial axis, so that a chain of steps works within a core's cache.
 
-    On CUDA, where a step costs what starting it costs, they stay whole, and so does what is small.
+    What is small stays whole, and so does all on CUDA, where a step costs what starting it costs, unless it is said
+    how many elements a piece has there.
     """
     size = first.shape[2] if first.dim() > 3 else 1
-    count = min(size, first.numel() // PIECE) if first.device.type == "cpu" else 1
+    piece = PIECE if first.device.type == "cpu" else on_cuda
+    count = min(size, first.numel() // piece) if piece else 1
     if count <= 1:
         yield first, *others
     else:

@@ -79,7 +79,7 @@ def further(composite: str) -> Prepare:
     """Another question on a forward pass that was kept: why this voxel, the one in the middle."""
 
     def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
-        evaluation = lrp.evaluate(lrp.capture(model, x), x, composite)
+        evaluation = lrp.evaluate(lrp.capture(model, x), x, composite, schedule=lrp.Schedule(remaking=False))
         middle = (slice(None), slice(None), *(size // 2 for size in start.shape[2:]))
         voxel = torch.zeros_like(start)
         voxel[middle] = start[middle]

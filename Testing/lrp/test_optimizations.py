@@ -45,6 +45,8 @@ def test_kernels_called_by_name_are_those_of_aten(case: tuple[Tensor, Tensor, tu
     expected = aten.convolution_backward(r, x, w, None, *geometry, [True, False, False])[0]
     assert torch.allclose(kernels.convolve(x, w, None, *geometry), y, atol=1e-4)
     assert torch.allclose(kernels.convolve_adjoint(r, x.shape, w, *geometry), expected, atol=1e-4)
+    turned = aten.convolution(r, w, None, *kernels.turned(r, x.shape, w, *geometry))  # what runs on CUDA
+    assert torch.allclose(turned, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", range(4, 13))

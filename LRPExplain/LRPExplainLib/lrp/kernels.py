@@ -44,18 +44,24 @@ def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any)
     """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
     few = not transposed and by_phases(w.shape[1], groups)
-    sizes = zip(shape[2:], r.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
-    rest = [0 if transposed else n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]
     if not direct(r, None if transposed or few else shape[1]):
         if r.device.type == "cuda" and groups == 1:  # the same kernel of cuDNN's, which asks for no input here
-            return aten.convolution(r, w, None, stride, padding, dilation, not transposed, rest, groups)
+            return aten.convolution(r, w, None, *turned(r, shape, w, *geometry))
         x = r.new_empty(shape)  # whose values are not read
         return aten.convolution_backward(r, x, plain(w), None, *geometry, [True, False, False])[0]
     if transposed:
         return convolution(r, w, None, padding, stride, dilation, groups)
     if few:
         return phases.spread(r, w, shape[2:], stride, padding, dilation)
-    return transposed_convolution(r, w, None, stride, padding, dilation, rest, groups)
+    return transposed_convolution(r, w, None, stride, padding, dilation, turned(r, shape, w, *geometry)[4], groups)
+
+
+def turned(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Geometry:
+    """The geometry of the convolution, with the same weight, that is the adjoint for an input of that shape."""
+    stride, padding, dilation, transposed, _, groups = geometry
+    sizes = zip(shape[2:], r.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+    rest = [0 if transposed else n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sizes]
+    return stride, padding, dilation, not transposed, rest, groups
 
 
 def group_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:

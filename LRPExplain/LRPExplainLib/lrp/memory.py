@@ -65,7 +65,8 @@ def estimates(
 ) -> Iterator[Estimate]:
     """Ways to run it, the fastest first, each of which needs less memory than the one before.
 
-    Keeping all, in slabs, with one cut after the other where it helps most, and (`offload`) keeping on the CPU as well.
+    Keeping all, remaking some, in slabs, with one cut after the other where it helps most, and (`offload`) keeping on
+    the CPU as well.
 
     Raises:
         LRPError: as :func:`~.propagation.attribute`, before anything is computed.
@@ -77,8 +78,11 @@ def estimates(
     bare = _Meter(sizes)
     _forward(bare, graph.inputs, graph.steps, set(graph.outputs))
     reckoned = partial(_estimate, graph, plan, sizes, bare.peak, _weights(graph, plan))
-    best = reckoned(Schedule())
+    best = reckoned(Schedule(remaking=False))
     yield best
+    if (following := reckoned(Schedule())).peak < best.peak:
+        best = following
+        yield best
     for away in (False, True) if offload else (False,):
         ways = [reckoned(Schedule((0,), away, thrifty))]
         while ways:
@@ -174,7 +178,7 @@ class _Meter:
 
 def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, weights: int, schedule: Schedule) -> Estimate:
     """`forward`: the height of the forward pass that keeps nothing, without weights."""
-    segments = Segments(plan.steps, plan.saves, schedule.starts, plan.recipes)
+    segments = Segments(plan.steps, plan.saves, plan.recipes, schedule)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
     _forward(meter, graph.inputs, graph.steps, on_device | set(graph.outputs))
@@ -233,7 +237,7 @@ def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes
             here |= segments.made[segment]
             release(segments.reads[segment], fetched)
         fetched = fetch(segments.needs[node])
-        made = sizes.union(set(plan.saves[node]) & plan.recipes.keys())
+        made = sizes.union(segments.made_of[node])
         meter.working(waiting() + made + _needs(node, plan, graph, schedule.slab))
         own = pending.pop(node, 0)
         for source in node.all_input_nodes:

@@ -127,7 +127,7 @@ def evaluate(
     if not 0 <= output < len(graph.outputs):
         raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
     plan = make_plan(graph, composite, graph.outputs[output])
-    segments = Segments(plan.steps, plan.saves, schedule.starts, plan.recipes)
+    segments = Segments(plan.steps, plan.saves, plan.recipes, schedule)
     values = graph.run(given, segments.kept | set(graph.outputs), progress, Away if schedule.offload else None)
     return Evaluation(graph, plan, composite, segments, values, given, output, schedule.slab)
 
@@ -303,7 +303,7 @@ class _Walk:
                 break
             with self._fetched(self.segments.needs[node]):
                 if relevance is not None:
-                    with self._made(self.plan.saves[node]):
+                    with self._made(self.segments.made_of[node]):
                         self._step(node, relevance)
             progress(done / len(self._steps))
         return found
@@ -347,11 +347,11 @@ class _Walk:
             self.values.update(self.graph.run_again(again, self.values, made))
 
     @contextmanager
-    def _made(self, nodes: list[fx.Node]) -> Iterator[None]:
-        """Within it those of these values that are not kept are made from what is."""
-        missing = [node for node in nodes if node in self.segments.recipes and node not in self.values]
+    def _made(self, recipes: Mapping[fx.Node, Recipe]) -> Iterator[None]:
+        """Within it these values are at hand, made from what is kept."""
+        missing = [node for node in recipes if node not in self.values]
         for node in missing:
-            self.values.update(self.graph.run_again(self.segments.recipes[node].steps, self.values, {node}))
+            self.values.update(self.graph.run_again(recipes[node].steps, self.values, {node}))
         yield
         for node in missing:
             del self.values[node]

@@ -25,11 +25,14 @@ class Schedule:
         starts: the positions among the plan's steps at which segments begin; (0,) keeps everything that is read.
         offload: what the forward pass keeps waits in the CPU's memory until it is read.
         slab: the most elements of a layer's output that the walk works on at once; None: as is fastest.
+        remaking: what a pass or a few make of kept values is not kept but made again; of little cost to one question,
+            but of some to each.
     """
 
     starts: tuple[int, ...] = (0,)
     offload: bool = False
     slab: int | None = None
+    remaking: bool = True
 
 
 class Segments:
@@ -37,7 +40,7 @@ class Segments:
 
     Attributes:
         needs: for each step the kept values that its backward step reads, or makes what it reads from.
-        recipes: how what it reads is made, where that is not kept.
+        made_of: per step how some of what it reads is made from these.
         kept: the nodes whose values the forward pass keeps.
         of: the segment of each step.
         again: per segment the steps that are run again when the walk reaches it; none for the last.
@@ -49,16 +52,20 @@ class Segments:
         self,
         steps: Sequence[fx.Node],
         saves: Mapping[fx.Node, Sequence[fx.Node]],
-        starts: Sequence[int],
         recipes: Mapping[fx.Node, Recipe],
+        schedule: Schedule,
     ) -> None:
-        self.recipes = recipes
-        self.needs = {
-            step: list(dict.fromkeys(source for node in saved for source in self._begins(node)))
-            for step, saved in saves.items()
-        }
+        starts = schedule.starts
         bounds = list(zip(starts, [*starts[1:], len(steps)], strict=True))
         self.of = {node: number for number, (begin, end) in enumerate(bounds) for node in steps[begin:end]}
+        self.made_of: dict[fx.Node, dict[fx.Node, Recipe]] = {}
+        self.needs: dict[fx.Node, list[fx.Node]] = {}
+        for step, saved in saves.items():
+            # what comes from another segment had better be kept than all that it is made of
+            at_hand = {node: recipes[node] for node in saved if node in recipes and self._within(step, recipes[node])}
+            made = self.made_of[step] = at_hand if schedule.remaking else {}
+            begins = [made[node].sources if node in made else (node,) for node in saved]
+            self.needs[step] = list(dict.fromkeys(source for sources in begins for source in sources))
         self.again: list[list[fx.Node]] = [[] for _ in bounds]
         self.reads: list[list[fx.Node]] = [[] for _ in bounds]
         self.made: list[set[fx.Node]] = [set() for _ in bounds]
@@ -71,22 +78,22 @@ class Segments:
             # a value from before or after the segment cannot be made again with it
             self.kept |= {node for node in read if self.of.get(node) != number}
             self.made[number] = wanted = read - self.kept
-            missing, sources = set(wanted), set()
+            missing, reads = set(wanted), set()
             for step in reversed(steps[begin:end]):
                 if step not in missing:
                     continue
                 self.again[number].insert(0, step)
                 for source in step.all_input_nodes:
                     if source in self.kept or self.of.get(source) != number:
-                        sources.add(source)
+                        reads.add(source)
                     else:
                         missing.add(source)
             # what does not depend on the input is at hand at all times
-            self.reads[number] = [node for node in sources if node in self.of or node.op == "placeholder"]
+            self.reads[number] = [node for node in reads if node in self.of or node.op == "placeholder"]
             self.kept.update(self.reads[number])
 
-    def _begins(self, node: fx.Node) -> Sequence[fx.Node]:
-        return self.recipes[node].sources if node in self.recipes else [node]
+    def _within(self, step: fx.Node, recipe: Recipe) -> bool:
+        return all(source.op == "placeholder" or self.of[source] == self.of[step] for source in recipe.sources)
 
 
 class Away:

@@ -141,8 +141,8 @@ def standing_norm(call: Call) -> tuple[Sources, LinearMap]:
 
 
 def _weights(call: Call, weight: Any, scaled: Callable[[Tensor], Tensor]) -> Modified:
-    """The layer's weight under each modification, computed once per graph."""
-    cache, name = call.graph.cache, call.node.name
+    """The layer's weight under each modification, computed once per graph, or (short of memory) once per step."""
+    cache, name = call.graph.cache if call.slab is None else {}, call.node.name
 
     def get(modification: str) -> Tensor:
         key = (name, call.norm is not None, modification)

@@ -77,7 +77,7 @@ def estimates(
     places = _places(plan, sizes)
     bare = _Meter(sizes)
     _forward(bare, graph.inputs, graph.steps, set(graph.outputs))
-    reckoned = partial(_estimate, graph, plan, sizes, bare.peak, _weights(graph, plan))
+    reckoned = partial(_estimate, graph, plan, sizes, bare.peak)
     best = reckoned(Schedule(remaking=False))
     yield best
     if (following := reckoned(Schedule())).peak < best.peak:
@@ -176,13 +176,14 @@ class _Meter:
         self.peak = max(self.peak, self.now + bytes_)
 
 
-def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, weights: int, schedule: Schedule) -> Estimate:
+def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, schedule: Schedule) -> Estimate:
     """`forward`: the height of the forward pass that keeps nothing, without weights."""
     segments = Segments(plan.steps, plan.saves, plan.recipes, schedule)
     meter = _Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
     _forward(meter, graph.inputs, graph.steps, on_device | set(graph.outputs))
     _backward(meter, plan, graph, segments, sizes, schedule)
+    weights = _weights(graph, plan, schedule)
     return Estimate(schedule, forward + weights, sizes.union(on_device), meter.peak + weights, weights)
 
 
@@ -301,14 +302,14 @@ def _workspace(node: fx.Node, adjoint: bool) -> int:
     return kernel.numel() * columns * x.element_size()
 
 
-def _weights(graph: Graph, plan: Plan) -> int:
-    """Bytes of the constants, and of the modified weights that rules keep beside them."""
+def _weights(graph: Graph, plan: Plan, schedule: Schedule) -> int:
+    """Bytes of the constants, and of the modified weights that rules keep beside them, or make for one step."""
     weights = sum(_leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
-    itemsize = relevance_type(torch.float32, graph.precision).itemsize
+    itemsize, made = relevance_type(torch.float32, graph.precision).itemsize, []
     for node, rule, weight in _weighted(graph, plan):
         modified = {"|.|"} if node in plan.by_sign else rule.weights() - {RAW, "same"}
-        weights += itemsize * len(modified) * weight
-    return weights
+        made.append(itemsize * len(modified) * weight)
+    return weights + (sum(made) if schedule.slab is None else max(made, default=0))
 
 
 def _places(plan: Plan, sizes: _Sizes) -> list[int]:

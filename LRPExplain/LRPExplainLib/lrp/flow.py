@@ -179,14 +179,13 @@ class _Passage:
         Returns the rest; z there is made no less than zero. `bias` is a part of `output` that does not count.
         """
         masks, found = [], False
-        looks = share.device.type == "cpu"  # a GPU would be waited for, and the mask costs less than that
         for r, d, y in pieces(share, z, z if output is None else output):
             mask = None
-            if not looks or not _certainly_above(d, sign, least, None if output is None else y, bias):
+            if not _certainly_above(d, sign, least, None if output is None else y, bias):
                 above = d if sign > 0 else -d
                 if output is not None:
                     above = above.sub((y if bias is None else y - bias).abs(), alpha=least)
-                if not looks or not in_memory_order(above).amin() > 0:
+                if not in_memory_order(above).amin() > 0:
                     mask = (above <= 0).logical_and_(r != 0)
                     found = found or bool(mask.any())
                     if output is not None:

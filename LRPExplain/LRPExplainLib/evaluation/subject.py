@@ -213,6 +213,11 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
     return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
 
 
+def recorded_precision(provenance: Mapping[str, Any]) -> str:
+    """The precision in which an explanation was made; those of before there was a choice do not tell."""
+    return str(provenance.get("run", {}).get("precision", "float32"))
+
+
 def recorded_question(target: Mapping[str, Any]) -> Question:
     """The question of an explanation, about the class that was met and the same voxels.
 
@@ -266,5 +271,6 @@ __all__ = [
     "attribution_method",
     "lrp_method",
     "recorded_composite",
+    "recorded_precision",
     "recorded_question",
 ]

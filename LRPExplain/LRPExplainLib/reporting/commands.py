@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..evaluation.subject import recorded_precision
 from ..lrp.composites import COMPOSITES
 
 _UPRIGHT = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
@@ -27,7 +28,7 @@ def explain_command(facts: Mapping[str, Any]) -> str | None:
         words += ["--rather-than", _class(names, target["rather_than_index"])]
     words += [*region, "--value", target["value"], "--start", target["start"], *composite]
     words += _window(card["preprocessing"].get("window"))
-    precision = facts["provenance"].get("run", {}).get("precision", "float32")
+    precision = recorded_precision(facts["provenance"])
     words += [] if precision == "float32" else ["--precision", precision]
     words += ["--device", "cpu" if facts["provenance"]["device"] == "cpu" else "cuda", "--out", "again"]
     return shlex.join(words)

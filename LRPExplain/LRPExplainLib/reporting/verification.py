@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..errors import UserError
-from ..evaluation.subject import recorded_composite, recorded_question
+from ..evaluation.subject import recorded_composite, recorded_precision, recorded_question
 from ..explain import explain
 from ..explanation import Explanation
 from ..models import ExplainableModel
@@ -102,7 +102,7 @@ def verify(
         return Verification(tuple(checks), None)
     again = explain(
         model, volumes, _question(facts["target"], segment), recorded_composite(facts["composite"]), device, progress,
-        memory=memory, precision=facts["provenance"].get("run", {}).get("precision"),
+        memory=memory, precision=recorded_precision(facts["provenance"]),
     )  # fmt: skip
     return Verification((*checks, *_compared(facts, again, tolerance)), again)
 

@@ -1,10 +1,13 @@
-"""A trained nnU-Net, made once for all tests that ask for it."""
+"""Lets the tests of this folder import `hostile_files`; a trained nnU-Net, made once for all tests that ask for it."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .imaging.segmentation import check_labels, read_labels
-from .inference import Inference, slices_of
+from .inference import RECKONED_LIKE, Inference, slices_of
 from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
@@ -40,8 +40,6 @@ Found = tuple[lrp.Attribution, dict[str, Any]]  # relevance of the prepared volu
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
 # In what the network is computed: None, as it is.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-# The composite whose memory is that of a gradient: every layer keeps its input.
-RECKONED_LIKE = "epsilon"
 
 
 def explain(
@@ -327,7 +325,8 @@ def _made_ready(
             question.check(prepared, loaded.card)
         windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
-        inference = Inference(loaded.module, prepared.tensor, windows, chosen, place, memory, keep, lowered)
+        walk = chosen if method is None else None
+        inference = Inference(loaded.module, prepared.tensor, windows, walk, place, memory, keep, lowered)
         settled = None if method is None else method.settled(inference)
     return Ready(loaded, chosen, place, sources, prepared, inference, settled)
 

@@ -45,6 +45,8 @@ _USABLE = 0.7
 # the CPU than one: PyTorch gives a single sample of few channels to a slower convolution.
 VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
 _MOST_AT_ONCE = 16
+# The composite whose memory is that of a gradient: every layer keeps its input.
+RECKONED_LIKE = "epsilon"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Inference:
         module: nn.Module,
         volume: Tensor,
         windows: Windows,
-        composite: lrp.Composite,
+        composite: lrp.Composite | None,
         device: torch.device,
         memory: float | None = None,
         keep: bool = False,
@@ -86,6 +88,7 @@ class Inference:
         Args:
             module: in eval mode; it is moved to the device.
             volume: the prepared tensor [1, C, D, H, W], on the CPU.
+            composite: of the relevance walk; None: another method asks (see `each`), whose memory is a gradient's.
             memory: GiB that the run may use on its device; None: most of what is free there.
             keep: several questions will follow: of a volume that is run at once, the activations stay in memory.
             precision: in which it is all computed (see `lrp.Graph.to`); None: the network as it is, relevance in
@@ -95,7 +98,8 @@ class Inference:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
             UserError: the CPU has far too little memory, of which there is no second chance.
         """
-        self.windows, self._module, self._volume, self._composite = windows, module, volume, composite
+        self.windows, self._module, self._volume = windows, module, volume
+        self._composite, self._walks = composite or lrp.composite_named(RECKONED_LIKE), composite is not None
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
@@ -259,7 +263,8 @@ class Inference:
 
     def _settings(self, device: torch.device) -> Iterator[Setting]:
         """Ways to run on a device, the fastest first."""
-        ways = lrp.estimates(self._captured(1, device), self._composite, offload=device.type == "cuda")
+        graph, away = self._captured(1, device), device.type == "cuda"
+        ways = lrp.estimates(graph, self._composite, offload=away, remaking=self._walks)
         plain = next(ways)
         fitting = (self.budget - plain.weights) // max(1, plain.peak - plain.weights)
         most = min(_MOST_AT_ONCE, VOXELS_AT_ONCE[device.type] // torch.Size(self.windows.extent).numel(), fitting)

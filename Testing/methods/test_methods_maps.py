@@ -70,7 +70,7 @@ class Pooled(nn.Module):
 
 def run(method: Method, module: nn.Module, x: Tensor, c: Tensor, window=None, slices=None, memory=None):
     windows = Windows(x.shape[2:], window, slices)
-    inference = Inference(module, x, windows, lrp.composite_named("epsilon"), CPU, memory)
+    inference = Inference(module, x, windows, None, CPU, memory)
     output = inference.predict(quiet)
     found = method.settled(inference).attribute(inference, c, output, quiet)
     return found.relevance, found.ledger, output
@@ -143,7 +143,7 @@ def test_the_gradient_is_autograds_own_also_where_activations_are_computed_again
 
 def test_segments_are_recomputed_where_the_memory_is_tight():
     x = noise(1, 1, 8, 8, 8)
-    tight = Inference(rectified(), x, Windows(x.shape[2:]), lrp.composite_named("epsilon"), CPU, 1e-4)
+    tight = Inference(rectified(), x, Windows(x.shape[2:]), None, CPU, 1e-4)
     assert len(tight.setting.estimate.schedule.starts) > 1
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from .. import lrp, methods
 from ..errors import UserError
-from ..explain import RECKONED_LIKE, PathLike, make_ready
+from ..explain import PathLike, make_ready
 from ..explanation import Explanation
 from ..forward import Forward
 from ..imaging import Everywhere, Windows, region_of
 from ..imaging.reading import volume_files
-from ..inference import Inference
+from ..inference import RECKONED_LIKE, Inference
 from ..models import ExplainableModel
 from ..models.loading import load_recorded, sha256_of
 from ..outcome import read_outcome, require_tensor
@@ -73,10 +73,7 @@ def attribution_method(chosen: methods.Method) -> Method:
     """Another method, with its parameters."""
 
     def explain(request: Request) -> Tensor:
-        inference = Inference(
-            request.module, request.tensor, request.windows, lrp.composite_named(RECKONED_LIKE), request.device,
-            request.memory,
-        )  # fmt: skip
+        inference = Inference(request.module, request.tensor, request.windows, None, request.device, request.memory)
         output = require_tensor(inference.predict(_nobody))
         settled = chosen.settled(inference)
         return settled.relevance(inference, request.ask(output).coefficients, _nobody).relevance

@@ -61,12 +61,12 @@ class Estimate:
 
 
 def estimates(
-    graph: Graph, composite: str | Composite, *, output: int = 0, offload: bool = False
+    graph: Graph, composite: str | Composite, *, output: int = 0, offload: bool = False, remaking: bool = True
 ) -> Iterator[Estimate]:
     """Ways to run it, the fastest first, each of which needs less memory than the one before.
 
-    Keeping all, remaking some, in slabs, with one cut after the other where it helps most, and (`offload`) keeping on
-    the CPU as well.
+    Keeping all, remaking some (if it is not the walk of another method, which cannot), in slabs, with one cut after the
+    other where it helps most, and (`offload`) keeping on the CPU as well.
 
     Raises:
         LRPError: as :func:`~.propagation.attribute`, before anything is computed.
@@ -80,11 +80,11 @@ def estimates(
     reckoned = partial(_estimate, graph, plan, sizes, bare.peak)
     best = reckoned(Schedule(remaking=False))
     yield best
-    if (following := reckoned(Schedule())).peak < best.peak:
+    if (following := reckoned(Schedule(remaking=remaking))).peak < best.peak:
         best = following
         yield best
     for away in (False, True) if offload else (False,):
-        ways = [reckoned(Schedule((0,), away, thrifty))]
+        ways = [reckoned(Schedule((0,), away, thrifty, remaking))]
         while ways:
             following = min(ways, key=lambda way: way.peak)
             starts = following.schedule.starts
@@ -94,7 +94,7 @@ def estimates(
             elif len(starts) > 1:
                 break
             further = [tuple(sorted((*starts, cut))) for cut in places if cut not in starts]
-            ways = [reckoned(Schedule(cuts, away, thrifty)) for cuts in further]
+            ways = [reckoned(Schedule(cuts, away, thrifty, remaking)) for cuts in further]
 
 
 def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:

@@ -15,6 +15,7 @@ from torch import fx
 from .optimizations import on
 
 _MOST = 4  # passes over a value: more would cost more time than the memory is worth
+_DEEPEST = 4 * _MOST  # steps in a row, views included
 
 
 class _Answer(Protocol):
@@ -52,18 +53,20 @@ def _recipe(
     steps: dict[fx.Node, None] = {}
     sources: dict[fx.Node, None] = {}
 
-    def follow(node: fx.Node) -> bool:
+    def follow(node: fx.Node, depth: int) -> bool:
         if node in steps:
             return True
+        if depth > _DEEPEST:
+            return False
         if node in known:
             steps.update(dict.fromkeys(known[node].steps))
             sources.update(dict.fromkeys(known[node].sources))
         elif node.op == "placeholder" or (node in read and node is not wanted):
             sources[node] = None
         elif node in answers:
-            if not answers[node].light or not all(map(follow, node.all_input_nodes)):
+            if not answers[node].light or not all(follow(source, depth + 1) for source in node.all_input_nodes):
                 return False
             steps[node] = None  # after what it reads
         return sum(not answers[step].silent for step in steps) <= _MOST
 
-    return Recipe(tuple(steps), tuple(sources)) if follow(wanted) else None
+    return Recipe(tuple(steps), tuple(sources)) if follow(wanted, 0) else None

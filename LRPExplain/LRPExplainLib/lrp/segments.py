@@ -62,8 +62,8 @@ class Segments:
         self.needs: dict[fx.Node, list[fx.Node]] = {}
         for step, saved in saves.items():
             # what comes from another segment had better be kept than all that it is made of
-            at_hand = {node: recipes[node] for node in saved if node in recipes and self._within(step, recipes[node])}
-            made = self.made_of[step] = at_hand if schedule.remaking else {}
+            near = {node: recipes[node] for node in saved if node in recipes and self._within(step, recipes[node])}
+            made = self.made_of[step] = near if schedule.remaking else {}
             begins = [made[node].sources if node in made else (node,) for node in saved]
             self.needs[step] = list(dict.fromkeys(source for sources in begins for source in sources))
         self.again: list[list[fx.Node]] = [[] for _ in bounds]

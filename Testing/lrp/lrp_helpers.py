@@ -39,6 +39,10 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
 
 
+def correlation(a: Tensor, b: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
 def one_rule(rule: Rule, base: str = "epsilon", **others: Rule) -> Composite:
     """A composite with one rule for every linear role and the base's choices elsewhere."""
     roles: dict[str, Rule] = dict.fromkeys(LINEAR_ROLES, rule) if isinstance(rule, LinearRule) else {}

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from lrp_helpers import built, difference, small_network
+from lrp_helpers import built, correlation, difference, small_network
 from LRPExplainLib import lrp
+from LRPExplainLib.running import running
 from torch import Tensor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -20,12 +21,9 @@ NAMES = (
 
 @pytest.fixture(autouse=True)
 def full_precision() -> Iterator[None]:
-    """No TF32, as `running` has it."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    """No TF32."""
+    with running():
         yield
-    torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def on_cuda(name: str) -> tuple[lrp.Graph, Tensor, Tensor, lrp.Graph, Tensor, Tensor]:
@@ -92,8 +90,7 @@ def test_bfloat16_is_about_float32(name: str) -> None:
     *_, there, x, start = on_cuda(name)
     expected = lrp.attribute(there, x, start, "epsilon-plus")
     found = lrp.attribute(there.to(torch.bfloat16), x, start, "epsilon-plus")
-    maps = torch.stack([expected.relevance.flatten(), found.relevance.flatten()])
-    assert float(torch.corrcoef(maps)[0, 1]) > 0.99
+    assert correlation(found.relevance, expected.relevance) > 0.99
     size = max(abs(row.relevance_out) for row in found.ledger.by_layer)
     assert abs(found.ledger.gap) < 1e-2 * size
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lrp_helpers import built, small_network
+from lrp_helpers import built, correlation, small_network
 from LRPExplainLib import lrp
 from torch import Tensor
 
@@ -70,7 +70,3 @@ def test_other_precisions_are_refused_with_a_reason(precision: torch.dtype) -> N
 def small() -> tuple[lrp.Graph, Tensor]:
     model, x = small_network()
     return lrp.capture(model, x), x
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])

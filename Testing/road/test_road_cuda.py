@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from helpers.networks import RANGE, classes, save_model, segmenter
-from helpers.volumes import make_volume
+from helpers.cases import model_of, write_case
 from LRPExplainLib.explain import answer, explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.question import Question
@@ -15,23 +14,14 @@ from LRPExplainLib.question import Question
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 DEVICE = "cuda"
 
-CARD = {
-    "preprocessing": {"orientation": "RAS", "intensity": RANGE},
-    "output": classes("background", "grey", "white"),
-}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("case")
-    sitk.WriteImage(make_volume(), str(folder / "t1.nrrd"))
-    save_model(folder, segmenter(), **CARD)
-    return folder
+    return write_case(tmp_path_factory.mktemp("case"))
 
 
 def case(place: Path) -> tuple[Path, list[Path]]:
-    model = next(path for path in place.iterdir() if path.suffix in {".ts", ".pt"})
-    return model, [place / "t1.nrrd"]
+    return model_of(place), [place / "t1.nrrd"]
 
 
 def relevance(found: Explanation) -> np.ndarray:

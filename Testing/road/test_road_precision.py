@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.networks import RANGE, classes, save_model, segmenter
-from helpers.volumes import make_volume
+from helpers.cases import model_of, write_case
 from LRPExplainLib.cli import main
 from LRPExplainLib.concepts import concepts
 from LRPExplainLib.errors import UserError
@@ -16,22 +15,10 @@ from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.reporting import Places, make_record, verify
 from LRPExplainLib.summaries import plan_summary
 
-CARD = {
-    "preprocessing": {"orientation": "RAS", "intensity": RANGE},
-    "output": classes("background", "grey", "white"),
-}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("case")
-    sitk.WriteImage(make_volume(), str(folder / "t1.nrrd"))
-    save_model(folder, segmenter(), **CARD)
-    return folder
-
-
-def model_of(place: Path) -> Path:
-    return next(path for path in place.iterdir() if path.suffix in {".ts", ".pt"})
+    return write_case(tmp_path_factory.mktemp("case"))
 
 
 def correlation(a: Explanation, b: Explanation) -> float:

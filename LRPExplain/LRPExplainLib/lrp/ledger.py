@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -110,25 +111,20 @@ class Bookkeeper:
     def __init__(self, start: Tensor) -> None:
         self._summed = WeakTensorKeyDictionary()  # what one layer hands on is often, untouched, what reaches the next
         self._start = self._total(start)
-        self._rows: list[tuple[tuple[str, str, str, str], list[Tensor]]] = []
+        self._rows: list[tuple[tuple[str, str, str, str], list[list[Tensor]]]] = []
 
     def enter(self, labels: tuple[str, str, str, str], reached: list[Tensor], flow: Flow) -> None:
         """Book one layer: its (layer, operator, role, rule), the relevance of its outputs, and where that went."""
-        columns = (reached, flow.relevance, flow.bias, flow.stabiliser, flow.changed)
-        summed = (0, 1)  # columns of whole tensors; the others are sums already
-        sums = [[self._total(t) for t in column] if i in summed else column for i, column in enumerate(columns)]
-        self._rows.append((labels, [self._sum(column) for column in sums]))
+        whole = [[self._total(relevance) for relevance in signals] for signals in (reached, flow.relevance)]
+        self._rows.append((labels, [*whole, flow.bias, flow.stabiliser, flow.changed]))
 
     def close(self, relevance: list[Tensor]) -> Ledger:
         """The ledger, given the relevance of the inputs."""
-        flat = [
-            self._start,
-            self._sum([self._total(r) for r in relevance]),
-            *(x for _, sums in self._rows for x in sums),
-        ]
-        target_value, at_input, *figures = torch.stack(flat).tolist()
+        columns = [[self._start], [self._total(r) for r in relevance], *(c for _, row in self._rows for c in row)]
+        figures = iter(torch.stack([x for column in columns for x in column]).tolist())
+        target_value, at_input, *sums = (sum(islice(figures, len(column))) for column in columns)
         n = len(_FIGURES)
-        rows = tuple(LedgerRow(*labels, *figures[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows))
+        rows = tuple(LedgerRow(*labels, *sums[i * n : (i + 1) * n]) for i, (labels, _) in enumerate(self._rows))
         return Ledger(target_value, at_input, rows)
 
     def _total(self, relevance: Tensor) -> Tensor:
@@ -136,6 +132,3 @@ class Bookkeeper:
             self._summed[relevance] = total(relevance)
         found: Tensor = self._summed[relevance]
         return found
-
-    def _sum(self, values: list[Tensor]) -> Tensor:
-        return torch.stack(values).sum() if values else torch.zeros_like(self._start)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -215,8 +216,13 @@ def transposed(operator: Callable[[Tensor], Tensor], x: Tensor, r: Tensor) -> Te
 
 def fixed(value: Tensor, weight: str) -> Tensor:
     """`value` times what a weight modification makes of a coefficient that is fixed and not negative."""
-    factor = 1.0 if weight == RAW else float(modify(torch.ones(()), weight))
+    factor = _of_one(weight)
     return value if factor == 1.0 else value * factor
+
+
+@cache
+def _of_one(weight: str) -> float:
+    return 1.0 if weight == RAW else float(modify(torch.ones(()), weight))
 
 
 def scale_channels(weight: Tensor, factor: Tensor, transposed: bool, groups: int) -> Tensor:

@@ -119,8 +119,9 @@ class Stabilizer:
         if self.relative and z.dim() < 2:  # one value per sample is its own scale
             return z * self.epsilon + torch.copysign(torch.full_like(z, FLOOR), z)
         unit = (self.scale(z) if scale is None else scale) if self.relative else z.new_ones(())
-        amount = unit * self.epsilon + FLOOR
-        return torch.copysign(amount, z) if sign is None else amount * sign
+        if sign is not None:
+            return unit * (self.epsilon * sign) + FLOOR * sign
+        return torch.copysign(unit * self.epsilon + FLOOR, z)
 
     @staticmethod
     def scale(z: Tensor) -> Tensor:

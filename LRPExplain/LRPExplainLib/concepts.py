@@ -126,7 +126,8 @@ def concepts(
     """Explain, and tell the channels of an inner layer apart. Arguments and errors as for `explain`.
 
     Args:
-        layer: its name, as `lrpexplain inspect` lists them, or a call's; "": the last convolution on the coarsest grid.
+        layer: its name, as `lrpexplain inspect` lists them, or a call's; "": the last
+            convolution on the coarsest grid, of those that everything passes through where there are any.
         top: how many channels get a map of their own; fewer where fewer have relevance.
         question: the other parts of the question: rather_than, region, value, start.
 

@@ -72,15 +72,15 @@ class Explanation:
         relevance: one float32 image per input volume, voxel by voxel on the volume's own grid.
         prediction: what the model said.
         target: {"class", "index", "where", "value", "start", "text", ...}: what was explained; see `question.Asked`.
-        composite: {"name", "description", "normalization", "rules": [{"match", "rule"}]}; of another method than LRP
-            also "method" and "parameters", and no rules.
+        composite: {"name", "description", "normalization", "biases", "rules": [{"match", "rule"}]}; of another method
+            than LRP also "method" and "parameters", and no rules.
         ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}; of
             another method also "conserves" (whether the map sums to the target value) and "note" (what its sum means).
         model: {"name", "path", "sha256", "card"}.
         volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory. The
             segmentation that a cascade's previous stage made of the others is the last, with that model's
             {"name", "path", "sha256"} as "made_by".
-        provenance: {"created", "versions", "device", "timings"}.
+        provenance: {"created", "versions", "device", "timings", "run"}.
 
     All dictionaries hold JSON values. Two explanations are equal when all of it is, images voxel by voxel.
     """

@@ -144,7 +144,7 @@ class Inference:
             Relevance of the volume [1, C, D, H, W], and the ledger over all views.
 
         Raises:
-            UserError: no coefficient differs from 0, or the network has several inputs.
+            UserError: no coefficient differs from 0.
         """
 
         def ask(evaluation: lrp.Evaluation, start: Tensor, last: bool, told: Told) -> list[lrp.Attribution]:
@@ -186,10 +186,8 @@ class Inference:
     def _give_back(
         self, found: Tensor | tuple[Tensor, ...], views: Sequence[View], relevance: Tensor | tuple[Tensor, ...]
     ) -> None:
-        if not isinstance(found, Tensor) or not isinstance(relevance, Tensor):
-            raise UserError(
-                "The model takes several tensors, but one with a channel per volume is needed: export it so."
-            )
+        assert isinstance(found, Tensor)  # the graph is captured for one input
+        assert isinstance(relevance, Tensor)
         for view, part in zip(views, found.to(relevance).split(1), strict=False):
             self.windows.give_back(part, view, relevance)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from threading import Thread
 
 import pytest
 import torch
@@ -216,6 +217,20 @@ def test_a_whole_process_can_do_without() -> None:
     environment = {**os.environ, "LRPEXPLAIN_WITHOUT": "box, onednn"}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "['onednn', 'box']"
+
+
+def test_a_process_that_does_without_does_so_within_a_block_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LRPEXPLAIN_WITHOUT", "box")
+
+    def within() -> tuple[bool, bool]:
+        with optimizations.without("onednn"):
+            return optimizations.on("box"), optimizations.on("onednn")
+
+    fresh: list[tuple[bool, bool]] = []  # a thread of its own has not asked yet
+    thread = Thread(target=lambda: fresh.append(within()))
+    thread.start()
+    thread.join()
+    assert fresh == [(False, False)]
 
 
 def test_switching_off_ends_with_its_block() -> None:

@@ -9,7 +9,7 @@ cluster_N/example_M_axial.png   the slices of an example through its strongest r
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Cohort:
     facts: dict[str, Any]
     means: Mapping[int, Sequence[sitk.Image]]
     examples: Mapping[str, Path]
-    anatomy: sitk.Image | None = field(default=None)
+    anatomy: sitk.Image | None = None
 
     @property
     def odd(self) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def cohort(
                   "geometry": place.as_dict(), "inputs": maps.shape[1]},
         "clustering": _clustering(groups, clusters, seed),
         "clusters": rows,
-        "explanations": _explanations(used, rows, groups.labels, embed(apart, seed)),
+        "explanations": _explanations(used, rows, embed(apart, seed)),
         "left_out": left_out,
         "notes": _notes([one for _, _, blocks in used for one in blocks], align, rows, len(used)),
         "provenance": {"created": datetime.now(UTC).isoformat(timespec="seconds"), "versions": _versions()},
@@ -274,9 +274,7 @@ def _clustering(groups: Groups, given: int | None, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _explanations(
-    used: Sequence[_Used], rows: Sequence[Mapping[str, Any]], labels: np.ndarray, plane: np.ndarray
-) -> list[dict[str, Any]]:
+def _explanations(used: Sequence[_Used], rows: Sequence[Mapping[str, Any]], plane: np.ndarray) -> list[dict[str, Any]]:
     number_of = {name: row["number"] for row in rows for name in row["members"]}
     return [
         {

@@ -33,8 +33,7 @@ class HotSpot:
         mean: relevance per voxel.
         peak, place: the strongest voxel's relevance and where it lies (RAS, mm).
         segment: the segment of the reference that holds most of its relevance; "outside" if most of it lies in none;
-        empty
-            without a reference.
+            empty without a reference.
         overlap: the part of its |relevance| that lies in that segment (0..1).
     """
 

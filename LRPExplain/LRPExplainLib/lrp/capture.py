@@ -1,6 +1,6 @@
 """Any network -> a normalised ATen graph.
 
-Hooks on `nn.Module` see neither functional calls nor TorchScript; the ATen level has some sixty operators and misses
+Hooks on `nn.Module` see neither functional calls nor TorchScript; the ATen level has some 140 operators and misses
 nothing. The network is traced with fake tensors (shapes only, no arithmetic), in-place calls are functionalised, and
 the passes of :mod:`.passes` leave a graph in which each node is one that relevance must cross.
 """

@@ -10,7 +10,7 @@ more than rounding. `benchmarks/peers.py --without NAME` measures what one is wo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -22,13 +22,13 @@ OPTIMIZATIONS = {
     "phases": "on the CPU, what a convolution gives back to few channels is computed for neighbouring voxels at once",
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
-    "slabs": "on the CPU, convolutions and sums are walked slab by slab, which needs less memory beside them",
+    "slabs": "sums, and on the CPU convolutions, are walked slab by slab, which needs less memory beside them",
     "remaking": "what is made of kept values in a pass or a few is not kept itself, but made again where it is read",
-    "box": "layers are walked only in the box of voxels that relevance has reached",
+    "box": "on the CPU, but in float64, layers are walked only in the box of voxels that relevance has reached",
 }
 
 
-def _checked(names: Iterator[str] | tuple[str, ...] | list[str]) -> frozenset[str]:
+def _checked(names: Collection[str]) -> frozenset[str]:
     for name in names:
         if name not in OPTIMIZATIONS:
             raise LRPError(f"There is no optimization '{name}': choose among {', '.join(OPTIMIZATIONS)}.")
@@ -40,11 +40,15 @@ _off: ContextVar[frozenset[str] | None] = ContextVar("off", default=None)
 
 def on(name: str) -> bool:
     """Whether an optimization may be used here and now."""
+    return name not in _switched_off()
+
+
+def _switched_off() -> frozenset[str]:
     off = _off.get()
     if off is None:
         off = _checked([word.strip() for word in os.environ.get("LRPEXPLAIN_WITHOUT", "").split(",") if word.strip()])
         _off.set(off)
-    return name not in off
+    return off
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def without(*names: str) -> Iterator[None]:
     Raises:
         LRPError: there is none of that name.
     """
-    token = _off.set((_off.get() or frozenset()) | _checked(names))
+    token = _off.set(_switched_off() | _checked(names))
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from .edit import packet
 from .errors import LRPError
 from .flow import Flow
 from .graph import Graph, Progress, arguments, layer_of, no_progress, results_of, shape_of
+from .inner import only, steps_to
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
@@ -213,10 +214,9 @@ class Evaluation:
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
-    wanted = _ancestors(output)
-    steps = [node for node in graph.steps if node in wanted]
+    steps = steps_to(graph, output)
     answers = require_answers(graph, steps)
-    norms = {} if composite.normalization == "identity" else _foldable(steps, answers, wanted)
+    norms = {} if composite.normalization == "identity" else _foldable(steps, answers, set(steps))
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     _require_layers(composite, answers)
@@ -334,8 +334,7 @@ class _Walk:
         self.pending[node] = relevance if waiting is None else waiting + relevance
 
     def _only(self, node: fx.Node, relevance: Tensor, kept: list[int]) -> Tensor:
-        through = torch.zeros_like(relevance)
-        through[:, kept] = relevance[:, kept]
+        through = only(relevance, kept)
         removed = Flow([through], changed=[total(relevance - through)])
         self.books.enter((layer_of(node), "condition", "condition", f"channels {kept}"), [relevance], removed)
         return through
@@ -369,16 +368,6 @@ class _Walk:
             if not self._readers[node] and node not in self.graph.outputs:
                 self.values.pop(node, None)
                 self.away.pop(node, None)
-
-
-def _ancestors(output: fx.Node) -> set[fx.Node]:
-    found, waiting = {output}, [output]
-    while waiting:
-        for source in waiting.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                waiting.append(source)
-    return found
 
 
 def _foldable(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], wanted: set[fx.Node]) -> dict[fx.Node, fx.Node]:

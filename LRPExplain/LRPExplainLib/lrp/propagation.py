@@ -216,7 +216,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
     steps = steps_to(graph, output)
     answers = require_answers(graph, steps)
-    norms = {} if composite.normalization == "identity" else _foldable(steps, answers, set(steps))
+    norms = {} if composite.normalization == "identity" else _foldable(answers)
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     _require_layers(composite, answers)
@@ -370,14 +370,14 @@ class _Walk:
                 self.away.pop(node, None)
 
 
-def _foldable(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], wanted: set[fx.Node]) -> dict[fx.Node, fx.Node]:
+def _foldable(answers: Mapping[fx.Node, Answer]) -> dict[fx.Node, fx.Node]:
     """Layer -> the normalisation that alone reads it."""
     norms = {}
-    for node in steps:
+    for node in answers:
         if packet(node) not in NORMS:
             continue
         layer = arguments(node)[0]
-        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(u in wanted for u in layer.users) != 1:
+        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(user in answers for user in layer.users) != 1:
             continue
         by_rows = packet(node) is aten.native_layer_norm
         if by_rows == (answers[layer] is DENSE):

@@ -86,6 +86,18 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     assert ui.predictionTable.item(0, 0).text() == "lesion"
 
 
+def test_a_box_that_was_drawn_is_asked_about(with_small_model: Person) -> None:
+    person = with_small_model
+    box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    box.SetCenter(8, 8, 8)
+    box.SetSize(6, 6, 6)
+    person.open(person.ui.questionCollapsibleButton)
+    person.host.choose(person.ui.whereComboBox, "In a box (ROI)")
+    person.host.choose(person.ui.roiSelector, "box")
+    person.explain()
+    assert overlay_ids() != {None}
+
+
 def test_switching_the_overlay_off_restores_everything(person: Person) -> None:
     person.load_sample()
     before = person.views()

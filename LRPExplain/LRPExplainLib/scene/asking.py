@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from ..errors import UserError
+from .examination import reference_on
 from .export import export_volume
 from .host import tr as _
 
@@ -102,7 +106,7 @@ def _box(node: Any, volume: Any) -> dict[str, Any]:
         vtk.vtkMatrix4x4.Multiply4x4(from_world, matrix, matrix)
     axes = [[matrix.GetElement(row, column) for row in range(3)] for column in range(3)]
     lengths = [sum(part * part for part in axis) ** 0.5 for axis in axes]
-    size = [side * length for side, length in zip(node.GetSizeWorld(), lengths, strict=True)]
+    size = [side * length for side, length in zip(node.GetSize(), lengths, strict=True)]  # the axes hold the scale
     units = [axes[column][row] / lengths[column] for row in range(3) for column in range(3)]
     return {
         "kind": "box",
@@ -119,16 +123,26 @@ def _segment(node: Any, segment: str, volume: Any, file: Path) -> dict[str, Any]
         raise UserError(
             _("There is no segment '{segment}' in '{name}': choose one.").format(segment=segment, name=node.GetName())
         )
-    scene = volume.GetScene()
-    labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-    ids = vtk.vtkStringArray()
-    ids.InsertNextValue(chosen)
-    try:
-        export = slicer.vtkSlicerSegmentationsModuleLogic.ExportSegmentsToLabelmapNode
-        if not export(node, ids, labels, volume):
-            raise UserError(_("The segment '{segment}' is empty: choose another.").format(segment=segment))
-        labels.SetAndObserveTransformNodeID(None)
-        export_volume(labels, file)
-    finally:
-        scene.RemoveNode(labels)
+    layers = reference_on(node, volume, chosen).layers
+    inside = np.any([np.isin(layer.labels, list(layer.names)) for layer in layers], axis=0)
+    if not np.any(inside):
+        raise UserError(
+            _("The segment '{segment}' has no voxel in '{name}': choose another.").format(
+                segment=segment, name=volume.GetName()
+            )
+        )
+    export_volume(_mask_node(inside, volume), file)
     return {"kind": "segment", "file": str(file), "name": None}
+
+
+def _mask_node(inside: NDArray[np.bool_], volume: Any) -> Any:
+    """A label map on the grid of the volume; in no scene, so that nobody sees it come and go."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(volume.GetImageData().GetDimensions())
+    image.GetPointData().SetScalars(numpy_to_vtk(inside.astype(np.uint8).ravel(), deep=True))
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetIJKToRASMatrix(matrix)
+    node.SetAndObserveImageData(image)
+    return node

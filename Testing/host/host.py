@@ -102,9 +102,12 @@ class Host:
         return self
 
     def _offer_python_slicer(self) -> None:
-        """Slicer's own Python is on its PATH as PythonSlicer; here it is the one that runs this."""
+        """Slicer's own Python is on its PATH as PythonSlicer; here it is the one that runs this.
+
+        As Slicer's launcher it is a process of its own, whose child outlives it when it is killed.
+        """
         program = Path(self._settings.name) / "PythonSlicer"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+        program.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
         program.chmod(0o755)
         os.environ["PATH"] = os.pathsep.join([self._settings.name, self._path_before])
 

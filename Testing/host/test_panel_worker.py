@@ -78,6 +78,25 @@ def test_the_worker_may_be_killed_at_ten_random_moments(person: Person) -> None:
     assert person.host.errors == []
 
 
+def test_a_worker_that_does_not_hear_is_ended_behind_slicers_launcher_and_takes_no_answer_along(
+    with_small_model: Person, temporary: Path
+) -> None:
+    person = with_small_model
+    person.explain()
+    answers = {path for path in temporary.rglob("answer-*") if path.is_dir()}
+    assert answers
+    launcher, worker = workers()
+    worker.suspend()  # as one that is held up in the driver of a graphics card
+    person.begin()
+    person.click(person.ui.cancelButton)
+    person.host.wait(lambda: launcher not in workers(), 10)
+    assert worker.is_running()
+    worker.resume()
+    person.host.wait(lambda: not worker.is_running(), 10)
+    assert all(path.is_dir() for path in answers)
+    person.explain()
+
+
 def test_nothing_is_left_of_the_worker_after_slicer_is_closed(temporary: Path) -> None:
     with Host() as host:
         person = Person(host, host.open())

@@ -9,7 +9,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from ..worker.client import Client
+from ..worker.client import LEAVE, Client
 
 LIBRARY = Path(__file__).resolve().parents[1]
 _AT_ONCE = 3000  # ms that a process has to end
@@ -43,6 +43,9 @@ class SlicerProcess:
 
     def kill(self) -> None:
         self._over = True
+        # PythonSlicer is Slicer's launcher, whose child does the work and would outlive it: both are told
+        self.write(LEAVE)
+        self._process.waitForBytesWritten(_AT_ONCE)
         self._process.kill()
         self._process.waitForFinished(_AT_ONCE)
 

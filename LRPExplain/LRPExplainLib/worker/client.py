@@ -14,6 +14,7 @@ from ..sentences import Sentences
 _ = Sentences("worker.client")
 Message = dict[str, Any]
 CROSSHAIR = "crosshair"
+LEAVE = json.dumps({"id": 0, "verb": "leave"}) + "\n"
 PATIENCE = 0.7  # seconds that a cancelled request has to end by itself
 CRASHED = _(
     "The computation ended without saying why: it may have run out of memory. Try again, or with a smaller volume."
@@ -26,7 +27,7 @@ class Process(Protocol):
     def write(self, line: str) -> None: ...
 
     def kill(self) -> None:
-        """End it now; nothing is told about it any more."""
+        """End it now, its folder stays; nothing is told about it any more."""
 
     def close(self) -> None:
         """Let it end by itself, and wait for that."""

@@ -1,10 +1,11 @@
 """Requests as JSON lines on standard input, events as JSON lines on standard output; one request at a time.
 
-Requests: {"id", "verb", ...}, where the verb is "cancel", one of `Answers`, or one of `checks.VERBS` or
+Requests: {"id", "verb", ...}, where the verb is "cancel", "leave", one of `Answers`, or one of `checks.VERBS` or
 `concepts.VERBS`. Events: {"id", "event": "progress" | "prediction" | "done" | "failed" | "cancelled", ...}; a failure
 has "sentence" and "kind" ("user", "trust", "memory", "bug"), that for want of trust also "what" would run, whose
 "sha256" is given back as the request's "trust" by who agrees. When standard input closes, because Slicer was left or
-has crashed, the process ends and takes its folder along.
+has crashed, the process ends and takes its folder along; told to leave, it ends at once and leaves the folder, which
+has the answers that are still wanted.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Server:
             except ValueError:
                 print(f"not a request: {line!r}", file=sys.stderr)
                 continue
+            if message["verb"] == "leave":
+                os._exit(0)
             if message["verb"] == "cancel":
                 self._cancelled.add(message["id"])
             else:

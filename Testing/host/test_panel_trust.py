@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import slicer
+from LRPExplainLib.scene import photographs
+from LRPExplainLib.scene.layout import LAYOUT, PAIRS
 
 from host.hands import Person
 from host.stalls import Stalls
@@ -107,3 +111,55 @@ def test_scripts_check_compare_and_record_without_the_panel(with_small_model: Pe
     assert nodes.tables["complexity"].GetNumberOfRows() == len(facts["checks"]["complexity"])
     assert logic.compare(nodes, "grad-cam")["explanations"][1]["method"] == "grad-cam"
     assert logic.record(nodes, tmp_path / "case.html") == [str(tmp_path / "case.html"), str(tmp_path / "case.json")]
+
+
+def test_the_records_pictures_are_of_the_views_that_show_relevance(
+    with_small_model: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = with_small_model
+    person.explain()
+    nodes = person.widget.panel.display.nodes
+    assert set(photographs.photograph(nodes, tmp_path / "four-up")) == {"axial", "sagittal", "coronal", "3d"}
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    assert set(photographs.photograph(nodes, tmp_path / "one")) == {"axial"}
+
+    drawn = []
+
+    def draw(view: Any, path: Path) -> Path:
+        drawn.append(view.mrmlSliceNode().GetLayoutName())
+        return path
+
+    monkeypatch.setattr(photographs, "_write", draw)
+    person.click(person.ui.sideBySideButton)
+    photographs.photograph(nodes, tmp_path / "beside")
+    assert sorted(drawn) == ["LRPExplainGreen", "LRPExplainRed", "LRPExplainYellow"]
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(layoutManager=lambda: None))  # Slicer without its main window
+    assert photographs.photograph(nodes, tmp_path / "none") == {}
+
+
+def test_a_scene_saved_side_by_side_is_shown_so_by_slicer_when_it_starts_anew(
+    with_small_model: Person, tmp_path: Path
+) -> None:
+    person = with_small_model
+    person.explain()
+    person.open(person.ui.displayCollapsibleButton)
+    person.click(person.ui.sideBySideButton)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    node.SetLayoutDescription(LAYOUT, "")  # what a Slicer that has just started does not know
+    assert not node.IsLayoutDescription(LAYOUT)
+    person.host.process()
+    assert not person.ui.sideBySideButton.checked
+
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    person.host.wait(lambda: person.ui.sideBySideButton.checked, 20)
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    shown = {view.GetLayoutName() for view in views if view.IsMappedInLayout()}
+    assert shown == {*PAIRS, *PAIRS.values()}
+    (relevance,) = {composite(name) for name in PAIRS.values()}
+    assert {composite(name) for name in PAIRS} == {"None"}
+    assert slicer.mrmlScene.GetNodeByID(relevance).GetAttribute("LRPExplain.Role") == "relevance"
+    person.click(person.ui.sideBySideButton)
+    assert node.GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView

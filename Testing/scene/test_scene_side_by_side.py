@@ -11,9 +11,10 @@ import slicer
 from hand_built import LANDMARK, build, head
 from LRPExplainLib.scene import load, present, presented_in, save, side_by_side
 from LRPExplainLib.scene.host import Application
+from LRPExplainLib.scene.layout import LAYOUT, PAIRS, description, layout_node, register
 from LRPExplainLib.scene.nodes import add_segmentation, add_volume
 from LRPExplainLib.scene.overlay import composites, hide, show, shown
-from LRPExplainLib.scene.side_by_side import LAYOUT, PAIRS, active, enter, layout_node, leave, put_left
+from LRPExplainLib.scene.side_by_side import active, enter, leave, put_left
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
@@ -239,9 +240,9 @@ def test_a_scene_closed_side_by_side_leaves_nothing_behind(case: Any, tmp_path: 
 
 def test_the_layout_is_xml_that_slicer_reads(case: Any) -> None:
     nodes, _ = case
-    node = side_by_side.register(nodes.scene)
+    node = register(nodes.scene)
     assert node.IsLayoutDescription(LAYOUT)
-    root = node.ParseLayout(side_by_side.description())
+    root = node.ParseLayout(description())
     assert root is not None
     names = [root.GetNestedElement(row).GetNestedElement(0).GetNestedElement(n).GetNestedElement(0)
              .GetAttribute("singletontag") for row in range(3) for n in range(2)]  # fmt: skip

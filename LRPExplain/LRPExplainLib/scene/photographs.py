@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .host import SLICE_VIEWS, slicer, vtk
+from .layout import PAIRS
+from .side_by_side import active
 from .views import write_window
 
 if TYPE_CHECKING:
@@ -17,17 +19,23 @@ if TYPE_CHECKING:
 def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
     """PNG files of the slice views through the strongest relevance and of the 3D view, by what they show.
 
-    The user's slices are the same afterwards. Views that the layout does not have are left out.
+    Side by side the views with relevance are taken. The user's slices are the same afterwards. Views that the layout
+    does not show are left out; without a main window there are none.
     """
     folder.mkdir(parents=True)
     manager, taken = slicer.app.layoutManager(), {}
+    if manager is None:
+        return taken
+    beside = active(presented.scene)
     with _at(presented):
         for name, orientation in SLICE_VIEWS.items():
-            widget = manager.sliceWidget(name)
-            if widget is not None:
+            widget = manager.sliceWidget(PAIRS[name] if beside else name)
+            if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
                 taken[orientation.lower()] = _write(widget.sliceView(), folder / f"{orientation.lower()}.png")
-        if manager.threeDViewCount:
-            taken["3d"] = _write(manager.threeDWidget(0).threeDView(), folder / "3d.png")
+        for n in range(manager.threeDViewCount):
+            widget = manager.threeDWidget(n)
+            if widget.mrmlViewNode().IsMappedInLayout() and "3d" not in taken:
+                taken["3d"] = _write(widget.threeDView(), folder / "3d.png")
     return taken
 
 

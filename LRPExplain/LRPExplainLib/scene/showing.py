@@ -6,7 +6,7 @@ from typing import Any
 
 from . import record
 from .host import slicer
-from .side_by_side import layout_node
+from .layout import layout_node
 
 _BEFORE = record.PREFIX + "LayoutBefore"
 

@@ -13,61 +13,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import overlay, record
-from .host import Application, in_slicer, slicer, vtk
+from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
+from .layout import LAYOUT, PAIRS, layout_node, register
 
 if TYPE_CHECKING:
     from .presenting import PresentedNodes
 
-LAYOUT = 7701  # above Slicer's own (below 1000) and those of its modules
-PAIRS = {"Red": "LRPExplainRed", "Yellow": "LRPExplainYellow", "Green": "LRPExplainGreen"}
-_ORIENTATIONS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
-_COLORS = {"Red": "#F34A33", "Yellow": "#EDD54C", "Green": "#6EB04B"}
 _BEFORE = record.PREFIX + "SideBySideBefore"
 # Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the
 # layout was set, with the interaction flags of a person's move).
 _SETTLING = 1.0
 _LINKS: dict[int, Any] = {}
-
-
-def description() -> str:
-    """The layout in Slicer's XML: a row for each pair, image left, relevance right.
-
-    It asks for no orientation: the left views keep theirs, and the right ones follow them.
-    """
-
-    def view(name: str, label: str, color: str) -> str:
-        return (
-            f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">'
-            f'<property name="viewlabel" action="default">{label}</property>'
-            f'<property name="viewcolor" action="default">{color}</property></view></item>'
-        )
-
-    rows = "".join(
-        '<item><layout type="horizontal">'
-        + view(left, left[0], _COLORS[left])
-        + view(right, f"{left[0]}+", _COLORS[left])
-        + "</layout></item>"
-        for left, right in PAIRS.items()
-    )
-    return f'<layout type="vertical">{rows}</layout>'
-
-
-def layout_node(scene: Any) -> Any:
-    """The scene's layout node; made if there is none, as outside Slicer."""
-    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if node is None:
-        node = slicer.vtkMRMLLayoutNode()
-        node.SetSingletonTag("vtkMRMLLayoutNode")
-        node = scene.AddNode(node)
-    return node
-
-
-def register(scene: Any) -> Any:
-    """Make the layout known, so that scenes saved in it can be shown; returns the layout node."""
-    node = layout_node(scene)
-    if not node.IsLayoutDescription(LAYOUT):
-        node.AddLayoutDescription(LAYOUT, description())
-    return node
 
 
 def active(scene: Any) -> bool:
@@ -142,7 +98,7 @@ def leave(scene: Any) -> None:
 def resume(scene: Any) -> None:
     """After a scene that was saved side by side has been loaded: the pairs follow each other again."""
     if active(scene):
-        register(scene)
+        register(scene).SetViewArrangement(LAYOUT)  # which Slicer could not show if it did not know it yet
         _link(scene, _pairs(scene, None))
 
 
@@ -173,7 +129,7 @@ def _view(scene: Any, name: str, left: str, application: Application | None) -> 
     if (node is None or composite is None) and not in_slicer():
         logic = (application or Application(scene)).adopt(slicer.vtkMRMLSliceLogic())
         node = logic.AddSliceNode(name)
-        node.SetOrientation(_ORIENTATIONS[left])
+        node.SetOrientation(SLICE_VIEWS[left])
         composite = logic.GetSliceCompositeNode()
         logic.DeleteSliceModel()
     return None if node is None or composite is None else _View(name, node, composite)

@@ -154,7 +154,7 @@ class DisplaySection(Section):
 
     def _watch_layout(self) -> None:
         """Choosing another layout leaves side by side, which the button then shows."""
-        from ..side_by_side import layout_node
+        from ..layout import layout_node
 
         node = layout_node(self.nodes.scene)
         if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout):
@@ -175,9 +175,10 @@ class DisplaySection(Section):
                 widget.enabled = self.nodes is not None
             if self.nodes is None:
                 return
-            from .. import overlay
+            from .. import overlay, side_by_side
             from ..display import read
 
+            ui.sideBySideButton.checked = side_by_side.active(self.nodes.scene)  # of a loaded scene it may be
             shown = read(self.nodes)
             for name, choice in self._choices.items():
                 choice.choose(getattr(shown, name))
@@ -188,6 +189,8 @@ class DisplaySection(Section):
             ui.volumeRenderingCheckBox.checked = shown.volume_rendering
             ui.hotSpotsCheckBox.checked = shown.hot_spots
             ui.overlayCheckBox.checked = overlay.shown(self.nodes)
+        if ui.sideBySideButton.checked:
+            self._watch_layout()
 
     def _controls(self) -> tuple[Any, ...]:
         ui = self.ui

@@ -133,8 +133,9 @@ def test_the_records_pictures_are_of_the_views_that_show_relevance(
     person.click(person.ui.sideBySideButton)
     photographs.photograph(nodes, tmp_path / "beside")
     assert sorted(drawn) == ["LRPExplainGreen", "LRPExplainRed", "LRPExplainYellow"]
-    monkeypatch.setattr(slicer, "app", SimpleNamespace(layoutManager=lambda: None))  # Slicer without its main window
-    assert photographs.photograph(nodes, tmp_path / "none") == {}
+    with monkeypatch.context() as without_main_window:
+        without_main_window.setattr(slicer, "app", SimpleNamespace(layoutManager=lambda: None))
+        assert photographs.photograph(nodes, tmp_path / "none") == {}
 
 
 def test_a_scene_saved_side_by_side_is_shown_so_by_slicer_when_it_starts_anew(

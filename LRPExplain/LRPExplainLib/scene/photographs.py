@@ -23,7 +23,8 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
     does not show are left out; without a main window there are none.
     """
     folder.mkdir(parents=True)
-    manager, taken = slicer.app.layoutManager(), {}
+    manager = slicer.app.layoutManager()
+    taken: dict[str, Path] = {}
     if manager is None:
         return taken
     beside = active(presented.scene)

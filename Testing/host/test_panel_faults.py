@@ -250,3 +250,16 @@ def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None
     relevance.GetParentTransformNode().GetMatrixTransformToWorld(found)
     assert found.GetElement(0, 3) == 25.0
     scene.SetUndoOff()
+
+
+def test_deleting_the_map_in_its_selector_leaves_no_legend(with_small_model: Person) -> None:
+    person = with_small_model
+    person.explain()
+    nodes = person.widget.panel.display.nodes
+    legend, prediction = nodes.legend, nodes.segmentation
+    slicer.mrmlScene.RemoveNode(nodes.relevance[0])
+    person.host.wait(lambda: legend.GetScene() is None, 5)
+    assert prediction.GetScene() is slicer.mrmlScene  # a result, whoever wants to go on with it
+    assert not person.ui.sideBySideButton.enabled
+    person.explain()
+    assert len(relevance_volumes()) == 1

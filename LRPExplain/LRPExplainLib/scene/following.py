@@ -1,21 +1,25 @@
-"""Relevance stays on its volume: under the same transform, also when that is changed or hardened later."""
+"""Relevance stays on its volume: under the same transform, also when that is changed or hardened later.
+
+And what is observed for that, and for `deleting`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import cache, record
+from . import cache, deleting, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
-# What is observed already, by its address. Nothing here keeps a node or a scene alive. (No DeleteEvent: a closure that
-# is called for it while Python collects garbage may be in pieces itself, which ends the process.)
-_observed: dict[str, Any] = {}
+# What is observed already, by its address and the event. Nothing here keeps a node or a scene alive. (No DeleteEvent: a
+# closure that is called for it while Python collects garbage may be in pieces itself, which ends the process.)
+_observed: dict[tuple[str, int], Any] = {}
 
 
 def watch(scene: Any) -> None:
-    """From now on, what is made for the explanations in ``scene`` follows their volumes."""
+    """From now on, what is made for the explanations in ``scene`` follows their volumes, and goes with their maps."""
     _observe(scene, scene.EndCloseEvent, _on_closed)
+    _observe(scene, scene.NodeAboutToBeRemovedEvent, deleting.on_about_to_be_removed)
     for first in record.records(scene):
         for volume in record.sources(first):
             if volume is not None:
@@ -23,11 +27,11 @@ def watch(scene: Any) -> None:
 
 
 def _observe(thing: Any, event: int, act: Any) -> None:
-    address = thing.GetAddressAsString("")
-    known = _observed.get(address)
+    key = (thing.GetAddressAsString(""), int(event))
+    known = _observed.get(key)
     if known is None or known.Get() is None:  # never seen, or it was another one at the same place in memory
-        _observed[address] = vtk.vtkWeakReference()
-        _observed[address].Set(thing)
+        _observed[key] = vtk.vtkWeakReference()
+        _observed[key].Set(thing)
         thing.AddObserver(event, act)
 
 

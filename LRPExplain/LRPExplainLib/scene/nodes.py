@@ -199,19 +199,23 @@ def replace_segments(node: Any, image: Any, classes: Sequence[dict[str, Any]]) -
     node.EndModify(modifying)
 
 
-def remove_node(scene: Any, node: Any) -> None:
-    """Remove a node and what serves it alone: display nodes, their volume properties, storage node."""
-    serving = []
+def serving(node: Any) -> list[Any]:
+    """What serves a node alone: display nodes, their volume properties, storage node."""
+    found = []
     if node.IsA("vtkMRMLDisplayableNode"):
-        serving = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    for each in (node, *serving):
+        found = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    for each in (node, *found):
         if each is not None and each.IsA("vtkMRMLVolumeRenderingDisplayNode"):
-            serving += [each.GetVolumePropertyNode(), each.GetROINode()]
+            found += [each.GetVolumePropertyNode(), each.GetROINode()]
     if node.IsA("vtkMRMLStorableNode"):
-        serving.append(node.GetStorageNode())
-    scene.RemoveNode(node)
-    for each in serving:
-        if each is not None and each.GetScene() is scene:
+        found.append(node.GetStorageNode())
+    return [each for each in found if each is not None]
+
+
+def remove_node(scene: Any, node: Any) -> None:
+    """Remove a node and what serves it alone."""
+    for each in (node, *serving(node)):
+        if each.GetScene() is scene:
             scene.RemoveNode(each)
 
 

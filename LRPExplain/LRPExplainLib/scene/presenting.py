@@ -108,7 +108,8 @@ def present_in_steps(
     """`present` in steps of a few hundredths of a second each, between which an application can serve its user.
 
     ``whole``: what is presented is a part of that, with its settings, and is in no view until it is chosen.
-    The generator returns the nodes. Whoever gives up between two steps closes it; what was made is removed then.
+    The generator returns the nodes. Whoever gives up between two steps closes it; what was made is removed then, and
+    when something fails.
     """
     images = []
     if volume_nodes is None:
@@ -152,7 +153,7 @@ def present_in_steps(
         if whole is None and (earlier is None or first.GetAttribute(record.SHOWN) == "1"):
             overlay.show(shown)
         following.watch(scene)
-    except GeneratorExit:
+    except BaseException:  # also GeneratorExit, when it is given up between two steps
         if earlier is None and first.GetScene() is scene:
             _remove(scene, first)
         raise

@@ -1,0 +1,49 @@
+"""When its user deletes a map, what only served to show it goes too: legend, colour tables, the volume shown for it.
+
+Results stay, as nodes of their own: prediction, hot spots, tables and charts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import hierarchy, parts, record
+from .host import in_slicer, vtk
+from .nodes import ROLE_ATTRIBUTE, remove_node, serving
+
+_RESULTS = ("prediction", "hotSpots", "table", "chart")
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def on_about_to_be_removed(scene: Any, _event: str, node: Any) -> None:
+    """For the scene's NodeAboutToBeRemovedEvent."""
+    if node.GetAttribute(ROLE_ATTRIBUTE) != "relevance" or record.record_of(node) is not node:
+        return
+    if scene is None:  # it goes itself
+        return
+    if scene.IsClosing() or scene.IsImporting() or scene.IsUndoing() or scene.IsRedoing() or scene.IsRestoring():
+        return
+    if scene.GetUndoFlag() and node.GetUndoEnabled():  # it may come back, and then wants them
+        return
+    if len(record.linked(node, "relevance")) > 1:  # the other inputs' maps are shown in the same colours
+        return
+    kept = {each for role in _RESULTS for each in record.linked(node, role)}
+    if parts.parts_of(node):
+        kept |= set(record.linked(node, "region"))
+    going = [each for each in record.every_node(node) if each is not node and each not in kept]
+    going += serving(node)
+    folder = hierarchy.folder_of(node)
+
+    def remove() -> None:
+        hierarchy.remove_items(scene, [each for each in (node, *going) if each.GetScene() is scene])
+        for each in reversed(going):
+            if each.GetScene() is scene:
+                remove_node(scene, each)
+        hierarchy.remove_empty(scene, folder)
+
+    if in_slicer():  # whoever removes it may be going through the scene, or through a folder of the Data module
+        from .process import later
+
+        later(0, remove)
+    else:
+        remove()

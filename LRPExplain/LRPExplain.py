@@ -155,6 +155,7 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.setParameterNode(None)
             self.panel.close()
             self.logic.close()
+            self.panel = None
         self.removeObservers()
 
     def enter(self) -> None:
@@ -165,7 +166,11 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.exit()
 
     def onReload(self) -> None:
-        """Developers' Reload: the library is read again with the module."""
+        """Developers' Reload: the library is read again with the module.
+
+        First this one ends, while its own library is there: the new one knows nothing of its worker and observers.
+        """
+        self.cleanup()
         for name in [name for name in sys.modules if name.split(".")[0] == "LRPExplainLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -263,3 +264,43 @@ def test_deleting_the_map_in_its_selector_leaves_no_legend(with_small_model: Per
     assert not person.ui.sideBySideButton.enabled
     person.explain()
     assert len(relevance_volumes()) == 1
+
+
+def failing_pip(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], None]) -> None:
+    """pip is started and ends with exit code 1; torch is missing."""
+    monkeypatch.setattr("LRPExplainLib.worker.missing_requirements", lambda file: ["torch>=2.4"])
+    monkeypatch.setattr("LRPExplainLib.scene.panel.packages.missing_requirements", lambda file: ["torch>=2.4"])
+
+    def pip(_requirements: str) -> None:
+        seen()
+        raise subprocess.CalledProcessError(1, ["pip", "install", "torch"])
+
+    monkeypatch.setattr(slicer.util, "pip_install", pip, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+
+def test_pip_that_fails_is_said_and_nothing_can_be_started_meanwhile(
+    temporary: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Person(host, host.open())
+    person.load_sample()
+    enabled = []
+    failing_pip(monkeypatch, lambda: enabled.append(person.ui.explainButton.enabled))
+    said = refused(person)
+    assert "Installing torch>=2.4 failed (exit code 1)" in said
+    assert enabled == [False]
+    assert person.ui.explainButton.enabled
+
+
+def test_a_declined_pytorch_is_not_asked_for_again_in_another_way(
+    temporary: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = Person(host, host.open())
+    person.load_sample()
+    asked: list[str] = []
+    failing_pip(monkeypatch, lambda: asked.append("pip"))
+    logic = SimpleNamespace(installTorch=lambda *_given, **_options: asked.append("PyTorch extension"))
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
+    monkeypatch.setattr(slicer.modules, "pytorchutils", object(), raising=False)
+    assert "not installed: torch>=2.4" in refused(person)
+    assert asked == ["PyTorch extension"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,29 @@ def test_the_crosshair_explains_the_voxel_below_it_and_newer_places_go_first(per
     person.host.wait(explained, 60)
     person.click(person.ui.crosshairCheckBox)
     assert not person.said()
+
+
+def test_reload_ends_the_worker_and_brings_a_panel_that_works(with_small_model: Person, tmp_path: Path) -> None:
+    person = with_small_model
+    person.explain()
+    before = workers()
+    assert before
+
+    def ours() -> dict[str, Any]:
+        return {
+            name: each for name, each in sys.modules.items() if name.split(".")[0] in ("LRPExplain", "LRPExplainLib")
+        }
+
+    modules = ours()
+    try:
+        person.widget.onReload()
+        assert workers() == []
+        again = Person(person.host, slicer.modules.LRPExplainWidget)
+        again.host.process()
+        again.choose_model(tmp_path / "small.ts")
+        again.explain()
+    finally:
+        slicer.modules.LRPExplainWidget.cleanup()
+        for name in ours():
+            del sys.modules[name]
+        sys.modules.update(modules)  # other tests have imported from these

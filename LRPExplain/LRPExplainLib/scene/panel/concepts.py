@@ -203,7 +203,7 @@ class ConceptsSection(Section):
 
     def _enable(self) -> None:
         ui, whole = self.ui, self.whole
-        ui.findConceptsButton.enabled = whole is not None and not self.running
+        ui.findConceptsButton.enabled = not (whole is None or self.running or self.panel.installing)
         ui.findConceptsButton.toolTip = (
             _("Explain a volume first") if whole is None
             else _("Find the channels of the layer that carry most of the relevance, and make a map of each")

@@ -205,6 +205,7 @@ def _plot_view(scene: Any) -> Any:
         node.SetLayoutName(_PLOT_VIEW)
         node.SetName(_PLOT_VIEW)
         node.SetSaveWithScene(False)
+        node.SetDoPropagatePlotChartSelection(False)  # a chart that is chosen for Slicer's views is not for this one
         node = scene.AddNode(node)
     return node
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import slicer
@@ -21,10 +23,15 @@ def ensure(file: Path) -> None:
     Raises UserError if one is still missing.
     """
     missing = missing_requirements(file)
+    if slicer.app.testingEnabled():  # a test never changes the Python that it runs in
+        _refuse(missing)
+        return
     torch = next((line for line in missing if line.startswith("torch")), None)
-    if torch and hasattr(slicer.modules, "pytorchutils") and _install_torch(torch):
+    if torch and hasattr(slicer.modules, "pytorchutils"):
+        if not _install_torch(torch):  # declined: not asked again, neither for this nor for what needs it
+            _refuse(missing)
         missing.remove(torch)
-    if missing and not slicer.app.testingEnabled():  # a test never changes the Python that it runs in
+    if missing:
         _install(missing)
     _refuse(missing_requirements(file))
 
@@ -46,22 +53,40 @@ def _refuse(missing: Sequence[str]) -> None:
         )
 
 
-def _install_torch(requirement: str) -> bool:
-    import PyTorchUtils
+@contextmanager
+def _failing_in_a_sentence(names: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except (subprocess.CalledProcessError, OSError, ImportError) as error:
+        reason = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            reason = _("exit code {code}").format(code=error.returncode)
+        raise UserError(
+            _(
+                "Installing {names} failed ({reason}): the Python console has pip's own words. Check the network and"
+                " the space on the disk, and press the button again."
+            ).format(names=", ".join(names), reason=reason)
+        ) from error
 
-    version = requirement.removeprefix("torch") or None
-    return PyTorchUtils.PyTorchUtilsLogic().installTorch(True, torchVersionRequirement=version) is not None
+
+def _install_torch(requirement: str) -> bool:
+    with _failing_in_a_sentence([requirement]):
+        import PyTorchUtils
+
+        version = requirement.removeprefix("torch") or None
+        return PyTorchUtils.PyTorchUtilsLogic().installTorch(True, torchVersionRequirement=version) is not None
 
 
 def _install(missing: list[str]) -> None:
-    if importlib.util.find_spec("slicer.packaging"):  # Slicer 5.12 and later
-        from slicer.packaging import pip_ensure
+    with _failing_in_a_sentence(missing):
+        if importlib.util.find_spec("slicer.packaging"):  # Slicer 5.12 and later
+            from slicer.packaging import pip_ensure
 
-        try:
-            pip_ensure(missing, requester="LRPExplain")
-        except RuntimeError:  # declined; `ensure` says what is missing
-            return
-    else:
-        question = _("These Python packages will be downloaded and installed: {names}. Continue?")
-        if slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing))):
-            slicer.util.pip_install(" ".join(missing))
+            try:
+                pip_ensure(missing, requester="LRPExplain")
+            except RuntimeError:  # declined; `ensure` says what is missing
+                return
+        else:
+            question = _("These Python packages will be downloaded and installed: {names}. Continue?")
+            if slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(missing))):
+                slicer.util.pip_install(" ".join(missing))

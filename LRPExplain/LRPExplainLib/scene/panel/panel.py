@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import vtk
@@ -24,7 +25,7 @@ class Panel(VTKObservationMixin):
     """Made once for each widget of the module.
 
     ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered``
-    whether the user looks at the module. A section tells the panel what happened, and the panel tells those that it
+    whether the user looks at the module, ``installing`` whether packages are being installed. A section tells the panel what happened, and the panel tells those that it
     concerns.
     """
 
@@ -33,7 +34,7 @@ class Panel(VTKObservationMixin):
         self.ui = ui
         self.logic = logic
         self.parameters: Any = None
-        self.entered = False
+        self.entered = self.installing = False
         logic.session.consent = consent
         self.model = ModelSection(ui, self)
         self.volumes = VolumesSection(ui, self)
@@ -109,6 +110,16 @@ class Panel(VTKObservationMixin):
         for other in (self.run, self.concepts, self.trust):
             if other is not section and other.running:
                 other.cancel()
+
+    def ensure(self, install: Callable[[], None]) -> None:
+        """Install packages. Slicer handles events meanwhile, so that nothing can be started. UserError as ``install``."""
+        self.installing = True
+        self.refresh()
+        try:
+            install()
+        finally:
+            self.installing = False
+            self.refresh()
 
     def on_map(self) -> None:
         """Another map has been selected, or none."""

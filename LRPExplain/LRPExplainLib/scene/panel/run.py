@@ -43,7 +43,7 @@ class RunSection(Section):
     def refresh(self) -> None:
         """Explain can be pressed once everything is chosen; its tool tip says what is missing."""
         missing = self._missing()
-        self.ui.explainButton.enabled = not missing and not self.running
+        self.ui.explainButton.enabled = not (missing or self.running or self.panel.installing)
         self.ui.explainButton.toolTip = missing or _(
             "Compute what the model's answer rests on; Slicer stays usable meanwhile"
         )
@@ -66,7 +66,7 @@ class RunSection(Section):
         self.say("")
         try:
             arguments = self._arguments() | self.panel.question.asked()
-            self.panel.logic.ensurePackages()
+            self.panel.ensure(self.panel.logic.ensurePackages)
         except UserError as error:
             self.say(str(error))
             return

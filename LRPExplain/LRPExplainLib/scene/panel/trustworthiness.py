@@ -59,7 +59,7 @@ class TrustSection(Section):
 
     def refresh(self) -> None:
         """Buttons can be pressed where they can do something; tool tips say what is missing."""
-        free = self.nodes is not None and not self.running
+        free = not (self.nodes is None or self.running or self.panel.installing)
         for name in ("faithfulness", "sanity", "complexity", "compare", "record"):
             getattr(self.ui, f"{name}Button").enabled = free
         self.ui.otherMethodComboBox.enabled = free
@@ -74,6 +74,7 @@ class TrustSection(Section):
     def close(self) -> None:
         super().close()
         self.cancel()
+        self.ui.showResultButton.checked = False  # which brings the user's layout back
         self._say("")
 
     def cancel(self) -> None:
@@ -124,8 +125,8 @@ class TrustSection(Section):
         self.panel.begin(self)
         self._say("")
         try:
-            self.panel.logic.ensurePackages()
-            self._run = request()
+            self.panel.ensure(self.panel.logic.ensurePackages)
+            self._run = request() if self.nodes is not None else None  # the scene may have been closed meanwhile
         except UserError as error:
             self._say(str(error))
         self._on_progress("starting", 0.0, None)
@@ -153,7 +154,7 @@ class TrustSection(Section):
 
         method, nodes = self.ui.otherMethodComboBox.currentText, self.nodes
         if METHODS[method]:
-            ensure_optional([_CAPTUM])
+            self.panel.ensure(lambda: ensure_optional([_CAPTUM]))
 
         def done(facts: dict[str, Any]) -> None:
             checks.write_comparison(nodes, facts)
@@ -174,7 +175,7 @@ class TrustSection(Section):
         from .. import checks
         from .packages import ensure_optional
 
-        ensure_optional([_HIGHDICOM])
+        self.panel.ensure(lambda: ensure_optional([_HIGHDICOM]))
 
         def done(event: dict[str, Any]) -> None:
             self._finish(_("Written: {files}.").format(files=", ".join(event["files"])))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
+from ..file_names import read_as_utf8
 from .asking import signed
 from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_concepts, add_demo, add_explain
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0, 1 where a record does not agree, or 2 with one line on standard error for wrong input.
     """
     options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
+    read_as_utf8()
     from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:

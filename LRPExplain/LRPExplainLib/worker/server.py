@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UserError
+from ..file_names import read_as_utf8
 from .remaining import Stopwatch
 
 Message = dict[str, Any]
@@ -46,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="LRPExplainLib.worker")
     parser.add_argument("--folder", type=Path, required=True, help="for results; removed at the end")
     folder = parser.parse_args().folder
+    read_as_utf8()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between events
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torch")  # which PyTorch would leave among temporary files

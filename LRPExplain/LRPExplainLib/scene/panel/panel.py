@@ -25,8 +25,8 @@ class Panel(VTKObservationMixin):
     """Made once for each widget of the module.
 
     ``logic`` is the module's logic, ``parameters`` its parameter node (None while a scene is closed), ``entered``
-    whether the user looks at the module, ``installing`` whether packages are being installed. A section tells the panel what happened, and the panel tells those that it
-    concerns.
+    whether the user looks at the module, ``installing`` whether packages are being installed. A section tells the panel
+    what happened, and the panel tells those that it concerns.
     """
 
     def __init__(self, ui: Any, logic: Any) -> None:
@@ -112,7 +112,7 @@ class Panel(VTKObservationMixin):
                 other.cancel()
 
     def ensure(self, install: Callable[[], None]) -> None:
-        """Install packages. Slicer handles events meanwhile, so that nothing can be started. UserError as ``install``."""
+        """Install packages; Slicer handles events meanwhile, so nothing else may start. UserError as ``install``."""
         self.installing = True
         self.refresh()
         try:

@@ -71,6 +71,7 @@ def others(path: Path) -> set[str]:
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sentences": set(),
+    "file_names": set(),
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
@@ -84,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "explain",
         "explanation",
+        "file_names",
         "imaging",
         "inference",
         "lrp",
@@ -117,6 +119,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cohort",
         "comparison",
         "concepts",
+        "file_names",
         "demonstration",
         "errors",
         "evaluation",

@@ -21,7 +21,7 @@ from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, read_segment, read_segments
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.question import Question
-from LRPExplainLib.reporting import Places, Record, make_record, verify
+from LRPExplainLib.reporting import Places, Record, check_place, make_record, verify
 from LRPExplainLib.reporting.commands import explain_command
 from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
 from LRPExplainLib.reporting.record import SCHEMA
@@ -174,6 +174,9 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
     assert not (tmp_path / "letter.html").exists()
     with pytest.raises(UserError, match="ends in"):
         whole.save(tmp_path / "letter.pdf")
+    for place in (tmp_path / "letter.json" / "case.html", tmp_path / ("long" * 99 + ".html")):
+        with pytest.raises(UserError, match="Nothing can be written"):
+            check_place(place)  # before the pictures are drawn
     (tmp_path / "page.html").write_text("<html></html>")
     with pytest.raises(UserError, match="no record of LRPExplain"):
         Record.load(tmp_path / "page.html")

@@ -13,6 +13,7 @@ from helpers.networks import RANGE, classes, fixed_size, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
 from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.folders import check_writable
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
 
@@ -149,6 +150,8 @@ BAD = {
     "too many volumes": lambda f: {"more": ["--volume", str(f / "t1.nrrd")]},
     "missing card": lambda f: {"more": ["--card", str(f / "nowhere.json")]},
     "foreign folder": lambda f: {"out": f},
+    "no place to write": lambda f: {"out": f / "t1.nrrd" / "deep" / "out"},
+    "name too long": lambda f: {"out": f / ("long" * 99)},
 }
 
 
@@ -165,6 +168,32 @@ def test_bad_input_ends_with_one_line_code_2_and_no_folder(tmp_path, model, volu
     assert len(error.splitlines()) == 1
     assert "Traceback" not in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["afile/out", "long" * 99, "long" * 99 + "/deep/out", "/proc/out"])
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, model, volume, out, monkeypatch, capsys):
+    if out == "/proc/out" and not Path("/proc").is_dir():
+        pytest.skip("this system has no /proc, in which not even root can write")
+    (tmp_path / "afile").write_text("a file")
+    monkeypatch.setattr("LRPExplainLib.explain.explain", lambda *_, **__: pytest.fail("it was computed"))
+    before = sorted(tmp_path.rglob("*"))
+    assert explain(model, volume, tmp_path / out) == 2
+    assert main(["card", str(model), "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "Nothing can be written" in said[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mount_point_cannot_be_replaced(tmp_path, model, volume, capsys):
+    assert explain(model, volume, "/") == 2
+    assert "mount point" in capsys.readouterr().err
+
+
+def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "new" / "deep" / "out")
+    check_writable(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_explanation_survives_a_failed_run(tmp_path, model, volume):

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from ..errors import UserError, reason
 from ..evaluation import Evaluation
 from ..explain import versions
 from ..explanation import Explanation, Prediction
+from ..folders import beside, check_writable
 from ..imaging.reading import volume_files
 from .aliases import Aliases, Verbatim, last_part
 from .commands import explain_command, verify_command
@@ -103,10 +103,11 @@ def check_place(file: Path) -> None:
     """Refuse a place for the record before anything is computed.
 
     Raises:
-        UserError: not named .html, a folder, or one of the two files is there and no record.
+        UserError: not named .html, a folder, one of the two files is there and no record, or nothing can be written.
     """
     if file.suffix.lower() != HTML:
         raise UserError(f"The record is an HTML file, but '{file}' is not named so: give a name that ends in .html.")
+    check_writable(file)
     for path in (file, file.with_suffix(JSON)):
         if path.is_dir():
             raise UserError(f"'{path}' is a folder: choose another name for the record.")
@@ -232,8 +233,7 @@ def _png(text: str) -> bytes:
 
 def _write_all(texts: Mapping[Path, str]) -> None:
     """Write files beside their places first, so that none of them is seen half."""
-    mark = uuid.uuid4().hex[:8]
-    partial = {path: path.with_name(f".{path.name}.{mark}.partial") for path in texts}
+    partial = {path: beside(path) for path in texts}
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)

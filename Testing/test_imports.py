@@ -109,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
     | {"lrp", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
-    "demonstration": {"demo", "errors", "explain", "explanation"},
+    "demonstration": {"demo", "errors", "explain", "explanation", "folders"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "sentences", "worker"},
     "summaries": {"explanation"},
     "cli": {

@@ -174,12 +174,13 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _demo_views(explanation: "Explanation", out: Path) -> None:
+    from ..demonstration import SCENE
     from ..explanation import VIEWS
 
     try:
         require_views()
-        render(explanation, out / VIEWS, out / "scene.mrb")
+        render(explanation, out / VIEWS, out / SCENE)
     except UserError as missing:  # the demo has its figures; pictures need a renderer, which not every machine has
         print(missing)
     else:
-        print(f"The pictures are in {out / VIEWS}, the scene for 3D Slicer is {out / 'scene.mrb'}")
+        print(f"The pictures are in {out / VIEWS}, the scene for 3D Slicer is {out / SCENE}")

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "methods", "models", "outcome", "question", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
-    | {"lrp", "models", "question", "reporting"},
+    | {"lrp", "methods", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation", "folders"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "sentences", "worker"},

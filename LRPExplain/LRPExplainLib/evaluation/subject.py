@@ -210,6 +210,20 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
     return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
 
 
+def recorded_method(facts: Mapping[str, Any]) -> methods.Method | None:
+    """The method of an explanation with its parameters; None for LRP.
+
+    Raises:
+        UserError: the map is made of others (see `comparison`), or captum is missing.
+    """
+    name = facts.get("method", methods.LRP)
+    if name != methods.LRP and name not in methods.METHODS:
+        raise UserError(
+            f"A {name} map is made of others and cannot be computed again: take the maps that it was made of."
+        )
+    return None if name == methods.LRP else methods.method_named(name, facts["parameters"])
+
+
 def recorded_precision(provenance: Mapping[str, Any]) -> str:
     """The precision in which an explanation was made; those of before there was a choice do not tell."""
     return str(provenance.get("run", {}).get("precision", "float32"))
@@ -230,17 +244,14 @@ def recorded_question(target: Mapping[str, Any]) -> Question:
 def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
     """The composite of an explanation and, where it is none by LRP, the method."""
     name = facts.get("method", methods.LRP)
-    if name == methods.LRP:
-        return recorded_composite(facts), None
-    if name in methods.METHODS:
-        chosen = methods.method_named(name, facts["parameters"])
-        assert chosen is not None
-        return RECKONED_LIKE, attribution_method(chosen)
+    if name != methods.LRP and name not in methods.METHODS:
 
-    def refuse(request: Request) -> Tensor:
-        raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")
+        def refuse(request: Request) -> Tensor:
+            raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")
 
-    return RECKONED_LIKE, refuse
+        return RECKONED_LIKE, refuse
+    chosen = recorded_method(facts)
+    return (recorded_composite(facts), None) if chosen is None else (RECKONED_LIKE, attribution_method(chosen))
 
 
 def _volumes(explanation: Explanation) -> list[Path]:
@@ -268,6 +279,7 @@ __all__ = [
     "attribution_method",
     "lrp_method",
     "recorded_composite",
+    "recorded_method",
     "recorded_precision",
     "recorded_question",
 ]

@@ -62,10 +62,13 @@ class Record:
         """Write FILE.html and FILE.json, both or none. An earlier record of this name is replaced.
 
         Raises:
-            UserError: see `check_place`; or the place cannot be written to.
+            UserError: see `check_place`; or the facts are not as the schema says.
         """
         path = Path(file)
         check_place(path)
+        problem = _problem(self.facts)
+        if problem is not None:
+            raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         _write_all({path: self.html(), path.with_suffix(JSON): text})
 
@@ -92,10 +95,9 @@ class Record:
             facts = json.loads(text)
         except ValueError as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
-        problem = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+        problem = _problem(facts)
         if problem is not None:
-            place = "/".join(str(part) for part in problem.absolute_path) or "the whole"
-            raise UserError(f"'{path}' is no record ({place}: {problem.message[:200]}): make it again.")
+            raise UserError(f"'{path}' is no record ({problem}): make it again.")
         return cls(facts, pictures, whole)
 
 
@@ -169,6 +171,14 @@ def make_record(
     return Record(facts, shown)
 
 
+def _problem(facts: Any) -> str | None:
+    """Where and why the schema refuses these facts; None if it does not."""
+    found = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+    if found is None:
+        return None
+    return f"{'/'.join(str(part) for part in found.absolute_path) or 'the whole'}: {found.message[:200]}"
+
+
 def _told(evaluation: Evaluation, aliases: Aliases, with_names: bool) -> dict[str, Any]:
     """evaluation.json; where it was made for lies in a folder that may bear a name."""
     facts: dict[str, Any] = aliases(evaluation.facts)
@@ -238,10 +248,10 @@ def _write_all(texts: Mapping[Path, str]) -> None:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial[path].write_text(text, encoding="utf-8")
-        for path, beside in partial.items():
-            beside.replace(path)
+        for path, half in partial.items():
+            half.replace(path)
     except OSError as error:
         raise UserError(f"The record cannot be written ({error.strerror}): choose another place.") from error
     finally:
-        for beside in partial.values():
-            beside.unlink(missing_ok=True)
+        for half in partial.values():
+            half.unlink(missing_ok=True)

@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
-    "models": {"models", "errors"},
+    "models": {"models", "errors", "lrp"},
     "demo": {"demo", "errors"},
     "worker": {
         "worker",

@@ -132,7 +132,7 @@ def answer(
         )
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
-            card = ready.model.card.completed(output.shape)
+            card = ready.model.card.completed(output.shape, lrp.ends_in(ready.inference.graph))
             outcome = read_outcome(output, card, ready.prepared)
             prediction = outcome.prediction(ready.prepared)
     return Answered(ready, output, card, outcome, prediction, stage.timings)

@@ -13,8 +13,9 @@ def defaults() -> str:
     """What is assumed of a model without a card."""
     return (
         "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
-        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
-        "network of two dimensions."
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; probabilities by softmax\n"
+        "(of one channel by sigmoid) unless the network ends in one itself; slices along k for a network of two\n"
+        "dimensions."
     )
 
 

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.networks import RANGE, classes, fixed_size, save_model, segmenter
+import torch
+from helpers.networks import RANGE, classes, classifier, fixed_size, save_model, segmenter
 from helpers.volumes import make_volume
+from LRPExplainLib import imaging, models
 from LRPExplainLib.cli import main
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.folders import check_writable
+from torch import nn
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
 
@@ -62,6 +66,37 @@ def test_a_second_run_replaces_the_first(tmp_path, model, volume):
 def test_defaults_are_printed_for_a_model_without_a_card(tmp_path, volume, capsys):
     assert explain(save_model(tmp_path, segmenter(), "bare"), volume, tmp_path / "out") == 0
     assert "no card. Assumed: one channel per given volume" in capsys.readouterr().out
+
+
+def test_softmax_in_the_network_is_not_applied_again_and_said(tmp_path, volume, capsys):
+    inside = nn.Sequential(classifier(), nn.Softmax(1))
+    out = tmp_path / "out"
+    model = save_model(tmp_path / "in", inside)
+    assert explain(model, volume, out) == 0
+    assert "Note: The network ends in softmax itself" in capsys.readouterr().out
+    whole = Explanation.load(out)
+    said = whole.prediction.probabilities
+    assert sum(said.values()) == pytest.approx(1)
+    assert whole.ledger["target_value"] == pytest.approx(max(said.values()))  # the probability itself, once
+    assert whole.model["card"]["output"]["activation"] == "none"
+    prepared = imaging.prepare([make_volume()], models.load_model(model).card.preprocessing).tensor
+    with torch.no_grad():
+        np.testing.assert_allclose(list(said.values()), inside(prepared)[0].numpy(), rtol=1e-4)
+    assert main(["inspect", str(model)]) == 0
+    assert "The network ends in softmax itself" in capsys.readouterr().out
+    stated = save_model(tmp_path / "in", inside, "stated", task="classification", output=classes("a", "b"))
+    assert explain(stated, volume, tmp_path / "twice") == 0
+    assert "squeezed twice: set the card's output.activation to none" in capsys.readouterr().out
+
+
+def test_one_channel_of_sigmoid_is_found_above_a_half(tmp_path, volume):
+    logits = segmenter(outputs=1)
+    ends = save_model(tmp_path / "in", nn.Sequential(logits, nn.Sigmoid()), "ends")
+    assert explain(save_model(tmp_path / "in", logits, "logits"), volume, tmp_path / "a") == 0
+    assert explain(ends, volume, tmp_path / "b") == 0
+    a, b = (sitk.GetArrayFromImage(Explanation.load(tmp_path / n).prediction.segmentation) for n in "ab")
+    assert 0 < a.mean() < 1
+    assert (a == b).mean() > 0.999
 
 
 def test_a_card_elsewhere_is_used(tmp_path, volume, capsys):

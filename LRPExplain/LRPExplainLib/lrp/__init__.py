@@ -13,6 +13,7 @@ from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
+from .operators import ends_in
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target
@@ -36,6 +37,7 @@ __all__ = [
     "attribute",
     "capture",
     "composite_named",
+    "ends_in",
     "estimates",
     "evaluate",
     "goes_around",

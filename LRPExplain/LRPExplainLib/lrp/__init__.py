@@ -8,7 +8,7 @@ a.relevance, a.output, a.ledger
 from . import rules
 from .capture import capture
 from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, composite_named
-from .errors import LRPError
+from .errors import LRPError, RefusedInput
 from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
@@ -31,6 +31,7 @@ __all__ = [
     "LRPError",
     "Ledger",
     "LedgerRow",
+    "RefusedInput",
     "Row",
     "Schedule",
     "Target",

@@ -37,7 +37,8 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         ways.append("activations wait in the CPU's memory")
     rules = f"composite {facts['composite']}" if facts["composite"] else f"method {facts['method']}"
     gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
-    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
+    over = "A run is refused" if facts["memory_stated"] else "It may not fit: the way that needs least is taken"
+    fits = "" if gib <= free else f" {over}."
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",

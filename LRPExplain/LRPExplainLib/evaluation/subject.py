@@ -111,6 +111,7 @@ class Subject:
         """
         chosen = lrp.composite_named(composite)
         ready = make_ready(model, volumes, question, chosen, device, memory)
+        ready.inference.keep_to_budget()
         self.inference, self._device, self._memory = ready.inference, ready.device, memory
         self.prepared, self.model = ready.prepared, ready.model
         output = next(Forward(self.inference, self.model.module)([self.prepared.tensor]))

@@ -233,6 +233,12 @@ def test_rules_are_read_as_they_are_written(text: str, rule: rules.Rule) -> None
     assert rules.rule_named(text) == rule
 
 
+@pytest.mark.parametrize("rule", [rules.z_box(), rules.z_box(0.0), rules.z_box(-1.0, 3.5), rules.gamma(0.5)], ids=str)
+def test_a_rule_is_read_back_from_its_name(rule: rules.Rule) -> None:
+    """As records and explanations hold it, so that it can be computed again."""
+    assert rules.rule_named(str(rule)) == rule
+
+
 def test_a_pattern_is_for_the_operators_that_can_have_its_rule() -> None:
     """`0.*` names the convolution and the PReLU with a parameter of its own; only one of them can have z+."""
     block = nn.Sequential(nn.Conv2d(2, 4, 3), nn.PReLU(4))

@@ -276,7 +276,10 @@ def z_box(
         told = ",".join(f"{bound:g}" for bound in bounds)
         raise LRPError(f"A z-box has finite bounds, the lower one first, but got {told}; write for example z-box(0,1).")
     terms = (Term("same", "same"), Term("low", "+", -1.0), Term("high", "-", -1.0))
-    return LinearRule("z-box", (Part(terms),), stabilizer, low=low, high=high)
+    # so that a record of it tells the bounds; a tensor, or the highest alone, has no words
+    written = isinstance(low, int | float) and not isinstance(high, Tensor)
+    name = f"z-box({','.join(f'{bound:g}' for bound in bounds)})" if written else "z-box"
+    return LinearRule(name, (Part(terms),), stabilizer, low=low, high=high)
 
 
 def w_square(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:

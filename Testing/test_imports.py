@@ -75,7 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
-    "models": {"models", "errors"},
+    "models": {"models", "errors", "lrp"},
     "demo": {"demo", "errors"},
     "worker": {
         "worker",
@@ -109,9 +109,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
     | {"lrp", "methods", "models", "outcome", "question", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
-    | {"lrp", "models", "question", "reporting"},
+    | {"lrp", "methods", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
-    "demonstration": {"demo", "errors", "explain", "explanation"},
+    "demonstration": {"demo", "errors", "explain", "explanation", "folders"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "sentences", "worker"},
     "summaries": {"explanation"},
     "cli": {

@@ -40,6 +40,7 @@ def previous_segmentation(
     windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
     composite = lrp.composite_named(lrp.DEFAULT_COMPOSITE)  # only a forward pass, but memory is planned with one
     inference = Inference(model.module, prepared.tensor, windows, composite, device, memory)
+    inference.keep_to_budget()
     logits = require_tensor(inference.predict(progress))[0].float().cpu()
     labels = labels_of_logits(
         logits, prepared.grid, prepared.core, prepared.box, prepared.sources[0], wishes.orientation, wishes.spacing,

@@ -1,17 +1,21 @@
 """`lrpexplain demo`: the bundled model on a brain with an unseen planted lesion, and whether it looked there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk
 
 from .errors import UserError
 from .explain import explain
-from .explanation import Explanation
+from .explanation import VIEWS, Explanation
+from .folders import check_replaceable, whole_folder, write_json
 
 RIM_MM = 5.0
-EXPLANATION = "explanation"
+FACTS, VOLUME, LESION, EXPLANATION, SCENE = "demo.json", "volume.nrrd", "lesion.nrrd", "explanation", "scene.mrb"
+# What the demo writes; only a folder with its facts is replaced, since a volume.nrrd may be anybody's.
+OWN = (FACTS, VOLUME, LESION, EXPLANATION, SCENE, VIEWS, ".DS_Store", "Thumbs.db")
 BUNDLED_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
 
 
@@ -43,8 +47,10 @@ def run(
 ) -> Shown:
     """Plant a lesion, explain the model's segmentation of it, and keep volume, lesion and explanation/ in `out`.
 
+    The folder appears whole or not at all; an empty one or an earlier demo is replaced.
+
     Raises:
-        UserError: the brain or the bundled model is not there, or `out` holds something else under those names.
+        UserError: the brain or the bundled model is not there, or `out` holds other things or cannot be written.
     """
     from .demo import demo_case, share_inside
 
@@ -52,14 +58,31 @@ def run(
         raise UserError(
             f"The bundled model is not at '{model}': run the demo from a checkout or an installed extension."
         )
+    check_replaceable(out, OWN)
     progress("planting", 0.0)
     case = demo_case(seed)
-    out.mkdir(parents=True, exist_ok=True)
-    volume = out / "volume.nrrd"
-    sitk.WriteImage(case.image, str(volume), useCompression=True)
-    sitk.WriteImage(case.mask, str(out / "lesion.nrrd"), useCompression=True)
-    explanation = explain(model, [volume], "lesion", composite, device, progress)
-    explanation.save(out / EXPLANATION)
-    inside, with_rim = share_inside(explanation.relevance[0], case.mask, RIM_MM)
-    _, by_chance = share_inside(sitk.Cast(case.mask, sitk.sitkFloat32) * 0 + 1, case.mask, RIM_MM)
-    return Shown(explanation, inside, with_rim, by_chance)
+    with whole_folder(out, OWN) as partial:
+        sitk.WriteImage(case.image, str(partial / VOLUME), useCompression=True)
+        sitk.WriteImage(case.mask, str(partial / LESION), useCompression=True)
+        explanation = explain(model, [partial / VOLUME], "lesion", composite, device, progress)
+        explanation = replace(explanation, volumes=[explanation.volumes[0] | {"path": str((out / VOLUME).resolve())}])
+        (partial / EXPLANATION).mkdir()
+        explanation.write(partial / EXPLANATION)
+        inside, with_rim = share_inside(explanation.relevance[0], case.mask, RIM_MM)
+        _, by_chance = share_inside(sitk.Cast(case.mask, sitk.sitkFloat32) * 0 + 1, case.mask, RIM_MM)
+        shown = Shown(explanation, inside, with_rim, by_chance)
+        write_json(_facts(seed, shown), partial / FACTS)
+    return shown
+
+
+def _facts(seed: int, shown: Shown) -> dict[str, Any]:
+    """What the demo found, as its folder keeps it."""
+    return {
+        "format": "lrpexplain-demo",
+        "version": 1,
+        "seed": seed,
+        "inside": shown.inside,
+        "with_rim": shown.with_rim,
+        "volume_share": shown.volume_share,
+        "rim_mm": shown.rim_mm,
+    }

@@ -22,7 +22,7 @@ from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .imaging.segmentation import check_labels, read_labels
-from .inference import RECKONED_LIKE, Inference, slices_of
+from .inference import RECKONED_LIKE, Inference, check_memory, slices_of
 from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard, load_model
@@ -82,7 +82,8 @@ def explain(
             choice, else "share"; a composite that is given as such keeps its own.
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
-        memory: GiB that the network may use on its device; None: most of what is free there.
+        memory: GiB that the network may use on its device, refused where even the thriftiest way needs more; None: most
+            of what is free there.
         precision: "float32" (or None), or "bfloat16": half as much memory, and less time where the hardware has
             arithmetic for it, at some per mille of error in each layer.
         method: "lrp", or another attribution method (see `methods.METHODS`), which takes neither composite nor rules;
@@ -130,9 +131,10 @@ def answer(
         ready = _made_ready(
             stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen, precision
         )
+        ready.inference.keep_to_budget()
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
-            card = ready.model.card.completed(output.shape)
+            card = ready.model.card.completed(output.shape, lrp.ends_in(ready.inference.graph))
             outcome = read_outcome(output, card, ready.prepared)
             prediction = outcome.prediction(ready.prepared)
     return Answered(ready, output, card, outcome, prediction, stage.timings)
@@ -221,8 +223,8 @@ def plan(
 
     Returns:
         JSON-ready: "grid" (see `Grid.as_dict`), "device", "composite" (None but for lrp), "method", the facts of
-        `Inference.facts`, and "seconds" for "predicting" and for "explaining"; of a question about a region, the views
-        that hold it.
+        `Inference.facts`, "memory_stated" (whether `explain` would refuse to take more than the budget), and "seconds"
+        for "predicting" and for "explaining"; of a question about a region, the views that hold it.
     """
     chosen = method_named(method, parameters)
     with running():
@@ -240,6 +242,7 @@ def plan(
         "composite": ready.composite.name if ready.method is None else None,
         "method": LRP if ready.method is None else ready.method.name,
         **facts,
+        "memory_stated": memory is not None,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
 
@@ -300,8 +303,7 @@ def _made_ready(
         if method is not None and (composite or rules or biases):
             raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
         place, lowered = _device(device), _precision(precision, method)
-        if memory is not None and not memory > 0:
-            raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
+        check_memory(memory)
         if composite is not None:
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)

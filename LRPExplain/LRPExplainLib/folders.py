@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,28 @@ from .errors import UserError
 
 
 def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
-    """Refuse a folder whose content a new result may not replace: anything but what LRPExplain itself writes.
+    """Refuse a folder that no result can go to: it holds anything but what LRPExplain itself writes, or is no place.
 
     Args:
         folder: where a result shall go.
         own: patterns of the entries that a result consists of; the first must be there for it to be one.
 
     Raises:
-        UserError: `folder` is a file, or a folder with other things in it.
+        UserError: `folder` is a file, a folder with other things in it, or where nothing can be written.
     """
+    if os.path.ismount(folder):
+        raise UserError(f"'{folder}' is a mount point, which cannot be replaced: choose a new folder in it.")
+    check_writable(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"'{folder}' is a file: choose another output folder.")
-    entries = list(folder.iterdir())
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"'{folder}' cannot be looked into ({error.strerror}): choose another output folder."
+        ) from error
     foreign = [entry.name for entry in entries if not any(entry.match(pattern) for pattern in own)]
     if foreign:
         raise UserError(
@@ -34,6 +42,38 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
         )
     if entries and not any(entry.match(own[0]) for entry in entries):
         raise UserError(f"The folder '{folder}' is not empty and holds no {own[0]}: choose another output folder.")
+
+
+def check_writable(place: Path) -> None:
+    """Refuse a place before anything is computed that could not be kept there.
+
+    What `whole_folder` will do is tried: permissions alone do not tell of a read-only file system, /proc, or a name
+    that is too long. Nothing is left of the trial, neither it nor the parents that it took.
+
+    Raises:
+        UserError: no folder or file can be made beside `place`.
+    """
+    trial = beside(place)
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(trial.parents), trial):
+            if not os.path.isdir(folder):
+                folder.mkdir()
+                made.append(folder)
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written next to '{place}' ({error.strerror}): choose another place."
+        ) from error
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def beside(place: Path, kind: str = "partial") -> Path:
+    """A hidden sibling of this place that nothing else is called; on the same file system, so renaming is one step."""
+    place = Path(os.path.abspath(place))
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.{kind}")
 
 
 @contextmanager
@@ -47,16 +87,12 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
     """
     check_replaceable(folder, own)
     folder = Path(os.path.abspath(folder))
-    mark = uuid.uuid4().hex[:8]
-    partial, earlier = (
-        folder.with_name(f".{folder.name}.{mark}.partial"),
-        folder.with_name(f".{folder.name}.{mark}.old"),
-    )
+    partial, earlier = beside(folder), beside(folder, "old")
     try:
         partial.mkdir(parents=True)
     except OSError as error:
         raise UserError(
-            f"Nothing can be written next to '{folder}' ({error.strerror}): choose another folder."
+            f"Nothing can be written next to '{folder}' ({error.strerror}): choose another place."
         ) from error
     try:
         yield partial

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,15 @@ class Inference:
 
         Raises:
             lrp.LRPError: the network cannot be captured, or an operator of it has no rule.
-            UserError: the CPU has far too little memory, of which there is no second chance.
+            UserError: the CPU has far too little memory, of which there is no second chance; or `memory` is no amount.
         """
+        check_memory(memory)
         self.windows, self._module, self._volume = windows, module, volume
         self._composite, self._walks = composite or lrp.composite_named(RECKONED_LIKE), composite is not None
         self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
-        self._keep, self._precision = keep, precision
+        self._keep, self._precision, self._stated = keep, precision, memory is not None
         ways, tried = self._settings(device), []
         for setting in ways:
             tried.append(setting)
@@ -116,6 +117,20 @@ class Inference:
             _refuse_more_than_there_is(self.setting.estimate)
         self._most = self.setting.batch  # views at once; a question about fewer takes fewer, the next one may take all
         self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
+
+    def keep_to_budget(self) -> None:
+        """Refuse a run, before anything is computed, that would take more memory than its user has allowed.
+
+        Raises:
+            UserError: even the way that needs least needs more.
+        """
+        needed = self.setting.estimate.peak  # told with what three digits may round off, so that so much is enough
+        if self._stated and needed > self.budget:
+            raise UserError(
+                f"The network needs about {needed * 1.005 / GIB:.3g} GiB of memory for one window where it is"
+                f" thriftiest, but may use {self.budget / GIB:.3g}: allow so much (--memory), or use smaller windows"
+                " (--window)."
+            )
 
     def predict(self, progress: Progress) -> object:
         """The network's answer for the whole volume: [1, K, D, H, W] or [1, K], blended from its views."""
@@ -360,6 +375,12 @@ def slices_of(model: ExplainableModel) -> Mapping[str, Any] | None:
         return model.card.preprocessing.slices
     dimensions = {value.dim() for value in model.module.state_dict().values()}
     return {} if 4 in dimensions and 5 not in dimensions else None
+
+
+def check_memory(memory: float | None) -> None:
+    """UserError unless this is an amount in GiB, or None."""
+    if memory is not None and not 0 < memory < inf:
+        raise UserError(f"{memory:g} GiB of memory are no amount: give a number above 0.")
 
 
 def free_memory(device: torch.device) -> int:

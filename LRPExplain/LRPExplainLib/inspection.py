@@ -48,7 +48,7 @@ def describe(
         graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))
-    card = replace(model.card.completed(output.shape), preprocessing=wishes)
+    card = replace(model.card.completed(output.shape, lrp.ends_in(graph)), preprocessing=wishes)
     sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
 

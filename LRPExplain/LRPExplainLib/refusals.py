@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from .errors import UserError
-from .lrp import LRPError, capture
+from .lrp import LRPError, RefusedInput, capture
 from .models import ExplainableModel
 from .models.example import possible_channels
 
@@ -23,7 +23,7 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) ->
         shape: of the input, [1, C, D, H, W] or [1, C, H, W].
 
     Raises:
-        UserError: the network wants another number of channels, or was exported for another size.
+        UserError: the network wants another number of channels, was exported for another size, or refuses this one.
     """
     try:
         yield
@@ -41,6 +41,12 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) ->
             raise UserError(
                 f"'{model.path.name}' was exported for inputs of {sides} voxels alone, but would get"
                 f" {' x '.join(str(n) for n in reversed(shape[2:]))}: use windows of that size (--window {size})."
+            ) from error
+        if isinstance(error, RefusedInput):
+            sides = " x ".join(str(n) for n in reversed(shape[2:]))
+            raise UserError(
+                f"The model '{model.card.name}' refuses an input of {sides} voxels ({error.reason}): use windows of a"
+                " size that it takes (--window IxJxK), or state it in its card (size, or size_multiple)."
             ) from error
         raise
 

@@ -13,8 +13,9 @@ def defaults() -> str:
     """What is assumed of a model without a card."""
     return (
         "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
-        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; slices along k for a\n"
-        "network of two dimensions."
+        "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; probabilities by softmax\n"
+        "(of one channel by sigmoid) unless the network ends in one itself; slices along k for a network of two\n"
+        "dimensions."
     )
 
 
@@ -36,7 +37,8 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         ways.append("activations wait in the CPU's memory")
     rules = f"composite {facts['composite']}" if facts["composite"] else f"method {facts['method']}"
     gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
-    fits = "" if gib <= free else " It may not fit: the way that needs least is taken."
+    over = "A run is refused" if facts["memory_stated"] else "It may not fit: the way that needs least is taken"
+    fits = "" if gib <= free else f" {over}."
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",

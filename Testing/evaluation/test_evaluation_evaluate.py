@@ -314,6 +314,17 @@ def test_files_that_have_changed_since_are_refused(tmp_path, changed, words):
         evaluate(value, checks=["faithfulness"], device="cpu")
 
 
+@pytest.mark.parametrize("memory", [-1.0, float("nan"), float("inf")])
+def test_no_amount_of_memory_is_refused_whatever_is_checked(place, memory):
+    with pytest.raises(UserError, match="give a number above 0"):
+        evaluate(place / "explanation", checks=["complexity"], device="cpu", memory=memory)
+
+
+def test_an_evaluation_keeps_to_the_memory_that_it_may_use(place):
+    with pytest.raises(UserError, match=r"GiB of memory for one window .* allow so much"):
+        evaluate(place / "explanation", checks=["faithfulness"], device="cpu", memory=1e-6)
+
+
 def test_a_volume_from_memory_cannot_be_perturbed_but_its_map_can_be_looked_at(place):
     value = explain(place / "net.ts", [make_volume()], "white", "epsilon", "cpu")
     assert evaluate(value, checks=["complexity"]).checks["complexity"][0]["sparseness"] > 0

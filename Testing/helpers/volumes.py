@@ -1,5 +1,6 @@
 """Small synthetic volumes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,19 @@ def make_volume(
     return image
 
 
-def write_series(volume: sitk.Image, folder: Path, uid: str = "1.2.826.0.1.3680043.2.1125.1", skip: int = -1) -> None:
-    """Write int16 slices as a DICOM series, leaving out slice `skip`."""
+def write_series(
+    volume: sitk.Image,
+    folder: Path,
+    uid: str = "1.2.826.0.1.3680043.2.1125.1",
+    skip: int = -1,
+    told: Callable[[int, dict[str, str]], dict[str, str]] = lambda k, tags: tags,
+) -> None:
+    """Write int16 slices as a DICOM series.
+
+    Args:
+        skip: the slice to leave out.
+        told: (slice, tags) -> the tags that it shall have.
+    """
     folder.mkdir(exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -52,7 +64,7 @@ def write_series(volume: sitk.Image, folder: Path, uid: str = "1.2.826.0.1.36800
             "0020|0037": "\\".join(f"{direction[n]:.10f}" for n in (0, 3, 6, 1, 4, 7)),
             "0018|0050": str(volume.GetSpacing()[2]),
         }
-        for tag, value in tags.items():
+        for tag, value in told(k, tags).items():
             image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{uid[-1]}-{k:03d}.dcm"))
         writer.Execute(image)

@@ -33,6 +33,20 @@ def test_a_dicom_series_folder_is_a_volume(tmp_path, oblique_volume):
     assert len(volume_files(tmp_path / "series")) == volume.GetSize()[2]
 
 
+def test_a_series_that_is_straight_but_for_rounding_is_read(tmp_path):
+    path = _told(lambda k, place, axes: (np.round(place + 0.01 * (k % 3) * axes[0], 2), np.round(axes, 4)))(tmp_path)
+    assert read_volume(path).GetSize() == make_volume().GetSize()
+
+
+def test_two_slices_are_looked_at_too(tmp_path):
+    two = sitk.Cast(make_volume()[:, :, :2], sitk.sitkInt16)
+    write_series(two, tmp_path / "even")
+    assert read_volume(tmp_path / "even").GetSize() == two.GetSize()
+    write_series(two, tmp_path / "same", told=lambda k, tags: {**tags, "0020|0032": "1\\2\\3"})
+    with pytest.raises(UserError, match="several slices at one place"):
+        read_volume(tmp_path / "same")
+
+
 def test_a_single_time_point_is_a_volume(tmp_path, oblique_volume):
     path = tmp_path / "one.nii.gz"
     sitk.WriteImage(sitk.JoinSeries([oblique_volume]), str(path))
@@ -85,6 +99,39 @@ def _missing_slice(folder: Path) -> Path:
     return folder / "gap"
 
 
+def _told(change):
+    """A series whose slices say something else of their place: (slice, position, axes [2, 3]) -> position, axes."""
+
+    def told(k, tags):
+        position = np.array(tags["0020|0032"].split("\\"), dtype=float)
+        axes = np.array(tags["0020|0037"].split("\\"), dtype=float).reshape(2, 3)
+        position, axes = change(k, position, axes)
+        cosines = "\\".join(f"{value:.8f}" for value in np.ravel(axes))
+        return {**tags, "0020|0032": "\\".join(f"{value:.6f}" for value in position), "0020|0037": cosines}
+
+    def write(folder: Path) -> Path:
+        write_series(sitk.Cast(make_volume(), sitk.sitkInt16), folder / "told", told=told)
+        return folder / "told"
+
+    return write
+
+
+def _without(missing: list[str], every: int):
+    """A series of which every so many slices lack these elements, which SimpleITK's writer always writes."""
+
+    def write(folder: Path) -> Path:
+        pydicom = pytest.importorskip("pydicom")
+        write_series(sitk.Cast(make_volume(), sitk.sitkInt16), folder / "told")
+        for file in sorted((folder / "told").iterdir())[::every]:
+            dataset = pydicom.dcmread(file)
+            for name in missing:
+                delattr(dataset, name)
+            dataset.save_as(file)
+        return folder / "told"
+
+    return write
+
+
 def _mixed_sizes(folder: Path) -> Path:
     volume = sitk.Cast(make_volume(), sitk.sitkInt16)
     write_series(volume, folder / "mixed")
@@ -110,6 +157,15 @@ BAD = {
     "empty folder": (lambda f: f, "no DICOM series"),
     "two series": (_two_series, "2 DICOM series"),
     "missing slice": (_missing_slice, "unevenly spaced"),
+    "tilted gantry": (_told(lambda k, place, axes: (place + k * 0.7 * axes[1], axes)), "is a sheared stack"),
+    "all slices at one place": (_told(lambda k, place, axes: ((1, 2, 3), axes)), "several slices at one place"),
+    "places twice": (
+        _told(lambda k, place, axes: (place - k % 2 * 2.7 * np.cross(*axes), axes)),
+        "several slices at one place",
+    ),
+    "several orientations": (_told(lambda k, place, axes: (place, axes[::-1] if k > 5 else axes)), "several orient"),
+    "no positions": (_without(["ImagePositionPatient", "ImageOrientationPatient"], 1), "do not say where they lie"),
+    "some positions": (_without(["ImagePositionPatient"], 3), "do not say where they lie"),
     "mixed sizes": (_mixed_sizes, "could not be read"),
     "single slice": (_single_slice, "single DICOM slice"),
 }

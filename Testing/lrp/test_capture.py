@@ -179,6 +179,12 @@ class Looping(nn.Module):
         return x
 
 
+class EightAlone(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] == 8, "size must be 8"
+        return x * 2
+
+
 SQUARE = torch.randn(1, 3, 4, 4)
 REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout in training mode": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout()), SQUARE, ["random", "model.eval()"]),
@@ -198,6 +204,16 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "partly through NumPy": (of(lambda x: x + torch.as_tensor(np.sqrt(np.asarray(x))))().eval(), SQUARE, ["NumPy"]),
     "wrong channels": (nn.Conv2d(2, 3, 1).eval(), SQUARE, [r"\[1, 3, 4, 4\]", "channels"]),
     "wrong size": (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval(), SQUARE, [r"\[1, 3, 4, 4\]"]),
+    "wrong size, scripted": (
+        torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval()),
+        SQUARE,
+        [r"\[1, 3, 4, 4\] \(mat1 and mat2 shapes cannot be multiplied \(1x48 and 7x2\)\)", "size that it takes"],
+    ),
+    "an assertion, scripted": (
+        torch.jit.script(EightAlone().eval()),
+        SQUARE,
+        [r"\(size must be 8\): give one of a size that it takes"],
+    ),
     "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["no tensor"]),
 }
 

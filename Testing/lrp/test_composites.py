@@ -163,13 +163,45 @@ def test_a_composite_without_a_row_for_a_layer_is_refused(net: nn.Module) -> Non
         ledger_of(net, Composite("short", "", (Row("conv", rules.flat()), Row("linear", rules.flat()))))
 
 
-@pytest.mark.parametrize("text", ["nonsense", "gamma(high)", "alpha-beta(2)", "flat(1,2,3,4)", ""])
+@pytest.mark.parametrize(
+    "text", ["nonsense", "gamma(high)", "alpha-beta(2)", "flat(1,2,3,4)", "z+(1)", "epsilon(1,0)", "z-box(0,1,2)", ""]
+)
 def test_a_rule_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(LRPError, match="rule"):
         PLUS.override({"conv": text})
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(2, 2), (0.5, -0.5), (1, 1)])
+@pytest.mark.parametrize(
+    ("make", "numbers", "sentence"),
+    [
+        ("epsilon", "-1", "An epsilon is 0 or more and finite, but got -1; write"),
+        ("epsilon", "nan", "An epsilon is 0 or more"),
+        ("epsilon", "inf", "An epsilon is 0 or more"),
+        ("gamma", "-1", "A gamma is 0 or more and finite, but got -1; write"),
+        ("gamma", "nan", "A gamma is 0 or more"),
+        ("gamma", "inf", "A gamma is 0 or more"),
+        ("gamma", "1e39", "A gamma is 0 or more and finite"),
+        ("z-box", "1,0", "A z-box has finite bounds, the lower one first, but got 1,0; write"),
+        ("z-box", "0,nan", "A z-box has finite bounds"),
+        ("z-box", "-inf,0", "A z-box has finite bounds"),
+    ],
+)
+def test_numbers_that_make_no_rule_are_refused(make: str, numbers: str, sentence: str) -> None:
+    function = {"epsilon": rules.epsilon, "gamma": rules.gamma, "z-box": rules.z_box}[make]
+    for ask in (lambda: rules.rule_named(f"{make}({numbers})"), lambda: function(*map(float, numbers.split(",")))):
+        with pytest.raises(LRPError, match=re.escape(sentence)) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_at_the_end_of_their_range_are_taken() -> None:
+    assert str(rules.rule_named("epsilon(0)")) == "epsilon(0)"
+    assert str(rules.rule_named("gamma(0)")) == "gamma(0)"
+    assert rules.rule_named("z-box(0)") == rules.z_box(0.0)
+    assert rules.rule_named("z-box(1,1)") == rules.z_box(1.0, 1.0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(2, 2), (0.5, -0.5), (1, 1), (float("nan"),) * 2, (float("inf"),) * 2])
 def test_alpha_beta_that_would_not_conserve_is_refused(alpha: float, beta: float) -> None:
     with pytest.raises(LRPError, match="alpha - beta = 1"):
         rules.alpha_beta(alpha, beta)
@@ -199,6 +231,12 @@ def test_a_pattern_that_names_no_layer_is_refused(net: nn.Module) -> None:
 )
 def test_rules_are_read_as_they_are_written(text: str, rule: rules.Rule) -> None:
     assert rules.rule_named(text) == rule
+
+
+@pytest.mark.parametrize("rule", [rules.z_box(), rules.z_box(0.0), rules.z_box(-1.0, 3.5), rules.gamma(0.5)], ids=str)
+def test_a_rule_is_read_back_from_its_name(rule: rules.Rule) -> None:
+    """As records and explanations hold it, so that it can be computed again."""
+    assert rules.rule_named(str(rule)) == rule
 
 
 def test_a_pattern_is_for_the_operators_that_can_have_its_rule() -> None:

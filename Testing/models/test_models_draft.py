@@ -102,6 +102,25 @@ def test_of_a_network_of_an_unusual_size(tmp_path, capsys):
     assert len(read_card(place).output.classes) == 5
 
 
+@pytest.mark.parametrize(
+    ("end", "outputs", "expected", "noted"),
+    [
+        (nn.Identity(), 3, "softmax", False),
+        (nn.Identity(), 1, "sigmoid", False),
+        (nn.Softmax(1), 3, "none", True),
+        (nn.Sequential(nn.Softmax(1), nn.Upsample(scale_factor=2)), 3, "none", True),
+        (nn.Sigmoid(), 1, "none", True),
+        (nn.Sigmoid(), 3, "none", True),
+        (nn.Sequential(nn.Softmax(1), nn.Conv3d(3, 3, 1)), 3, "softmax", False),  # inside: not what comes out
+    ],
+)
+def test_probabilities_that_the_network_makes_itself_are_not_made_twice(tmp_path, end, outputs, expected, noted):
+    path = save_model(tmp_path, nn.Sequential(segmenter(outputs=outputs), end), "ends")
+    content, notes = draft_card(path)
+    assert content["output"]["activation"] == expected
+    assert any("itself" in note for note in notes) == noted
+
+
 @pytest.mark.parametrize("missing", ["nowhere.ts", "notes.txt"])
 def test_of_nothing(tmp_path, missing, capsys):
     (tmp_path / "notes.txt").write_text("no model")

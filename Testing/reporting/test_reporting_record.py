@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,16 @@ from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume, write_series
 from jsonschema import Draft202012Validator
 from LRPExplainLib.cli import main
+from LRPExplainLib.comparison import compare
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, read_segment, read_segments
 from LRPExplainLib.imaging.segmentation import write_segmentation
+from LRPExplainLib.methods import METHODS
 from LRPExplainLib.question import Question
-from LRPExplainLib.reporting import Places, Record, make_record, verify
+from LRPExplainLib.reporting import Places, Record, check_place, make_record, verify
 from LRPExplainLib.reporting.commands import explain_command
 from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
 from LRPExplainLib.reporting.record import SCHEMA
@@ -174,6 +177,9 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
     assert not (tmp_path / "letter.html").exists()
     with pytest.raises(UserError, match="ends in"):
         whole.save(tmp_path / "letter.pdf")
+    for place in (tmp_path / "letter.json" / "case.html", tmp_path / ("long" * 99 + ".html")):
+        with pytest.raises(UserError, match="Nothing can be written"):
+            check_place(place)  # before the pictures are drawn
     (tmp_path / "page.html").write_text("<html></html>")
     with pytest.raises(UserError, match="no record of LRPExplain"):
         Record.load(tmp_path / "page.html")
@@ -330,6 +336,55 @@ def test_a_record_of_several_volumes(place, tmp_path):
     assert verify(record, Places(near=[place, tmp_path]), device="cpu").agrees
     with pytest.raises(UserError, match="2 volumes, but 1"):
         verify(record, Places(volumes=[place / "t1.nrrd"], near=[tmp_path]), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def others(place, tmp_path_factory) -> Path:
+    """Explanations by other methods, and what is made of them."""
+    folder = tmp_path_factory.mktemp("others")
+    for method in METHODS:
+        few = {key: 4 for key in ("samples", "steps", "masks") if key in METHODS[method].__dataclass_fields__}
+        made = explain(place / "net.ts", [place / "t1.nrrd"], "white", device="cpu", method=method, parameters=few)
+        made.save(folder / method)
+    compare([folder / "gradient-x-input", folder / "grad-cam"]).save(folder / "compared")
+    return folder
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_record_of_another_method_is_verified_as_well(others, place, tmp_path, method, monkeypatch):
+    made = Explanation.load(others / method)
+    record = make_record(made, "case.html")
+    record.save(tmp_path / "case.html")
+    again = Record.load(tmp_path / "case.html")
+    assert again == record
+    page = again.html()
+    assert "Every unit of relevance is accounted for" not in page
+    assert "None" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    found = verify(again, Places(near=[place]), device="cpu")
+    assert found.agrees, found.table()
+    monkeypatch.chdir(place)
+    words = shlex.split(record.facts["commands"]["explain"])
+    assert main([*words[1:-1], str(tmp_path / "again")]) == 0
+    assert Explanation.load(tmp_path / "again").composite == made.composite
+
+
+@pytest.mark.parametrize("made_of_others", ["consensus", "combined"])
+def test_a_record_of_a_map_made_of_others_says_that_it_is_not_computed_again(others, tmp_path, made_of_others, capsys):
+    out = tmp_path / "case.html"
+    assert main(["record", str(others / "compared" / made_of_others), "--out", str(out), "--no-views"]) == 0
+    assert Record.load(out).facts["commands"]["explain"] is None
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"A {made_of_others} map is made of others and cannot be computed again" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_is_not_as_the_schema_says_is_not_saved(explanation, tmp_path):
+    record = make_record(replace(explanation, composite=explanation.composite | {"biases": "hidden"}), "case.html")
+    with pytest.raises(UserError, match=r"no record \(composite/biases"):
+        record.save(tmp_path / "case.html")
+    assert not list(tmp_path.iterdir())
 
 
 # --- its parts ------------------------------------------------------------------------------------------------------

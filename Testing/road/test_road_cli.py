@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.networks import RANGE, classes, fixed_size, save_model, segmenter
+import torch
+from helpers.networks import RANGE, classes, classifier, fixed_size, save_model, segmenter
 from helpers.volumes import make_volume
+from LRPExplainLib import imaging, models
 from LRPExplainLib.cli import main
 from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.folders import check_writable
+from torch import nn
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
 
@@ -61,6 +66,37 @@ def test_a_second_run_replaces_the_first(tmp_path, model, volume):
 def test_defaults_are_printed_for_a_model_without_a_card(tmp_path, volume, capsys):
     assert explain(save_model(tmp_path, segmenter(), "bare"), volume, tmp_path / "out") == 0
     assert "no card. Assumed: one channel per given volume" in capsys.readouterr().out
+
+
+def test_softmax_in_the_network_is_not_applied_again_and_said(tmp_path, volume, capsys):
+    inside = nn.Sequential(classifier(), nn.Softmax(1))
+    out = tmp_path / "out"
+    model = save_model(tmp_path / "in", inside)
+    assert explain(model, volume, out) == 0
+    assert "Note: The network ends in softmax itself" in capsys.readouterr().out
+    whole = Explanation.load(out)
+    said = whole.prediction.probabilities
+    assert sum(said.values()) == pytest.approx(1)
+    assert whole.ledger["target_value"] == pytest.approx(max(said.values()))  # the probability itself, once
+    assert whole.model["card"]["output"]["activation"] == "none"
+    prepared = imaging.prepare([make_volume()], models.load_model(model).card.preprocessing).tensor
+    with torch.no_grad():
+        np.testing.assert_allclose(list(said.values()), inside(prepared)[0].numpy(), rtol=1e-4)
+    assert main(["inspect", str(model)]) == 0
+    assert "The network ends in softmax itself" in capsys.readouterr().out
+    stated = save_model(tmp_path / "in", inside, "stated", task="classification", output=classes("a", "b"))
+    assert explain(stated, volume, tmp_path / "twice") == 0
+    assert "squeezed twice: set the card's output.activation to none" in capsys.readouterr().out
+
+
+def test_one_channel_of_sigmoid_is_found_above_a_half(tmp_path, volume):
+    logits = segmenter(outputs=1)
+    ends = save_model(tmp_path / "in", nn.Sequential(logits, nn.Sigmoid()), "ends")
+    assert explain(save_model(tmp_path / "in", logits, "logits"), volume, tmp_path / "a") == 0
+    assert explain(ends, volume, tmp_path / "b") == 0
+    a, b = (sitk.GetArrayFromImage(Explanation.load(tmp_path / n).prediction.segmentation) for n in "ab")
+    assert 0 < a.mean() < 1
+    assert (a == b).mean() > 0.999
 
 
 def test_a_card_elsewhere_is_used(tmp_path, volume, capsys):
@@ -149,6 +185,8 @@ BAD = {
     "too many volumes": lambda f: {"more": ["--volume", str(f / "t1.nrrd")]},
     "missing card": lambda f: {"more": ["--card", str(f / "nowhere.json")]},
     "foreign folder": lambda f: {"out": f},
+    "no place to write": lambda f: {"out": f / "t1.nrrd" / "deep" / "out"},
+    "name too long": lambda f: {"out": f / ("long" * 99)},
 }
 
 
@@ -165,6 +203,32 @@ def test_bad_input_ends_with_one_line_code_2_and_no_folder(tmp_path, model, volu
     assert len(error.splitlines()) == 1
     assert "Traceback" not in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["afile/out", "long" * 99, "long" * 99 + "/deep/out", "/proc/out"])
+def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, model, volume, out, monkeypatch, capsys):
+    if out == "/proc/out" and not Path("/proc").is_dir():
+        pytest.skip("this system has no /proc, in which not even root can write")
+    (tmp_path / "afile").write_text("a file")
+    monkeypatch.setattr("LRPExplainLib.explain.explain", lambda *_, **__: pytest.fail("it was computed"))
+    before = sorted(tmp_path.rglob("*"))
+    assert explain(model, volume, tmp_path / out) == 2
+    assert main(["card", str(model), "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "Nothing can be written" in said[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mount_point_cannot_be_replaced(tmp_path, model, volume, capsys):
+    assert explain(model, volume, "/") == 2
+    assert "mount point" in capsys.readouterr().err
+
+
+def test_looking_whether_a_place_can_be_written_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "new" / "deep" / "out")
+    check_writable(tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_explanation_survives_a_failed_run(tmp_path, model, volume):

@@ -14,7 +14,7 @@ from LRPExplainLib.cohort.collect import find
 from LRPExplainLib.concepts import Concepts, concepts
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.subject import Subject
-from LRPExplainLib.explain import explain
+from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.lrp import LRPError
@@ -124,7 +124,8 @@ def test_windows_and_little_memory_tell_the_same_account(model, volume):
     window = {"size": [16, 16, 8], "overlap": 0.5}
     found = concepts(model, [volume], "white", device="cpu", layer="0", top=2, window=window)
     check_account(found)
-    thrifty = concepts(model, [volume], "white", device="cpu", layer="0", top=2, window=window, memory=1e-6)
+    least = plan(model, [volume], device="cpu", window=window, memory=1e-6)["memory"] * 1.001 / 2**30
+    thrifty = concepts(model, [volume], "white", device="cpu", layer="0", top=2, window=window, memory=least)
     assert [entry["channel"] for entry in thrifty.facts["concepts"]] == [
         entry["channel"] for entry in found.facts["concepts"]
     ]

@@ -92,6 +92,38 @@ def test_a_program_of_one_size_with_a_card_without_windows_says_which_to_use(tmp
     assert explain(path, [volume], 1, device="cpu", window={"size": [20, 16, 12]}).ledger["relative_gap"] < 1e-3
 
 
+class SkipConnection(nn.Module):
+    """A U-Net in small: it takes even sizes alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down, self.up = nn.Conv3d(1, 2, 3, stride=2, padding=1), nn.Upsample(scale_factor=2.0)
+        self.last = nn.Conv3d(3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.cat([x, self.up(self.down(x))], 1))
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["scripted", "traced"])
+def test_torchscript_says_why_it_refuses_a_size_and_what_to_do(tmp_path, traced, capsys):
+    network = SkipConnection().eval()
+    if traced:
+        path = tmp_path / "net.ts"
+        torch.jit.trace(network, torch.zeros(1, 1, 8, 8, 8)).save(path)
+    else:
+        path = save_model(tmp_path, network)
+    sitk.WriteImage(make_volume(size=(13, 16, 12)), str(tmp_path / "x.nrrd"))
+    words = ["--model", str(path), "--volume", str(tmp_path / "x.nrrd"), "--out", str(tmp_path / "out")]
+    assert cli.main(["explain", *words, "--everywhere"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "refuses an input of 13 x 16 x 12 voxels (Sizes of tensors must match" in said
+    assert "--window IxJxK" in said
+    assert "size_multiple" in said
+    assert cli.main(["explain", *words, "--everywhere", "--window", "8x8x8", "--target", "1"]) == 0
+
+
 def test_a_program_of_slices_of_one_size(tmp_path):
     torch.manual_seed(0)
     flat = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 1))

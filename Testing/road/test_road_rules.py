@@ -72,6 +72,9 @@ def test_biases_share_unless_the_card_the_caller_or_a_composite_of_its_own_says_
         ("input=gamma(much)", "wrong numbers"),
         ("encodr.*=flat", "No layer of the model is named 'encodr.*'"),
         ("conv=taylor", "does not apply"),
+        ("conv=epsilon(inf)", "An epsilon is 0 or more and finite"),
+        ("conv=gamma(-1)", "A gamma is 0 or more"),
+        ("input=z-box(1,0)", "A z-box has finite bounds"),
     ],
 )
 def test_a_wrong_rule_is_one_sentence_and_no_folder(tmp_path, volume, capsys, rule, sentence):

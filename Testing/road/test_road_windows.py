@@ -1,6 +1,7 @@
 """explain() through windows, slices and mirrored views: one exact account over the whole volume."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -442,9 +443,24 @@ def test_commands_that_make_no_sense_end_with_code_2(paths, wrong, capsys):
     assert stop.value.code == 2
 
 
-def test_no_memory_is_no_number_of_gib(paths, capsys):
-    assert main(["explain", *paths, "--dry-run", "--memory", "0"]) == 2
+@pytest.mark.parametrize("wrong", ["0", "-1", "nan", "inf"])
+def test_no_memory_is_no_number_of_gib(paths, wrong, capsys):
+    assert main(["explain", *paths, "--dry-run", "--memory", wrong]) == 2
     assert "give a number above 0" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_keep_to_the_memory_is_refused_before_it_begins(tmp_path, paths, monkeypatch, capsys):
+    question = ["--target", "b", "--everywhere"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Inference, "predict", lambda *_: pytest.fail("it was computed"))
+        assert main(["explain", *paths, *question, "--out", str(tmp_path / "out"), "--memory", "1e-5"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"needs about \S+ GiB of memory .* but may use 1e-05: allow so much \(--memory\)", said)
+    assert main(["explain", *paths, *question, "--dry-run", "--memory", "1e-5"]) == 0
+    assert "that may be used (the forward pass alone" in (told := capsys.readouterr().out)
+    assert "A run is refused." in told
+    enough = re.search(r"about (\S+) GiB", said)[1]
+    assert main(["explain", *paths, *question, "--out", str(tmp_path / "out"), "--memory", enough]) == 0
 
 
 def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):

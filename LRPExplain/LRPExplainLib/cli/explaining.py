@@ -12,6 +12,7 @@ from .options import MODEL, Verbs, add_device, add_rules, add_trust, load, rules
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
+    from ..models import ExplainableModel
 
 _UNSAID = object()  # None is an answer of its own to --window
 
@@ -138,7 +139,14 @@ def _explain(options: argparse.Namespace) -> None:
         if options.views:
             render(explanation, partial / VIEWS)
     print(summary(explanation))
+    _tell_notes(model, explanation)
     print(f"The explanation is in {options.out}")
+
+
+def _tell_notes(model: "ExplainableModel", explanation: "Explanation") -> None:
+    """What was noticed of the model when it ran, besides what `load` has told."""
+    for note in explanation.model["card"]["notes"][len(model.card.notes) :]:
+        print(f"Note: {note}")
 
 
 def _concepts(options: argparse.Namespace) -> None:
@@ -156,6 +164,7 @@ def _concepts(options: argparse.Namespace) -> None:
         )  # fmt: skip
     found.save(options.out)
     print(table(found.facts))
+    _tell_notes(model, found.whole)
     print(f"The explanation is in {options.out}, with a folder for each channel in it")
 
 
@@ -174,12 +183,13 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _demo_views(explanation: "Explanation", out: Path) -> None:
+    from ..demonstration import SCENE
     from ..explanation import VIEWS
 
     try:
         require_views()
-        render(explanation, out / VIEWS, out / "scene.mrb")
+        render(explanation, out / VIEWS, out / SCENE)
     except UserError as missing:  # the demo has its figures; pictures need a renderer, which not every machine has
         print(missing)
     else:
-        print(f"The pictures are in {out / VIEWS}, the scene for 3D Slicer is {out / 'scene.mrb'}")
+        print(f"The pictures are in {out / VIEWS}, the scene for 3D Slicer is {out / SCENE}")

@@ -64,10 +64,14 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
+    from ..folders import check_writable
     from ..models import draft_card, trust_request
     from ..models.draft import default_place
 
     place = options.out or default_place(options.model)
+    check_writable(place)
+    if not place.parent.is_dir():
+        raise UserError(f"There is no folder '{place.parent}' for the card: make it, or give another place with --out.")
     if place.exists() and not options.overwrite:
         raise UserError(f"There is a card '{place}' already: give --overwrite to replace it, or --out FILE.")
     if options.trust:

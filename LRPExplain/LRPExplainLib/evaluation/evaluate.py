@@ -25,6 +25,7 @@ from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
+from ..inference import check_memory
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
 from .clock import Progress, part, quiet
 from .complexity import complexity_facts
@@ -223,6 +224,9 @@ class _Case:
     device: str
     memory: float | None
     trust: bool
+
+    def __post_init__(self) -> None:
+        check_memory(self.memory)  # also where no check runs the model
 
     @cached_property
     def maps(self) -> list[Array]:

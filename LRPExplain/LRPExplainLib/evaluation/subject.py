@@ -111,10 +111,11 @@ class Subject:
         """
         chosen = lrp.composite_named(composite)
         ready = make_ready(model, volumes, question, chosen, device, memory)
+        ready.inference.keep_to_budget()
         self.inference, self._device, self._memory = ready.inference, ready.device, memory
         self.prepared, self.model = ready.prepared, ready.model
         output = next(Forward(self.inference, self.model.module)([self.prepared.tensor]))
-        card = self.model.card.completed(output.shape)
+        card = self.model.card.completed(output.shape, lrp.ends_in(self.inference.graph))
         self.asked = question.ask(output, read_outcome(output, card, self.prepared), self.prepared, card)
         if self.asked.target_value == 0:
             raise UserError("The model's output is exactly 0 where it is asked, so there is nothing to test.")
@@ -210,6 +211,20 @@ def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
     return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
 
 
+def recorded_method(facts: Mapping[str, Any]) -> methods.Method | None:
+    """The method of an explanation with its parameters; None for LRP.
+
+    Raises:
+        UserError: the map is made of others (see `comparison`), or captum is missing.
+    """
+    name = facts.get("method", methods.LRP)
+    if name != methods.LRP and name not in methods.METHODS:
+        raise UserError(
+            f"A {name} map is made of others and cannot be computed again: take the maps that it was made of."
+        )
+    return None if name == methods.LRP else methods.method_named(name, facts["parameters"])
+
+
 def recorded_precision(provenance: Mapping[str, Any]) -> str:
     """The precision in which an explanation was made; those of before there was a choice do not tell."""
     return str(provenance.get("run", {}).get("precision", "float32"))
@@ -230,17 +245,14 @@ def recorded_question(target: Mapping[str, Any]) -> Question:
 def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
     """The composite of an explanation and, where it is none by LRP, the method."""
     name = facts.get("method", methods.LRP)
-    if name == methods.LRP:
-        return recorded_composite(facts), None
-    if name in methods.METHODS:
-        chosen = methods.method_named(name, facts["parameters"])
-        assert chosen is not None
-        return RECKONED_LIKE, attribution_method(chosen)
+    if name != methods.LRP and name not in methods.METHODS:
 
-    def refuse(request: Request) -> Tensor:
-        raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")
+        def refuse(request: Request) -> Tensor:
+            raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")
 
-    return RECKONED_LIKE, refuse
+        return RECKONED_LIKE, refuse
+    chosen = recorded_method(facts)
+    return (recorded_composite(facts), None) if chosen is None else (RECKONED_LIKE, attribution_method(chosen))
 
 
 def _volumes(explanation: Explanation) -> list[Path]:
@@ -268,6 +280,7 @@ __all__ = [
     "attribution_method",
     "lrp_method",
     "recorded_composite",
+    "recorded_method",
     "recorded_precision",
     "recorded_question",
 ]

@@ -12,14 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError, reason
+from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem
 
 FORMATS = "a NIfTI, NRRD, MetaImage or PNG file, an X-ray as DICOM, or a folder with one DICOM series"
 _MODALITY = "0008|0060"
 # DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.
 _SLICED = ("CT", "MR", "PT", "NM")
-_IMAGE_POSITION = "0020|0032"
-# Gaps between slices may differ by this share of their median before the series counts as uneven.
-_UNEVEN = 0.05
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
@@ -27,7 +25,8 @@ def read_volume(path: str | os.PathLike[str]) -> sitk.Image:
     """Read one 3D scalar volume, with its pixel type as stored; a 2D image becomes its only slice, 1 mm thick.
 
     Raises:
-        UserError: nothing there, not an image, several DICOM series, uneven slices, or any reason of `check_volume`.
+        UserError: nothing there, not an image, several DICOM series, slices that are no straight and even stack, or
+            any reason of `check_volume`.
     """
     path = Path(path)
     image = read_image(path)
@@ -39,7 +38,7 @@ def read_image(path: Path) -> sitk.Image:
     """Read what is there, whether or not it is a volume that a model can be asked about.
 
     Raises:
-        UserError: nothing there, not an image, several DICOM series, uneven slices.
+        UserError: nothing there, not an image, several DICOM series, slices that are no straight and even stack.
     """
     if not path.exists():
         raise UserError(f"There is no file or folder '{path}': check the path of the volume.")
@@ -121,21 +120,16 @@ def _read_series(folder: Path) -> sitk.Image:
         raise UserError(
             f"The DICOM series in '{folder}' could not be read ({reason(error)}): check its files."
         ) from error
-    if not _evenly_spaced(reader, len(names), np.asarray(image.GetDirection()).reshape(3, 3)[:, 2]):
-        raise UserError(
-            f"The DICOM series in '{folder}' has missing or unevenly spaced slices, which would misplace the relevance:"
-            " resample it to even slices first."
-        )
+    problem = stack_problem([_placed(reader, n) for n in range(len(names))], image.GetSpacing()[:2])
+    if problem is not None:
+        raise UserError(f"The DICOM series in '{folder}' {problem}.")
     return image
 
 
-def _evenly_spaced(reader: sitk.ImageSeriesReader, count: int, normal: np.ndarray) -> bool:
-    """Whether the slices' own positions are even; ITK only takes their mean distance."""
-    if count < 3 or not all(reader.HasMetaDataKey(n, _IMAGE_POSITION) for n in range(count)):
-        return True
-    positions = [np.array(reader.GetMetaData(n, _IMAGE_POSITION).split("\\"), dtype=float) for n in range(count)]
-    gaps = np.diff(np.asarray(positions) @ normal)
-    return bool(np.ptp(gaps) <= _UNEVEN * abs(np.median(gaps)))
+def _placed(reader: sitk.ImageSeriesReader, n: int) -> Placed:
+    """What slice `n` says of its place."""
+    told = {tag: reader.GetMetaData(n, tag) for tag in (POSITION, ORIENTATION) if reader.HasMetaDataKey(n, tag)}
+    return Placed(numbers(told.get(POSITION, ""), 3), numbers(told.get(ORIENTATION, ""), 6))
 
 
 @contextmanager

@@ -8,11 +8,12 @@ a.relevance, a.output, a.ledger
 from . import rules
 from .capture import capture
 from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, composite_named
-from .errors import LRPError
+from .errors import LRPError, RefusedInput
 from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
+from .operators import ends_in
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target
@@ -30,12 +31,14 @@ __all__ = [
     "LRPError",
     "Ledger",
     "LedgerRow",
+    "RefusedInput",
     "Row",
     "Schedule",
     "Target",
     "attribute",
     "capture",
     "composite_named",
+    "ends_in",
     "estimates",
     "evaluate",
     "goes_around",

@@ -8,6 +8,7 @@ the passes of :mod:`.passes` leave a graph in which each node is one that releva
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import passes
 from .concrete import ConcreteIntegers
-from .errors import LRPError
+from .errors import LRPError, RefusedInput
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output
 from .leaving import RefuseLeaving
 from .spelled import STEPS
+
+_ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 
 
 def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph:
@@ -82,7 +85,7 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     except LRPError:
         raise
     except Exception as error:
-        raise _explained(error, inputs) from error
+        raise _explained(error, model, inputs) from error
     if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
         raise LRPError("The model returns no tensor; there is nothing to explain.")
     return traced, structure[-1]
@@ -144,16 +147,31 @@ def _without_log(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-def _explained(error: Exception, inputs: list[Tensor]) -> LRPError:
+def _explained(error: Exception, model: Any, inputs: list[Tensor]) -> LRPError:
     text = str(error)
     if "data-dependent" in text.lower() or "trying to get a value out of" in text or "_local_scalar_dense" in text:
         return LRPError(
             "The model lets its data decide what it computes, so its graph cannot be captured; "
             "replace that branch or loop by tensor operations."
         )
-    reason = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
     shapes = ", ".join(str(list(x.shape)) for x in inputs)
-    return LRPError(f"The model refuses an input of shape {shapes}: {reason}")
+    return RefusedInput(shapes, _reason(text) or _said_when_run(model, inputs) or type(error).__name__)
+
+
+def _reason(text: str) -> str:
+    """The telling line of an exception; TorchScript puts it behind its traceback and the error's name. "": none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _ERROR_NAMES.sub("", lines[-1]).rstrip(". ") if lines else ""
+
+
+def _said_when_run(model: Any, inputs: list[Tensor]) -> str:
+    """What a model says of an input that it refuses; TorchScript's interpreter loses that where shapes alone run."""
+    try:
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            model(*inputs)
+    except Exception as error:
+        return _reason(str(error))
+    return ""
 
 
 def _plain(x: Tensor) -> Tensor:

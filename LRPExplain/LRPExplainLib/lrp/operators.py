@@ -196,6 +196,10 @@ GATES = {
     aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq,
     aten.ne,
 }  # fmt: skip
+PROBABILITIES = {
+    "softmax": {aten._softmax, aten._safe_softmax},
+    "sigmoid": {aten.sigmoid, aten.hardsigmoid},
+}  # by what they are made of a network's last values
 DIVISORS = {aten.rsqrt, aten.reciprocal}  # times one of these is a division
 TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
@@ -276,6 +280,14 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
         ):
             found.add(node)
     return frozenset(found)
+
+
+def ends_in(graph: Graph) -> str | None:
+    """ "softmax" or "sigmoid" where that is what the network's output was made by, seen through views; None: neither.
+
+    What comes out are then probabilities already, and no logits.
+    """
+    return next((name for name, kinds in PROBABILITIES.items() if _seen(graph.outputs[0], kinds)), None)
 
 
 def _gate_of(a: Any, b: Any) -> int | None:

@@ -33,6 +33,7 @@ from .optimizations import on
 # Modifications of inputs and weights whose values all have one sign
 SIGNS = {"+": 1, "-": -1, "|.|": 1, "one": 1, "squared": 1}
 _NEGLIGIBLE = 1e-5  # as a share of a denominator
+LARGEST = torch.finfo(torch.float32).max  # what float32 takes for infinite is no number of a rule
 FLOOR = 1e-19  # keeps 0/0 at zero; far below any activation and safe to divide by in float32
 
 
@@ -110,6 +111,10 @@ class Stabilizer:
 
     epsilon: float = 1e-6
     relative: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon <= LARGEST:
+            raise LRPError(f"An epsilon is 0 or more and finite, but got {self.epsilon:g}; write for example 1e-6.")
 
     def __call__(self, z: Tensor, scale: Tensor | None = None, sign: int | None = None) -> Tensor:
         """The signed amount to add to z, broadcastable to it.
@@ -200,7 +205,11 @@ NEGATIVE = (Term("+", "-"), Term("-", "+"))
 
 
 def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
-    """LRP-epsilon (Bach 2015, eq. 58): in proportion to x w; a larger epsilon damps what cancels."""
+    """LRP-epsilon (Bach 2015, eq. 58): in proportion to x w; a larger epsilon damps what cancels.
+
+    Raises:
+        LRPError: epsilon is negative (it would work against z instead of away from 0) or not finite.
+    """
     return LinearRule(f"epsilon({epsilon:g})", (Part(PLAIN, "same"),), Stabilizer(epsilon, relative))
 
 
@@ -230,16 +239,22 @@ def alpha_beta(alpha: float, beta: float, stabilizer: Stabilizer = Stabilizer())
     """Alpha-beta (Bach 2015, eq. 60): positive contributions carry alpha, negative ones -beta.
 
     Raises:
-        LRPError: alpha - beta is not 1 or beta is negative, which would create or lose relevance.
+        LRPError: alpha - beta is not 1 or beta is negative, which would create or lose relevance; or not finite.
     """
-    if beta < 0 or abs(alpha - beta - 1) > 1e-9:
+    if not (beta >= 0 and abs(alpha - beta - 1) <= 1e-9):  # so that NaN is refused as well
         raise LRPError(f"Alpha-beta needs alpha - beta = 1 and beta >= 0, but got {alpha:g} and {beta:g}.")
     parts = (Part(POSITIVE, "+", alpha), Part(NEGATIVE, "-", -beta))
     return LinearRule(f"alpha-beta({alpha:g},{beta:g})", parts, stabilizer)
 
 
 def gamma(gamma: float = 0.25, stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
-    """LRP-gamma (Montavon 2019), generalised to signed inputs and outputs (Andeol 2021): favours what agrees with z."""
+    """LRP-gamma (Montavon 2019), generalised to signed inputs and outputs (Andeol 2021): favours what agrees with z.
+
+    Raises:
+        LRPError: gamma is negative (it would favour what contradicts z) or not finite.
+    """
+    if not 0 <= gamma <= LARGEST:
+        raise LRPError(f"A gamma is 0 or more and finite, but got {gamma:g}; write for example gamma(0.25).")
     plus, minus = f"same+{gamma:g}*+", f"same+{gamma:g}*-"
     parts = (
         Part((Term("+", plus), Term("-", minus)), plus, where="positive"),
@@ -251,9 +266,20 @@ def gamma(gamma: float = 0.25, stabilizer: Stabilizer = Stabilizer()) -> LinearR
 def z_box(
     low: float | Tensor | None = None, high: float | Tensor | None = None, stabilizer: Stabilizer = Stabilizer()
 ) -> LinearRule:
-    """z-box (Montavon 2017): x w - low w+ - high w-, for inputs that lie in [low, high] (None: their own range)."""
+    """z-box (Montavon 2017): x w - low w+ - high w-, for inputs that lie in [low, high] (None: their own range).
+
+    Raises:
+        LRPError: bounds that are numbers and no range: low is above high, or one of them is not finite.
+    """
+    bounds = [bound for bound in (low, high) if isinstance(bound, int | float)]
+    if not all(abs(bound) <= LARGEST for bound in bounds) or bounds != sorted(bounds):
+        told = ",".join(f"{bound:g}" for bound in bounds)
+        raise LRPError(f"A z-box has finite bounds, the lower one first, but got {told}; write for example z-box(0,1).")
     terms = (Term("same", "same"), Term("low", "+", -1.0), Term("high", "-", -1.0))
-    return LinearRule("z-box", (Part(terms),), stabilizer, low=low, high=high)
+    # so that a record of it tells the bounds; a tensor, or the highest alone, has no words
+    written = isinstance(low, int | float) and not isinstance(high, Tensor)
+    name = f"z-box({','.join(f'{bound:g}' for bound in bounds)})" if written else "z-box"
+    return LinearRule(name, (Part(terms),), stabilizer, low=low, high=high)
 
 
 def w_square(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
@@ -292,6 +318,10 @@ _NAMED: dict[str, Callable[..., Rule]] = {
 }
 
 
+# How many numbers may stand behind a rule's name; none where it is not listed.
+_NUMBERS = {"epsilon": 1, "alpha-beta": 2, "gamma": 1, "z-box": 2}
+
+
 def rule_named(text: str) -> Rule:
     """A rule as people write it in cards and on the command line: `z+`, `gamma(0.25)`, `alpha-beta(2, 1)`, `pass`.
 
@@ -299,12 +329,17 @@ def rule_named(text: str) -> Rule:
         LRPError: no rule of that name, or its numbers are wrong.
     """
     text = text.strip()
-    name, _, numbers = (text, "", "") if text in _NAMED else text.partition("(")
+    name, _, inside = (text, "", "") if text in _NAMED else text.partition("(")
+    name = name.strip()
+    if name not in _NAMED:
+        raise LRPError(f"There is no rule '{text}'; write one of {', '.join(_NAMED)}.")
+    wrong = LRPError(f"The rule '{text}' has the wrong numbers; write for example gamma(0.25).")
     try:
-        return _NAMED[name.strip()](*(float(number) for number in numbers.rstrip(")").split(",") if number.strip()))
+        numbers = [float(number) for number in inside.rstrip(")").split(",") if number.strip()]
+        if len(numbers) > _NUMBERS.get(name, 0):
+            raise wrong
+        return _NAMED[name](*numbers)
     except LRPError:
         raise
-    except KeyError:
-        raise LRPError(f"There is no rule '{text}'; write one of {', '.join(_NAMED)}.") from None
     except (TypeError, ValueError):
-        raise LRPError(f"The rule '{text}' has the wrong numbers; write for example gamma(0.25).") from None
+        raise wrong from None

@@ -107,8 +107,12 @@ class ModelCard:
     texts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def completed(self, output_shape: Sequence[int]) -> "ModelCard":
+    def completed(self, output_shape: Sequence[int], ends_in: str | None = None) -> "ModelCard":
         """This card with what it leaves open read off the network's output shape [1, K, ...].
+
+        Args:
+            ends_in: "softmax" or "sigmoid" where the network itself makes probabilities by that (see `lrp.ends_in`);
+                where the card says nothing they are then read as they are, with a note.
 
         Raises:
             UserError: the card names another number of classes than the output has channels, or another task.
@@ -132,13 +136,14 @@ class ModelCard:
                     " probabilities: correct the card's task or its output.activation."
                 )
             names = [f"value {n}" for n in range(channels)] if channels > 1 else ["value"]
-            usual = "none"
+            usual, ends_in = "none", None
         else:
             names = [f"class {n}" for n in range(channels)]
-            usual = "softmax" if channels > 1 else "sigmoid"
+            usual = "none" if ends_in else "softmax" if channels > 1 else "sigmoid"
         classes = self.output.classes or tuple(ClassInfo(name, color(n)) for n, name in enumerate(names))
-        activation = self.output.activation or usual
-        return replace(self, task=task, output=replace(self.output, activation=activation, classes=classes))
+        notes = (*self.notes, *_twice(self.output.activation, ends_in))
+        output = replace(self.output, activation=self.output.activation or usual, classes=classes)
+        return replace(self, task=task, output=output, notes=notes)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, in the layout of the card file; `stated` tells a default card."""
@@ -223,6 +228,21 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         biases=content.get("explanation", {}).get("biases"),
         texts={key: content[key] for key in ("description", "licence", "citation", "training") if key in content},
     )
+
+
+def _twice(stated: str | None, ends_in: str | None) -> list[str]:
+    """What the user should know of a network that makes probabilities itself."""
+    if ends_in is None or stated == "none":
+        return []
+    if stated is None:
+        return [
+            f"The network ends in {ends_in} itself, so its output is read as probabilities, and what is explained as"
+            " 'logit' is the probability that it gives."
+        ]
+    return [
+        f"The card asks for {stated}, but the network ends in {ends_in} itself, so that its probabilities are squeezed"
+        " twice: set the card's output.activation to none."
+    ]
 
 
 def _frozen(value: Any) -> Any:

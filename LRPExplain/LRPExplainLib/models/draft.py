@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import lrp
 from ..errors import UserError
 from .card import CardInput, ModelCard, OutputInfo, Preprocessing
 from .example import example_input, input_channels, kernel_dimensions
@@ -36,13 +37,13 @@ def draft_card(
         UserError: the model cannot be loaded.
     """
     model, notes = _loaded(Path(path), trust)
-    output = _output(model, shape)
+    output, ends_in = _output(model, shape)
     card = model.card
     if output is None:
         notes.append("The network took no input of a usual size: complete task and classes yourself, or give --shape.")
         card = replace(card, task=card.task or "segmentation")
     else:
-        card = card.completed(output.shape)
+        card = card.completed(output.shape, ends_in)
     if not card.inputs:
         names = [f"channel {n + 1}" for n in range(input_channels(model))]
         card = replace(card, inputs=tuple(CardInput(name) for name in names))
@@ -69,19 +70,28 @@ def _loaded(path: Path, trust: bool) -> tuple[ExplainableModel, list[str]]:
         return load_with(path, facts, trust), [str(error)]
 
 
-def _output(model: ExplainableModel, shape: Sequence[int] | None) -> Tensor | None:
+def _output(model: ExplainableModel, shape: Sequence[int] | None) -> tuple[Tensor | None, str | None]:
+    """What the network returns for a size that it takes, and the activation that it ends in; None: unknown."""
     for sides in [shape] if shape else [None, *[(side,) * 3 for side in _SIDES]]:
         try:
+            x = example_input(model, sides)
             with torch.no_grad():
-                output = model.module(example_input(model, sides))
+                output = model.module(x)
         except Exception:  # this network does not take this size; each kind of file says so in its own way
             continue
         if isinstance(output, Tensor) and output.dim() >= 2:
-            return output
+            return output, _ends_in(model, x)
         raise UserError(
             f"The model returns a {type(output).__name__}, but one tensor [1, classes, ...] is needed: export it so."
         )
-    return None
+    return None, None
+
+
+def _ends_in(model: ExplainableModel, x: Tensor) -> str | None:
+    try:
+        return lrp.ends_in(lrp.capture(model.module, x))
+    except lrp.LRPError:  # what cannot be captured cannot be explained; that is said there
+        return None
 
 
 def _content(card: ModelCard, model: ExplainableModel) -> dict[str, Any]:

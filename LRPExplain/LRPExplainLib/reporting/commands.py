@@ -6,6 +6,7 @@ from typing import Any
 
 from ..evaluation.subject import recorded_precision
 from ..lrp.composites import COMPOSITES
+from ..methods import METHODS
 
 _UPRIGHT = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 
@@ -13,8 +14,8 @@ _UPRIGHT = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 def explain_command(facts: Mapping[str, Any]) -> str | None:
     """`lrpexplain explain ...` for what explanation.json tells.
 
-    None where the command line has no words for it: a volume or segment from memory, a rotated box, or a composite
-    that was put together in Python.
+    None where the command line has no words for it: a volume or segment from memory, a rotated box, a composite that
+    was put together in Python, or a map that is made of others.
     """
     region, composite = _region(facts["target"]), _composite(facts["composite"])
     paths = [entry["path"] for entry in facts["volumes"]]
@@ -66,7 +67,10 @@ def _triple(values: list[float]) -> str:
 
 
 def _composite(facts: Mapping[str, Any]) -> list[str] | None:
-    """The preset, and the rules that were put before its own."""
+    """The preset, and the rules that were put before its own; or the method that is not LRP."""
+    if "method" in facts:
+        given = [word for key, value in facts["parameters"].items() for word in ("--parameter", f"{key}={value}")]
+        return ["--method", facts["method"], *given] if facts["method"] in METHODS else None
     preset = COMPOSITES.get(facts["name"].rstrip("*"))
     rows = [(row["match"], row["rule"]) for row in facts["rules"]]
     if preset is None or preset.normalization != facts["normalization"]:

@@ -93,9 +93,17 @@ def _question(facts: Mapping[str, Any]) -> str:
         rows.append(("Voxels", f"{target['voxels']}"))
     rows += [(_label(key), _plain(value)) for key, value in (target.get("region") or {}).items() if value is not None]
     rows += [("Explained is", f"the {target['value']}, each voxel starting with {_start(target['start'])}")]
-    rows += [("Composite", f"{composite['name']}: {composite['description']}")]
-    rows += [("Biases", f"{composite['biases']} what they receive")]
+    rows += _how(composite)
     return f"<h2>What was asked</h2>{_list(rows)}"
+
+
+def _how(composite: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """By which rules, or by which other method."""
+    said = f"{composite['name']}: {composite['description']}"
+    if "method" not in composite:
+        return [("Composite", said), ("Biases", f"{composite['biases']} what they receive")]
+    parameters = composite["parameters"]
+    return [("Method", said), *([("Parameters", _plain(parameters))] if parameters else [])]
 
 
 def _start(start: str) -> str:
@@ -124,8 +132,9 @@ def _ledger(facts: Mapping[str, Any]) -> str:
         parts = zip(names, ledger["in_volume_by_input"], strict=True)
         shares = table(["volume", "relevance", "of the target value"],
                        [[name, f"{part:.6g}", _percent(part / whole)] for name, part in parts])  # fmt: skip
+    account = escape(ledger.get("note", "Every unit of relevance is accounted for."))  # only LRP may say this
     return (
-        "<h2>Ledger</h2><p>Every unit of relevance is accounted for. Each figure is summed from its own terms, never"
+        f"<h2>Ledger</h2><p>{account} Each figure is summed from its own terms, never"
         " as the remainder of the others. The account layer by layer is at the end.</p><table><thead><tr><th></th>"
         f"<th>relevance</th><th>of the target value</th></tr></thead><tbody>{''.join(body)}</tbody></table>{shares}"
     )
@@ -199,7 +208,10 @@ def _provenance(facts: Mapping[str, Any]) -> str:
         (_label(key), _plain(value)) for key, value in model["card"]["preprocessing"].items() if value is not None
     ]
     commands = facts["commands"]
-    explain = "<p>The command line has no words for this question (a rotated box, or something from memory).</p>"
+    explain = (
+        "<p>The command line has no words for this question (a rotated box, something from memory, or a map that is"
+        " made of others).</p>"
+    )
     if commands["explain"]:
         where = "" if facts["with_names"] else ", in a folder that holds the files above"
         explain = f"<p>This command explains it again{where}:</p><pre>{escape(commands['explain'])}</pre>"
@@ -212,7 +224,7 @@ def _provenance(facts: Mapping[str, Any]) -> str:
         f" <code>--volume</code>:</p><pre>{escape(commands['verify'])}</pre>"
         f"<h3>Versions and run</h3>{_list([(key, value) for key, value in made['versions'].items()] + run)}"
         f"<h3>What the model's card asks for</h3>{_list(settings)}"
-        f"<h3>Rules</h3>{table(['layers', 'rule'], rows=rules)}"
+        + (f"<h3>Rules</h3>{table(['layers', 'rule'], rows=rules)}" if rules else "")
     )
 
 

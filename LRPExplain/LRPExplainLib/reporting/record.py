@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from ..errors import UserError, reason
 from ..evaluation import Evaluation
 from ..explain import versions
 from ..explanation import Explanation, Prediction
+from ..folders import beside, check_writable
 from ..imaging.reading import volume_files
 from .aliases import Aliases, Verbatim, last_part
 from .commands import explain_command, verify_command
@@ -62,10 +62,13 @@ class Record:
         """Write FILE.html and FILE.json, both or none. An earlier record of this name is replaced.
 
         Raises:
-            UserError: see `check_place`; or the place cannot be written to.
+            UserError: see `check_place`; or the facts are not as the schema says.
         """
         path = Path(file)
         check_place(path)
+        problem = _problem(self.facts)
+        if problem is not None:
+            raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         _write_all({path: self.html(), path.with_suffix(JSON): text})
 
@@ -92,10 +95,9 @@ class Record:
             facts = json.loads(text)
         except ValueError as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
-        problem = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+        problem = _problem(facts)
         if problem is not None:
-            place = "/".join(str(part) for part in problem.absolute_path) or "the whole"
-            raise UserError(f"'{path}' is no record ({place}: {problem.message[:200]}): make it again.")
+            raise UserError(f"'{path}' is no record ({problem}): make it again.")
         return cls(facts, pictures, whole)
 
 
@@ -103,10 +105,11 @@ def check_place(file: Path) -> None:
     """Refuse a place for the record before anything is computed.
 
     Raises:
-        UserError: not named .html, a folder, or one of the two files is there and no record.
+        UserError: not named .html, a folder, one of the two files is there and no record, or nothing can be written.
     """
     if file.suffix.lower() != HTML:
         raise UserError(f"The record is an HTML file, but '{file}' is not named so: give a name that ends in .html.")
+    check_writable(file)
     for path in (file, file.with_suffix(JSON)):
         if path.is_dir():
             raise UserError(f"'{path}' is a folder: choose another name for the record.")
@@ -166,6 +169,14 @@ def make_record(
         "commands": {"explain": explain_command(told), "verify": verify_command(last_part(name))},
     }
     return Record(facts, shown)
+
+
+def _problem(facts: Any) -> str | None:
+    """Where and why the schema refuses these facts; None if it does not."""
+    found = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+    if found is None:
+        return None
+    return f"{'/'.join(str(part) for part in found.absolute_path) or 'the whole'}: {found.message[:200]}"
 
 
 def _told(evaluation: Evaluation, aliases: Aliases, with_names: bool) -> dict[str, Any]:
@@ -232,16 +243,15 @@ def _png(text: str) -> bytes:
 
 def _write_all(texts: Mapping[Path, str]) -> None:
     """Write files beside their places first, so that none of them is seen half."""
-    mark = uuid.uuid4().hex[:8]
-    partial = {path: path.with_name(f".{path.name}.{mark}.partial") for path in texts}
+    partial = {path: beside(path) for path in texts}
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             partial[path].write_text(text, encoding="utf-8")
-        for path, beside in partial.items():
-            beside.replace(path)
+        for path, half in partial.items():
+            half.replace(path)
     except OSError as error:
         raise UserError(f"The record cannot be written ({error.strerror}): choose another place.") from error
     finally:
-        for beside in partial.values():
-            beside.unlink(missing_ok=True)
+        for half in partial.values():
+            half.unlink(missing_ok=True)

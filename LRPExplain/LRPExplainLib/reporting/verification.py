@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from .. import __version__
 from ..errors import UserError
-from ..evaluation.subject import recorded_composite, recorded_precision, recorded_question
+from ..evaluation.subject import recorded_composite, recorded_method, recorded_precision, recorded_question
 from ..explain import explain
 from ..explanation import Explanation
 from ..models import ExplainableModel
@@ -84,11 +84,12 @@ def verify(
         device, memory, trust, progress: as for `explain`.
 
     Raises:
-        UserError, lrp.LRPError: a file is not here, or cannot be read.
+        UserError, lrp.LRPError: a file is not here, or cannot be read; or the map is made of others and not computed.
     """
     if not 0 <= tolerance < 1:
         raise UserError(f"A tolerance is a share from 0 to below 1, not {tolerance:g}.")
     facts = record.facts
+    method = recorded_method(facts["composite"])
     checks = [_adds_up(facts, tolerance), *_page(record)]
     model_path, volumes, segment = places.model_of(facts), places.volumes_of(facts), places.segment_of(facts)
     for entry, path in zip(facts["volumes"], volumes, strict=True):
@@ -101,8 +102,9 @@ def verify(
     if model is None or not files_agree:
         return Verification(tuple(checks), None)
     again = explain(
-        model, volumes, _question(facts["target"], segment), recorded_composite(facts["composite"]), device, progress,
-        memory=memory, precision=recorded_precision(facts["provenance"]),
+        model, volumes, _question(facts["target"], segment),
+        recorded_composite(facts["composite"]) if method is None else None, device, progress,
+        memory=memory, precision=recorded_precision(facts["provenance"]), method=method,
     )  # fmt: skip
     return Verification((*checks, *_compared(facts, again, tolerance)), again)
 

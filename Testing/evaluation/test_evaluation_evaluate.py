@@ -90,7 +90,7 @@ def test_curves_begin_with_the_explanations_own_target_value(found, place):
 def test_an_evaluation_is_read_back_as_it_was_written(found, tmp_path):
     found.save(tmp_path / "out")
     assert Evaluation.load(tmp_path / "out") == found
-    table = (tmp_path / "out" / "evaluation.md").read_text()
+    table = (tmp_path / "out" / "evaluation.md").read_text(encoding="utf-8")
     for words in ("relevance mass accuracy", "core", "all segments", "ABPC", "noisy-linear", "layers at random",
                   "max sensitivity", "Gini"):  # fmt: skip
         assert words in table

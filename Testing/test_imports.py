@@ -71,11 +71,12 @@ def others(path: Path) -> set[str]:
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sentences": set(),
+    "seeds": {"errors"},
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
     "models": {"models", "errors"},
-    "demo": {"demo", "errors"},
+    "demo": {"demo", "errors", "seeds"},
     "worker": {
         "worker",
         "comparison",
@@ -97,15 +98,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "ledgers": set(),
     "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
-    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting"},
-    "methods": {"methods", "errors", "imaging", "inference", "lrp"},
+    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds"},
+    "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds"},
     "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
     | {"models", "outcome", "question", "refusals", "running"},
     "running": {"errors", "inference"},
     "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
-    | {"lrp", "methods", "models", "outcome", "question", "summaries"},
+    | {"lrp", "methods", "models", "outcome", "question", "seeds", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
     | {"lrp", "models", "question", "reporting"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
@@ -126,7 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inspection",
         "models",
     }
-    | {"imaging", "lrp", "question", "reporting", "scene", "summaries"},
+    | {"imaging", "lrp", "question", "reporting", "scene", "seeds", "summaries"},
     "__main__": {"cli"},
     "__init__": set(),
     "cascade": {"imaging", "inference", "lrp", "models", "outcome"},

@@ -68,6 +68,10 @@ def _card(options: argparse.Namespace) -> None:
     from ..models.draft import default_place
 
     place = options.out or default_place(options.model)
+    if place.is_dir():
+        raise UserError(
+            f"'{place}' is a folder: give a file for the card with --out, such as {place / 'model.card.json'}."
+        )
     if place.exists() and not options.overwrite:
         raise UserError(f"There is a card '{place}' already: give --overwrite to replace it, or --out FILE.")
     if options.trust:

@@ -53,6 +53,8 @@ class Perturbation:
             ((self.pieces,), PIECES, "kind of pieces"),
             (self.baselines, BASELINES, "baseline"),
         ):
+            if not names:
+                raise UserError(f"No {what} is named: choose from {', '.join(choice)}.")
             for name in names:
                 if name not in choice:
                     raise UserError(f"There is no {what} '{name}': choose {', '.join(choice)}.")

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from .grid import Grid
+from .labels import looks_grey
 from .reading import read_image
 from .regions import Segment
 
@@ -52,7 +53,7 @@ def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Ima
     """A label map for a network that has an input channel for each of `values`: a .seg.nrrd or any image format.
 
     Raises:
-        UserError: no such file, not labels, overlapping segments, or none of these values but others.
+        UserError: no such file, not labels but an image, overlapping segments, or none of these values but others.
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
@@ -73,6 +74,8 @@ def check_labels(image: sitk.Image, name: str, values: Sequence[int]) -> None:
     found = np.unique(sitk.GetArrayViewFromImage(image))
     if not np.array_equal(found, np.rint(found)):
         raise UserError(f"'{name}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    if not _is_slicers(image) and looks_grey(sitk.GetArrayViewFromImage(image)):
+        raise _grey(name)
     if found.any() and not np.isin(found, list(values)).any():
         wanted = ", ".join(str(value) for value in values)
         raise UserError(
@@ -89,7 +92,7 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
             not background.
 
     Raises:
-        UserError: no such file, not labels, or no such segment.
+        UserError: no such file, not labels but an image, or no such segment.
     """
     path = Path(path)
     image, layers = _layers(path)
@@ -110,7 +113,7 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
     """Every segment of a .seg.nrrd or a label map that is not empty, each by itself.
 
     Raises:
-        UserError: no such file, not labels, or all background.
+        UserError: no such file, not labels but an image, or all background.
     """
     path = Path(path)
     image, layers = _layers(path)
@@ -134,7 +137,21 @@ def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
     layers = voxels[..., None] if voxels.ndim == 3 else voxels
     if np.issubdtype(layers.dtype, np.floating) and not np.array_equal(layers, np.rint(layers)):
         raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    if not _is_slicers(image) and any(looks_grey(layers[..., n]) for n in range(layers.shape[-1])):
+        raise _grey(str(path))
     return image, layers
+
+
+def _is_slicers(image: sitk.Image) -> bool:
+    """Whether a header of Slicer's names the segments, so that there is nothing to guess."""
+    return bool(image.HasMetaDataKey("Segment0_Name"))
+
+
+def _grey(name: str) -> UserError:
+    return UserError(
+        f"'{name}' holds values that change from voxel to voxel as the grey levels of an image do, so it is no label"
+        " map: give a segmentation."
+    )
 
 
 def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Regions hit the voxels they mean, on any grid; files of regions are read as Slicer writes them."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -246,11 +247,23 @@ def parcels(shape: tuple[int, ...], count: int, step: int, seed: int = 0) -> np.
     return labels
 
 
-def test_an_atlas_of_many_large_labels_is_a_label_map(tmp_path):
+def hashed(monkeypatch) -> list[str]:
+    """The files that are hashed from now on."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: (names.append(file.name), digest(file, kind))[1])
+    return names
+
+
+def test_an_atlas_of_many_large_labels_is_a_label_map(tmp_path, monkeypatch):
     labels = parcels((32, 32, 32), 120, 118)
     assert labels.max() == 14160
     path = write(sitk.GetImageFromArray(labels), tmp_path / "aparc.nii.gz")
-    assert len(read_segments(path)) == 120
+    opened = hashed(monkeypatch)
+    segments = read_segments(path)
+    assert [segment.chosen for segment in segments] == [str(n * 118) for n in range(1, 121)]
+    assert {segment.sha256 for segment in segments} == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert opened == [str(path)]  # once for all of them
     assert read_segment(path, "14160").mask(Grid.of(sitk.ReadImage(str(path))), labels >= 0).any()
     check_labels(sitk.ReadImage(str(path)), "aparc.nii.gz", [118])
 

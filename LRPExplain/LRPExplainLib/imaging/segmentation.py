@@ -94,19 +94,7 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
     Raises:
         UserError: no such file, not labels but an image, or no such segment.
     """
-    path = Path(path)
-    image, layers = _layers(path)
-    table = _segments(image)
-    if name is None:
-        found = np.any(layers, axis=-1)
-        called = next(iter(table)) if len(table) == 1 else path.name
-    else:
-        called, layer, value = _choose(table, layers, str(name).strip(), path)
-        found = layers[..., layer] == value
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    mask = Grid.of(image).image(np.asarray(found, dtype=np.uint8))
-    return Segment(mask, called, str(path.resolve()), None if name is None else str(name), sha256)
+    return _Labels(Path(path)).segment(name)
 
 
 def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
@@ -115,15 +103,39 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
     Raises:
         UserError: no such file, not labels but an image, or all background.
     """
-    path = Path(path)
-    image, layers = _layers(path)
-    table = _segments(image)
-    values = [name for name, (layer, value) in table.items() if (layers[..., layer] == value).any()]
-    if not table:
-        values = [str(int(value)) for value in np.unique(layers) if value > 0]
-    if not values:
+    labels = _Labels(Path(path))
+    names = labels.names()
+    if not names:
         raise UserError(f"'{path}' holds no segment that is not empty: give another segmentation.")
-    return [read_segment(path, value) for value in values]
+    return [labels.segment(name) for name in names]
+
+
+class _Labels:
+    """A file of labels, read and hashed once for all of its segments."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        image, self._layers = _layers(path)
+        self._grid, self._table = Grid.of(image), _segments(image)
+        with path.open("rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def names(self) -> list[str]:
+        """Of the segments that are not empty; label values where the file has no names."""
+        if not self._table:
+            return [str(int(value)) for value in np.unique(self._layers) if value > 0]
+        return [name for name, (layer, value) in self._table.items() if (self._layers[..., layer] == value).any()]
+
+    def segment(self, name: str | int | None) -> Segment:
+        """As for `read_segment`."""
+        if name is None:
+            found = np.any(self._layers, axis=-1)
+            called = next(iter(self._table)) if len(self._table) == 1 else self._path.name
+        else:
+            called, layer, value = _choose(self._table, self._layers, str(name).strip(), self._path)
+            found = self._layers[..., layer] == value
+        mask = self._grid.image(np.asarray(found, dtype=np.uint8))
+        return Segment(mask, called, str(self._path.resolve()), None if name is None else str(name), self._sha256)
 
 
 def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:

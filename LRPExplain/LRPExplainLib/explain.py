@@ -304,6 +304,7 @@ def _made_ready(
             raise UserError(f"{memory:g} GiB of memory are too few: give a number above 0.")
         if composite is not None:
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
+        _check_kinds(model, volumes)
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
         if method is not None:
@@ -402,9 +403,24 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
-def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
-    if isinstance(volumes, (str, os.PathLike, sitk.Image)):
+def _check_kinds(model: object, volumes: object) -> None:
+    """TypeError for what is neither read nor loaded."""
+    if not isinstance(model, (str, os.PathLike, ExplainableModel)):
+        raise TypeError(
+            f"a model is a file or what load_model returns, not {type(model).__name__}: save a network as TorchScript"
+            " first, or put it into an ExplainableModel"
+        )
+    if isinstance(volumes, (str, os.PathLike, sitk.Image)) or not isinstance(volumes, Sequence):
         raise TypeError("volumes is a sequence: put a single volume into a list")
+    for volume in volumes:
+        if not isinstance(volume, (str, os.PathLike, sitk.Image)):
+            raise TypeError(
+                f"a volume is a path or a SimpleITK image, not {type(volume).__name__}: an array alone does not say"
+                " where in the patient it lies"
+            )
+
+
+def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     card = model.card
     wanted = [entry.name for entry in card.inputs]
     made = model.previous is not None  # the last input, if it is not given

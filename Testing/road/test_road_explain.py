@@ -9,7 +9,7 @@ from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain
-from LRPExplainLib.imaging import Everywhere, Grid
+from LRPExplainLib.imaging import Everywhere, Grid, Segment
 from LRPExplainLib.models import load_model
 from LRPExplainLib.summaries import summary
 from torch import nn
@@ -336,3 +336,23 @@ def test_requests_that_make_no_sense_are_refused_in_one_sentence(
 def test_a_single_volume_outside_a_list_is_a_mistake_of_the_caller(tmp_path, oblique_volume):
     with pytest.raises(TypeError, match="list"):
         explain(save_model(tmp_path, segmenter()), oblique_volume)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model": segmenter()}, "a model is a file or what load_model returns, not Sequential"),
+        ({"volumes": [np.zeros((4, 5, 6))]}, "a volume is a path or a SimpleITK image, not ndarray"),
+        ({"region": "lesion.nrrd"}, "a region is a Segment, a Box, Points or Everywhere, not str"),
+        ({"region": np.ones((14, 26, 30))}, "Everywhere, not ndarray"),
+    ],
+)
+def test_what_is_given_in_the_wrong_kind_is_a_mistake_of_the_caller(tmp_path, oblique_volume, arguments, said):
+    usual = {"model": save_model(tmp_path, segmenter()), "volumes": [oblique_volume], "target": 1}
+    with pytest.raises(TypeError, match=said):
+        explain(**usual | arguments)
+
+
+def test_a_segment_is_made_of_an_image():
+    with pytest.raises(TypeError, match="a segment is made of a SimpleITK image, not str: read a file with read_segm"):
+        Segment("lesion.nrrd", "lesion")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import lrp
 from .cascade import previous_segmentation, with_geometry
-from .errors import UserError
+from .errors import UserError, number_of
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
@@ -425,11 +425,11 @@ def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     wanted = [entry.name for entry in card.inputs]
     made = model.previous is not None  # the last input, if it is not given
     if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
-        needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        needed = f"{number_of(len(wanted), 'volume')} ({', '.join(wanted)})" if wanted else "at least one volume"
         staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
         instead = ", or put the trained model of the previous stage beside it" if staged else ""
         raise UserError(
-            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each{instead}."
+            f"The model '{card.name}' takes {needed}, but got {len(volumes)}: give one for each input{instead}."
         )
 
 

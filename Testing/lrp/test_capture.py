@@ -303,7 +303,7 @@ REFUSED_QUESTIONS: dict[str, tuple[object, str, list[str]]] = {
     "class too high": (Target(2), "epsilon", ["class 2", "0 to 1"]),
     "negative class": (Target(-1), "epsilon", ["class -1", "0 to 1"]),
     "rival too high": (Target(0, rather_than=5), "epsilon", ["class 5", "0 to 1"]),
-    "too many classes": (Target((0, 1)), "epsilon", ["2 target classes", "batch of 1"]),
+    "too many classes": (Target((0, 1)), "epsilon", [r"target classes \(2\)", r"batch \(1\)"]),
     "empty mask": (Target(0, mask=~MASK), "epsilon", ["empty", "nothing to explain"]),
     "mask of another shape": (Target(0, mask=MASK[:3]), "epsilon", [r"\[3, 4\]", r"\[4, 4\]"]),
     "mask of other dimensions": (Target(0, mask=MASK.expand(2, 1, 4, 4)), "epsilon", [r"\[2, 1, 4, 4\]", r"\[4, 4\]"]),

@@ -149,7 +149,7 @@ def test_maps_that_do_not_explain_one_answer_are_refused(base, folders, tmp_path
     a, _, places = folders
     with pytest.raises(UserError, match="cannot be compared"):
         compare(places[:1])
-    with pytest.raises(UserError, match="1 weights were given for 2"):
+    with pytest.raises(UserError, match="1 weight cannot weigh 2 explanations: give one each"):
         compare(places, weights=[1])
     for weights in ([0, 0], [-1, 2]):
         with pytest.raises(UserError, match="0 or more, and not all"):
@@ -183,6 +183,8 @@ def test_the_command_compares_methods_and_leaves_explanations(tmp_path, capsys):
         assert main([*base, "--method", name, "--out", str(tmp_path / name)]) == 0
     places = [str(tmp_path / name) for name in ("lrp", "gradient-x-input", "grad-cam")]
     capsys.readouterr()
+    assert main(["compare", *places, "--out", str(tmp_path / "out"), "--weights", "-1,2,1"]) == 2
+    assert capsys.readouterr().err == "lrpexplain: Weights are 0 or more, and not all of them 0.\n"
     assert main(["compare", *places, "--out", str(tmp_path / "out"), "--weights", "2,1,1", "--top", "0.5"]) == 0
     printed = capsys.readouterr().out
     assert "| volume | gradient-x-input |" in printed

@@ -316,7 +316,12 @@ def _silent() -> nn.Module:
         (_silent(), {}, {}, "nothing but background"),
         (_silent(), {}, {"target": 1}, "in no voxel.*predicted: class 0"),
         (segmenter(channels=2), {}, {}, "takes 2 input channels, but 1 volume was given"),
-        (segmenter(), {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]}, {}, r"takes 2 \(T1, FLAIR\) volumes, but 1"),
+        (
+            segmenter(),
+            {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]},
+            {},
+            r"takes 2 volumes \(T1, FLAIR\), but got 1: give one for each",
+        ),
         (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
         (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),
         (TwoOutputs(), {}, {}, "returns a tuple"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import UserError
+from ..errors import UserError, number_of
 from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
@@ -218,7 +218,7 @@ def _weights(given: Sequence[float] | None, found: Sequence[float | None], notes
     """The weights, and where they come from: "given", "faithfulness" or "equal"."""
     if given is not None:
         if len(given) != len(found):
-            raise UserError(f"{len(given)} weights were given for {len(found)} explanations: give one each.")
+            raise UserError(f"{number_of(len(given), 'weight')} cannot weigh {len(found)} explanations: give one each.")
         if min(given) < 0 or not sum(given) > 0 or not np.isfinite(sum(given)):
             raise UserError("Weights are 0 or more, and not all of them 0.")
         return [float(weight) for weight in given], "given"

@@ -79,7 +79,10 @@ class Target:
                     f"The target asks for class {index} but the model's output has classes 0 to {channels - 1}."
                 )
         if len(indices) != output.shape[0]:
-            raise LRPError(f"{len(indices)} target classes were given for a batch of {output.shape[0]}; give one each.")
+            raise LRPError(
+                f"The number of target classes ({len(indices)}) is not that of the batch ({output.shape[0]}); give one"
+                " each."
+            )
         return indices
 
 

@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sentences": set(),
     "seeds": {"errors"},
+    "correlation": set(),
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
@@ -97,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
     "inference": {"errors", "imaging", "lrp", "models", "outcome"},
     "ledgers": set(),
-    "comparison": {"comparison", "errors", "explanation", "folders", "imaging", "ledgers"},
+    "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers"},
     "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds"},
     "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds"},
     "explain": {"cascade", "errors", "explanation", "imaging", "inference", "ledgers", "lrp", "methods"}
@@ -105,7 +106,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "running": {"errors", "inference"},
     "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question"},
     "forward": {"imaging", "inference", "outcome"},
-    "evaluation": {"errors", "evaluation", "explain", "explanation", "folders", "forward", "imaging", "inference"}
+    "evaluation": {
+        "correlation",
+        "errors",
+        "evaluation",
+        "explain",
+        "explanation",
+        "folders",
+        "forward",
+        "imaging",
+        "inference",
+    }
     | {"lrp", "methods", "models", "outcome", "question", "seeds", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
     | {"lrp", "models", "question", "reporting"},

@@ -11,6 +11,7 @@ from helpers.networks import RANGE, classes, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare, maps
+from LRPExplainLib.correlation import pearson
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
@@ -85,11 +86,11 @@ def test_spearman_is_scipys_and_the_overlap_counts_the_voxels_in_common(folders)
 def test_voxels_that_are_0_in_every_map_are_not_compared():
     a, b = np.array([0, 0, 0, 1, 2, 3.0]), np.array([0, 0, 0, 3, 2, 1.0])
     looked_at = (a != 0) | (b != 0)
-    assert maps.correlation(maps.ranks(a, looked_at), maps.ranks(b, looked_at)) == pytest.approx(-1)
+    assert pearson(maps.ranks(a, looked_at), maps.ranks(b, looked_at)) == pytest.approx(-1)
     assert list(maps.most_relevant(np.array([0, 2, -5, 0, 1.0]), 4)) == [1, 4]
     assert maps.overlap(np.array([1, 4]), np.array([1, 2, 3, 4])) == 0.5
     assert np.isnan(maps.overlap(np.array([]), np.array([])))
-    assert np.isnan(maps.correlation(np.ones(3), np.arange(3.0)))
+    assert np.isnan(pearson(np.ones(3), np.arange(3.0)))
 
 
 def test_the_consensus_is_the_lowest_rank_where_the_signs_agree():

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..correlation import pearson
 from ..errors import UserError, number_of
 from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder, write_json
@@ -206,8 +207,8 @@ def _agreement(
         {
             "a": names[a],
             "b": names[b],
-            "spearman": _known(maps.correlation(signed[a], signed[b])),
-            "spearman_abs": _known(maps.correlation(by_size[a], by_size[b])),
+            "spearman": _known(pearson(signed[a], signed[b])),
+            "spearman_abs": _known(pearson(by_size[a], by_size[b])),
             "top_k_overlap": _known(maps.overlap(top[a], top[b])),
         }
         for a, b in combinations(range(len(names)), 2)

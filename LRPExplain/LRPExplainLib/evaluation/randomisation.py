@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..correlation import pearson
 from ..errors import UserError
 from ..seeds import check_seed
 from .agreement import known
 from .clock import Clock, Progress, quiet
 from .complexity import discrete_entropy
 from .localisation import Array
-from .similarity import pearson, spearman, ssim
+from .similarity import spearman, ssim
 from .subject import Subject
 
 STAGES = 5

@@ -1,14 +1,12 @@
 """explain(model, volumes, target, composite) -> Explanation: the one road from volumes to relevance on them."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import SimpleITK as sitk
@@ -491,13 +489,3 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
         "device": _device_name(place),
         "timings": timings,
     }
-
-
-class _CallableModule(ModuleType):
-    """Lets `LRPExplainLib.explain(...)` be called, which is this module by Python's rules, like the function in it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Explanation:
-        return explain(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -210,13 +210,6 @@ def test_progress_tells_every_stage_in_order(tmp_path, oblique_volume):
     assert set(explanation.provenance["timings"]) == set(STAGES)
 
 
-def test_the_engines_package_offers_explain_itself(tmp_path, oblique_volume):
-    import LRPExplainLib.explain
-
-    explanation = LRPExplainLib.explain(save_model(tmp_path, segmenter()), [oblique_volume], target="class 1")
-    assert explanation.target["class"] == "class 1"
-
-
 def test_facts_name_model_volume_and_versions(tmp_path, oblique_volume):
     path = tmp_path / "t1.nrrd"
     sitk.WriteImage(oblique_volume, str(path))

@@ -20,7 +20,6 @@ class DemoCase:
 
     image: sitk.Image  # T1 with the lesion, float32, 1 mm
     mask: sitk.Image  # uint8, 1 in the lesion; geometry of the image
-    seed: int
 
 
 def demo_case(seed: int = 0) -> DemoCase:
@@ -33,4 +32,4 @@ def demo_case(seed: int = 0) -> DemoCase:
     """
     check_seed(seed)
     image, mask = plant_lesion(sitk.ReadImage(str(mni152_path())), (_SERIES, seed))
-    return DemoCase(image, mask, seed)
+    return DemoCase(image, mask)

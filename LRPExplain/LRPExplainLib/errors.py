@@ -1,4 +1,4 @@
-"""The one error that is meant for the person at the keyboard."""
+"""The one error that is meant for the person at the keyboard, and words for it."""
 
 
 class UserError(Exception):
@@ -6,6 +6,11 @@ class UserError(Exception):
 
     The shell command prints it on one line and exits with code 2; the Slicer module shows it as it is.
     """
+
+
+def number_of(count: int, noun: str) -> str:
+    """ "1 volume", "3 volumes"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def reason(error: BaseException) -> str:

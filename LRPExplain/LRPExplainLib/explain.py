@@ -1,14 +1,12 @@
 """explain(model, volumes, target, composite) -> Explanation: the one road from volumes to relevance on them."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import SimpleITK as sitk
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from . import lrp
 from .cascade import previous_segmentation, with_geometry
-from .errors import UserError
+from .errors import UserError, number_of
 from .explanation import Explanation
 from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
@@ -306,6 +304,7 @@ def _made_ready(
         check_memory(memory)
         if composite is not None:
             lrp.composite_named(composite)  # a misspelt name is said before a model is read
+        _check_kinds(model, volumes)
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
         chosen = choose_composite(loaded.card, composite, rules, biases)
         if method is not None:
@@ -404,18 +403,33 @@ def _device_name(place: torch.device) -> str:
     return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
 
 
-def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
-    if isinstance(volumes, (str, os.PathLike, sitk.Image)):
+def _check_kinds(model: object, volumes: object) -> None:
+    """TypeError for what is neither read nor loaded."""
+    if not isinstance(model, (str, os.PathLike, ExplainableModel)):
+        raise TypeError(
+            f"a model is a file or what load_model returns, not {type(model).__name__}: save a network as TorchScript"
+            " first, or put it into an ExplainableModel"
+        )
+    if isinstance(volumes, (str, os.PathLike, sitk.Image)) or not isinstance(volumes, Sequence):
         raise TypeError("volumes is a sequence: put a single volume into a list")
+    for volume in volumes:
+        if not isinstance(volume, (str, os.PathLike, sitk.Image)):
+            raise TypeError(
+                f"a volume is a path or a SimpleITK image, not {type(volume).__name__}: an array alone does not say"
+                " where in the patient it lies"
+            )
+
+
+def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
     card = model.card
     wanted = [entry.name for entry in card.inputs]
     made = model.previous is not None  # the last input, if it is not given
     if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
-        needed = f"{len(wanted)} ({', '.join(wanted)})" if wanted else "at least one"
+        needed = f"{number_of(len(wanted), 'volume')} ({', '.join(wanted)})" if wanted else "at least one volume"
         staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
         instead = ", or put the trained model of the previous stage beside it" if staged else ""
         raise UserError(
-            f"The model '{card.name}' takes {needed} volumes, but {len(volumes)} were given: give one each{instead}."
+            f"The model '{card.name}' takes {needed}, but got {len(volumes)}: give one for each input{instead}."
         )
 
 
@@ -477,13 +491,3 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
         "device": _device_name(place),
         "timings": timings,
     }
-
-
-class _CallableModule(ModuleType):
-    """Lets `LRPExplainLib.explain(...)` be called, which is this module by Python's rules, like the function in it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Explanation:
-        return explain(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -13,6 +13,7 @@ from .imaging.segmentation import read_labels
 from .inference import slices_of
 from .models import ExplainableModel, ModelCard
 from .models.card import Preprocessing
+from .models.example import check_shape
 from .outcome import require_tensor
 from .refusals import said_plainly
 
@@ -41,8 +42,10 @@ def describe(
         shape: or for a size [D, H, W]; neither: for the card's size or a small cube.
 
     Raises:
-        UserError, lrp.LRPError: the volumes cannot be read, or the model refuses the size.
+        UserError, lrp.LRPError: the volumes cannot be read, the shape is no size of a volume, or the model refuses it.
     """
+    if shape is not None:
+        check_shape(shape)
     x = _example(model, volumes, shape)
     with said_plainly(model, len(volumes or model.card.inputs) or 1, x.shape):
         graph = lrp.capture(model.module, x)

@@ -49,6 +49,11 @@ class Question:
     start: str = STARTS[0]
 
     def __post_init__(self) -> None:
+        if self.region is not None and not hasattr(self.region, "mask"):
+            raise TypeError(
+                f"a region is a Segment, a Box, Points or Everywhere, not {type(self.region).__name__}: make a Segment"
+                " of a file with read_segment"
+            )
         for given, choice, what in ((self.value, VALUES, "value to explain"), (self.start, STARTS, "start")):
             if given not in choice:
                 raise UserError(f"There is no {what} '{given}': choose {' or '.join(choice)}.")

@@ -11,6 +11,7 @@ from .lrp import LRPError, RefusedInput, capture
 from .models import ExplainableModel
 from .models.example import possible_channels
 
+_SIDE = 64  # of a cube that most networks take
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")  # PyTorch's convolutions say so
 
 
@@ -23,7 +24,8 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) ->
         shape: of the input, [1, C, D, H, W] or [1, C, H, W].
 
     Raises:
-        UserError: the network wants another number of channels, was exported for another size, or refuses this one.
+        UserError: the network wants another number of channels, a volume instead of a single slice, was exported for
+            another size, or refuses this one.
     """
     try:
         yield
@@ -34,6 +36,11 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) ->
             raise UserError(
                 f"The model '{model.card.name}' takes {wanted} input channel{'s' if wanted != 1 else ''}, but {volumes}"
                 f" volume{'s were' if volumes != 1 else ' was'} given{made}: give one volume for each channel."
+            ) from error
+        if _wants_depth(model, shape):
+            raise UserError(
+                f"The model '{model.card.name}' wants a 3D volume, but what is given is a single slice, as an X-ray or"
+                " a photograph is: give a volume, or choose a model of images of two dimensions."
             ) from error
         if model.shape is not None and _differ(model.shape[2:], shape[2:]):
             sides = " x ".join("any" if n is None else str(n) for n in reversed(model.shape[2:]))
@@ -59,6 +66,14 @@ def _wanted_channels(model: ExplainableModel, error: LRPError, shape: Sequence[i
         return int(found[1]) if int(found[2]) == shape[1] else None
     # TorchScript gives no reason; with how many channels the same size is taken, does
     return next((n for n in possible_channels(model) if n != shape[1] and _takes(model, n, shape)), None)
+
+
+def _wants_depth(model: ExplainableModel, shape: Sequence[int]) -> bool:
+    """Whether the network refuses single slices and takes volumes, whatever the size of the slice at hand."""
+    if len(shape) != 5 or 1 not in shape[2:]:
+        return False
+    flat = [1 if n == 1 else _SIDE for n in shape[2:]]
+    return _takes(model, shape[1], (1, shape[1], *[_SIDE] * 3)) and not _takes(model, shape[1], (1, shape[1], *flat))
 
 
 def _takes(model: ExplainableModel, channels: int, shape: Sequence[int]) -> bool:

@@ -47,6 +47,13 @@ def test_the_number_can_be_given_within_reason():
         group(cliques(6, 6), neighbours=-1)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_a_seed_that_is_none_is_refused(seed):
+    for function in (group, embed):
+        with pytest.raises(UserError, match="is no seed"):
+            function(cliques(6, 6), seed=seed)
+
+
 def test_groups_and_picture_are_the_same_every_time():
     maps = np.random.default_rng(0).random((20, 5, 5, 5))
     apart = distances(maps)

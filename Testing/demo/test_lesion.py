@@ -100,8 +100,9 @@ def test_what_cannot_hold_a_lesion_is_refused() -> None:
         plant_lesion(flat, 0)
     with pytest.raises(UserError, match="no place"):
         plant_lesion(ball(radius_mm=3.0, size_mm=60.0), 0)
-    with pytest.raises(UserError, match="seed"):
-        plant_lesion(ball(), -1)
+    for seed in (-1, (3, -1)):
+        with pytest.raises(UserError, match=r"^-1 is no seed"):
+            plant_lesion(ball(), seed)
     with pytest.raises(UserError, match="geometry"):
         plant_lesion(ball(), 0, flat)
 
@@ -110,7 +111,6 @@ def test_what_cannot_hold_a_lesion_is_refused() -> None:
 def test_the_demo_case_is_a_real_brain_with_one_known_change() -> None:
     case, again = demo_case(0), demo_case(0)
     template = sitk.ReadImage(str(mni152_path()))
-    assert case.seed == 0
     assert case.image.GetSize() == (197, 233, 189)
     assert case.image.GetSpacing() == (1.0, 1.0, 1.0)
     assert case.image.IsSameImageGeometryAs(template)
@@ -134,6 +134,13 @@ def test_a_missing_nilearn_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install nilearn"):
         demo_case(0)
+
+
+@needs_brain
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_the_demo_says_which_seeds_there_are(seed) -> None:
+    with pytest.raises(UserError, match=f"^{seed} is no seed: give a whole number from 0 to 4294967295"):
+        demo_case(seed)
 
 
 def test_a_nilearn_without_the_brain_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.volumes import make_volume
+from LRPExplainLib.correlation import pearson
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import baselines, curves, similarity, supervoxels
 from LRPExplainLib.imaging import Grid
@@ -147,6 +148,27 @@ def test_the_relevance_of_pieces_adds_up_over_maps():
     assert sums.sum() == pytest.approx(one.sum() + other.sum())
 
 
+def cube(side: int) -> Grid:
+    return Grid((side,) * 3, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+
+
+@pytest.mark.parametrize("edge", [1e-3, 1e-200])
+def test_supervoxels_smaller_than_voxels_are_refused(edge):
+    with pytest.raises(UserError, match="smaller than the voxels: give a larger edge"):
+        supervoxels.slic(cube(8), edge, noise(8, 8, 8))
+
+
+@pytest.mark.parametrize("kind", supervoxels.PIECES)
+def test_more_pieces_than_can_be_followed_are_refused(kind):
+    with pytest.raises(UserError, match=r"fall into 1.03e\+06 pieces of 1 mm, more than 1000000 that can be followed"):
+        supervoxels.PIECES[kind](cube(101), 1.0, np.zeros((101, 101, 101), dtype=np.float32))
+
+
+@pytest.mark.parametrize("edge", [1e300, float("inf")])
+def test_a_piece_larger_than_the_volume_is_the_volume(edge):
+    assert (supervoxels.blocks(SMALL, edge) == 1).all()
+
+
 def test_pieces_of_no_size_are_refused():
     with pytest.raises(UserError, match="edge above 0"):
         supervoxels.blocks(SMALL, 0.0)
@@ -167,7 +189,7 @@ def test_correlations_are_those_of_quantus(quantus):
 
     a, b = noise(3, 4, 5), noise(3, 4, 5, seed=1)
     assert similarity.spearman(a, b) == pytest.approx(theirs.correlation_spearman(a.ravel(), b.ravel()), abs=1e-4)
-    assert similarity.pearson(a, b) == pytest.approx(theirs.correlation_pearson(a.ravel(), b.ravel()), abs=1e-4)
+    assert pearson(a, b) == pytest.approx(theirs.correlation_pearson(a.ravel(), b.ravel()), abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(9, 11, 13), (1, 20, 16)])

@@ -280,6 +280,7 @@ def test_the_plan_counts_what_is_run(place, monkeypatch):
         (["--reference", "nowhere.seg.nrrd"], "no segmentation file"),
         (["--reference", "EXPERT:edema"], "no segment 'edema'"),
         (["--checks", "faithfulness", "--baselines", "zero"], "no baseline 'zero'"),
+        (["--checks", "faithfulness", "--baselines", ","], "No baseline is named: choose from mean, blur"),
         (["--checks", "faithfulness", "--edge", "0"], "edge above 0"),
         (["--checks", "complexity", "--tolerance", "-1"], "0 or more"),
     ],

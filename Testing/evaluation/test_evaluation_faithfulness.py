@@ -132,7 +132,9 @@ def test_too_few_pieces_are_refused():
         Perturbed(itself(bright()), Perturbation(edge_mm=8.0))
 
 
-@pytest.mark.parametrize("wrong", [{"pieces": "cubes"}, {"baselines": ("zero",)}, {"subset": 1.0}, {"runs": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"pieces": "cubes"}, {"baselines": ("zero",)}, {"baselines": ()}, {"subset": 1.0}, {"runs": -1}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UserError):
         Perturbation(**wrong)

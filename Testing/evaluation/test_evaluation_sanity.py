@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.networks import classifier
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.evaluation import lrp_method, randomisation, stability
+from LRPExplainLib.evaluation import Perturbation, Settings, lrp_method, randomisation, stability
 from LRPExplainLib.evaluation.sanity import sanity
 from subjects import as_image_network, bright, classifying, edges, gradient_times_input, image_batch, itself
 from torch import Tensor, nn
@@ -63,6 +63,24 @@ def test_randomising_leaves_the_random_numbers_of_others_alone():
 def test_a_network_of_constants_is_refused():
     with pytest.raises(UserError, match="no parameters"):
         randomisation.fully_randomised(nn.ReLU())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_is_none_is_refused(seed):
+    subject = classifying(bright())
+    original = subject.relevance()
+    for ask in (
+        lambda: randomisation.fully_randomised(classifier(), seed),
+        lambda: randomisation.mprt(subject, original, seed=seed),
+        lambda: randomisation.smooth_mprt(subject, classifier(), seed=seed),
+        lambda: randomisation.random_logit(subject, original, seed=seed),
+        lambda: stability.stability(subject, original, seed=seed),
+        lambda: sanity(subject, original, seed),
+        lambda: Settings(seed=seed),
+        lambda: Perturbation(seed=seed),
+    ):
+        with pytest.raises(UserError, match="is no seed: give a whole number from 0 to 4294967295"):
+            ask()
 
 
 def test_random_networks_are_those_of_quantus(quantus):

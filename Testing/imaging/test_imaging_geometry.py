@@ -7,10 +7,16 @@ import torch
 from helpers.volumes import make_volume, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LRPExplainLib.imaging.grid import Grid, model_grid, reorient
+from LRPExplainLib.imaging.grid import Grid, core_grid, fitted, reorient
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.resampling import AxisAligned, Oblique, axis_weights, linear_map, nearest
 from LRPExplainLib.models import Preprocessing
+
+
+def model_grid(source: Grid, orientation=None, spacing=None, size=None, size_multiple=1) -> Grid:
+    """The grid on which a model that asks for these sees a volume."""
+    return fitted(core_grid(source, orientation, spacing), size, size_multiple)
+
 
 angle = st.floats(-3.1, 3.1)
 length = st.floats(0.5, 4.0)

@@ -5,11 +5,16 @@ import pytest
 import torch
 from helpers.volumes import make_volume
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.imaging.intensity import normalise
+from LRPExplainLib.imaging.intensity import normalise_all
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.models import Preprocessing
 
 VALUES = torch.arange(1001, dtype=torch.float32)
+
+
+def normalise(values: torch.Tensor, steps: list[dict], name: str) -> torch.Tensor:
+    """One volume, no foreground."""
+    return normalise_all([values], steps, [name], [None])[0]
 
 
 def test_percentiles_become_zero_and_one():
@@ -51,6 +56,26 @@ def test_values_without_spread_are_refused(step):
     values[0] = 1 if step["type"] == "percentile" else 0
     with pytest.raises(UserError, match=r"'flat\.nii'.*another volume"):
         normalise(values, [step], "flat.nii")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"type": "range", "lower": 100, "upper": 0}, "from lower 100 to upper 0"),
+        ({"type": "range", "lower": 7, "upper": 7}, "from lower 7 to upper 7"),
+        ({"type": "clip", "lower": 3, "upper": -3}, "from lower 3 to upper -3"),
+        ({"type": "percentile", "lower": 99, "upper": 1}, "from lower 99 to upper 1"),
+        ({"type": "percentile", "lower": 99.9}, r"from lower 99.9 to upper 99.8"),
+    ],
+)
+def test_bounds_in_the_wrong_order_are_refused(step, said):
+    with pytest.raises(UserError, match=f"step '{step['type']}' goes {said}: correct it"):
+        prepare([make_volume()], Preprocessing(intensity=({"type": "minmax"}, step)))
+
+
+def test_bounds_on_one_side_are_in_order():
+    steps = ({"type": "clip", "lower": 20}, {"type": "clip", "upper": 60}, {"type": "percentile", "lower": 50})
+    assert float(prepare([make_volume()], Preprocessing(intensity=steps)).tensor.max()) == 1
 
 
 def test_padding_is_zero_and_counts_in_no_statistic():

@@ -1,5 +1,6 @@
 """Regions hit the voxels they mean, on any grid; files of regions are read as Slicer writes them."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 import SimpleITK as sitk
 from helpers.volumes import make_volume, rotation
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.imaging import Box, Everywhere, Points, Segment, read_markups, read_segment
+from LRPExplainLib.imaging import Box, Everywhere, Points, Segment, read_markups, read_segment, read_segments
 from LRPExplainLib.imaging.grid import Grid
+from LRPExplainLib.imaging.segmentation import check_labels
 
 LANDMARK = (6, 20, 9)  # i, j, k
 RAS = np.array([-1, -1, 1])
@@ -234,6 +236,66 @@ def test_a_segmentation_cut_to_its_segment_is_one_value_all_over_and_still_read(
     assert read_segment(path, 1).mask(grid, inside).sum() == 60
 
 
+def parcels(shape: tuple[int, ...], count: int, step: int, seed: int = 0) -> np.ndarray:
+    """Regions around random places in a ball, labelled by multiples of `step`."""
+    rng = np.random.default_rng(seed)
+    places = np.argwhere(min(shape) / 2 > np.linalg.norm(np.indices(shape).T - np.array(shape) / 2, axis=-1).T)
+    seeds = places[rng.choice(len(places), count, replace=False)]
+    nearest = np.linalg.norm(places[:, None] - seeds, axis=-1).argmin(axis=1)
+    labels = np.zeros(shape, np.int32)
+    labels[tuple(places.T)] = (nearest + 1) * step
+    return labels
+
+
+def hashed(monkeypatch) -> list[str]:
+    """The files that are hashed from now on."""
+    names: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: (names.append(file.name), digest(file, kind))[1])
+    return names
+
+
+def test_an_atlas_of_many_large_labels_is_a_label_map(tmp_path, monkeypatch):
+    labels = parcels((32, 32, 32), 120, 118)
+    assert labels.max() == 14160
+    path = write(sitk.GetImageFromArray(labels), tmp_path / "aparc.nii.gz")
+    opened = hashed(monkeypatch)
+    segments = read_segments(path)
+    assert [segment.chosen for segment in segments] == [str(n * 118) for n in range(1, 121)]
+    assert {segment.sha256 for segment in segments} == {hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert opened == [str(path)]  # once for all of them
+    assert read_segment(path, "14160").mask(Grid.of(sitk.ReadImage(str(path))), labels >= 0).any()
+    check_labels(sitk.ReadImage(str(path)), "aparc.nii.gz", [118])
+
+
+def test_labels_of_single_voxels_are_a_label_map(tmp_path):
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[::4, ::4, ::4] = np.arange(1, 126).reshape(5, 5, 5)  # as the contacts of electrodes
+    assert len(read_segments(write(sitk.GetImageFromArray(labels), tmp_path / "contacts.nrrd"))) == 125
+
+
+def test_what_slicer_wrote_is_a_segmentation_whatever_it_looks_like(tmp_path, grid):
+    path = write(_grey(make_volume()), tmp_path / "s.seg.nrrd", header({"Name": "odd", "LabelValue": 50, "Layer": 0}))
+    assert read_segment(path, "odd").name == "odd"
+
+
+@pytest.mark.parametrize("kind", [sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkFloat32])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_brain_in_whole_numbers_is_no_label_map(tmp_path, kind, smooth):
+    """Also as a label map for a network's input, where some of its grey levels are labels of the model."""
+    brain = make_volume()
+    brain = sitk.Cast(_grey(sitk.SmoothingRecursiveGaussian(brain, 2.0) if smooth else brain), kind)
+    with pytest.raises(UserError, match="as the grey levels of an image do"):
+        read_segments(write(brain, tmp_path / "t1.nrrd"))
+    with pytest.raises(UserError, match="'t1' holds values that change from voxel to voxel"):
+        check_labels(brain, "t1", [50])
+
+
+def _grey(image: sitk.Image) -> sitk.Image:
+    """In whole numbers."""
+    return sitk.Cast(sitk.Round(image), sitk.sitkInt16)
+
+
 def _text(path: Path) -> Path:
     path.write_text("no image")
     return path
@@ -246,6 +308,9 @@ def _text(path: Path) -> Path:
         (lambda f, g: f, None, "no segmentation file"),
         (lambda f, g: _text(f / "a.txt"), None, "not an image"),
         (lambda f, g: write(make_volume(), f / "t1.nrrd"), None, "no whole numbers"),
+        (lambda f, g: write(_grey(make_volume()), f / "t1.nrrd"), None, "as the grey levels of an image do"),
+        (lambda f, g: write(_grey(make_volume()), f / "t1.nrrd"), "50", "as the grey levels of an image do"),
+        (lambda f, g: write(sitk.Compose([_grey(make_volume())] * 3), f / "rgb.nrrd"), None, "as the grey levels of"),
         (lambda f, g: write(label_map(g), f / "s.seg.nrrd", NAMED), "liver", "'liver': choose one of Tumour, edema"),
         (lambda f, g: write(label_map(g), f / "l.nrrd"), "9", "no segment '9': choose one of label 1, label 2"),
         (lambda f, g: write(label_map(g) * 0, f / "e.nrrd"), "1", "for it is empty"),

@@ -6,13 +6,26 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from lrp_helpers import of
-from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture
+from LRPExplainLib.lrp import (
+    COMPOSITES,
+    Graph,
+    LRPError,
+    Target,
+    attribute,
+    capture,
+    estimates,
+    evaluate,
+    inner_layer,
+    inner_layers,
+    products,
+)
 from torch import Tensor, nn
 
 
@@ -306,10 +319,22 @@ REFUSED_QUESTIONS: dict[str, tuple[object, str, list[str]]] = {
     "class too high": (Target(2), "epsilon", ["class 2", "0 to 1"]),
     "negative class": (Target(-1), "epsilon", ["class -1", "0 to 1"]),
     "rival too high": (Target(0, rather_than=5), "epsilon", ["class 5", "0 to 1"]),
-    "too many classes": (Target((0, 1)), "epsilon", ["2 target classes", "batch of 1"]),
+    "too many classes": (Target((0, 1)), "epsilon", [r"target classes \(2\)", r"batch \(1\)"]),
     "empty mask": (Target(0, mask=~MASK), "epsilon", ["empty", "nothing to explain"]),
     "mask of another shape": (Target(0, mask=MASK[:3]), "epsilon", [r"\[3, 4\]", r"\[4, 4\]"]),
     "mask of other dimensions": (Target(0, mask=MASK.expand(2, 1, 4, 4)), "epsilon", [r"\[2, 1, 4, 4\]", r"\[4, 4\]"]),
+    "mask that is no tensor": (Target(0, mask="lesion.nrrd"), "epsilon", ["mask is a tensor", "but got str"]),
+    "mask that is an array": (Target(0, mask=np.ones((4, 4))), "epsilon", ["but got ndarray", "torch.from_numpy"]),
+    "class by name": (
+        Target("lesion"),
+        "epsilon",
+        ["'lesion', which is no class index", "number of an output channel"],
+    ),
+    "classes by name": (Target(["lesion"]), "epsilon", ["'lesion', which is no class index"]),
+    "rival by name": (Target(0, rather_than="lesion"), "epsilon", ["'lesion', which is no class index"]),
+    "a name": ("lesion", "epsilon", ["'lesion', which is no class index"]),
+    "a fraction": (Target(0.5), "epsilon", ["0.5, which is no class index"]),
+    "nothing": (None, "epsilon", ["None, which is no class index"]),
     "start of another shape": (torch.ones(1, 2, 4, 5), "epsilon", [r"\[1, 2, 4, 5\]", r"\[1, 2, 4, 4\]"]),
 }
 
@@ -331,6 +356,44 @@ def assert_one_sentence(error: LRPError, words: list[str]) -> None:
     assert re.match(r"[A-Z1-9]", text)
     for word in words:
         assert re.search(word, text), text
+
+
+@pytest.mark.parametrize("index", [np.int64(1), torch.tensor(1), torch.tensor([1]), (np.int32(1),), np.uint8(1)])
+def test_class_indices_of_other_kinds_are_class_indices(index: Any) -> None:
+    graph = capture(nn.Conv2d(3, 2, 1).eval(), SQUARE)
+    expected = attribute(graph, SQUARE, 1).relevance
+    assert torch.equal(attribute(graph, SQUARE, Target(index)).relevance, expected)
+
+
+NOT_FINITE = torch.full_like(SQUARE, torch.nan), torch.full_like(SQUARE, torch.inf)
+REFUSED_CALLS: dict[str, tuple[Callable[[nn.Module, Graph], object], list[str]]] = {
+    "array at capture": (lambda m, g: capture(m, SQUARE.numpy()), ["inputs are tensors", "ndarray", "from_numpy"]),
+    "path at capture": (lambda m, g: capture("net.ts", SQUARE), ["model is needed, but got str"]),
+    "array": (lambda m, g: attribute(g, SQUARE.numpy(), 0), ["inputs are tensors", "ndarray", "from_numpy"]),
+    "model": (lambda m, g: attribute(m, SQUARE, 0), ["captured graph is needed, but got Conv2d", "capture"]),
+    "model evaluated": (lambda m, g: evaluate(m, SQUARE), ["captured graph is needed"]),
+    "model estimated": (lambda m, g: next(estimates(m, "epsilon")), ["captured graph is needed"]),
+    "model's products": (lambda m, g: products(m, "epsilon"), ["captured graph is needed"]),
+    "model's layers": (lambda m, g: inner_layers(m), ["captured graph is needed"]),
+    "model's layer": (lambda m, g: inner_layer(m), ["captured graph is needed"]),
+    "double": (
+        lambda m, g: attribute(g, SQUARE.double(), 0),
+        ["float32 but got torch.float64", r"\.to\(torch.float32\)"],
+    ),
+    "whole numbers": (lambda m, g: g(SQUARE.long()), ["float32 but got torch.int64", r"\.to\(torch.float32\)"]),
+    "NaN": (lambda m, g: attribute(g, NOT_FINITE[0], 0), ["NaN or infinite", "replace them"]),
+    "infinite": (lambda m, g: evaluate(g, NOT_FINITE[1]), ["NaN or infinite", "replace them"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_CALLS)
+def test_what_is_given_in_the_wrong_kind_is_refused(case: str) -> None:
+    call, words = REFUSED_CALLS[case]
+    model = nn.Conv2d(3, 2, 1).eval()
+    graph = capture(model, SQUARE)
+    with pytest.raises(LRPError) as caught:
+        call(model, graph)
+    assert_one_sentence(caught.value, words)
 
 
 class Counting(nn.Module):

@@ -11,6 +11,7 @@ from helpers.networks import RANGE, classes, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare, maps
+from LRPExplainLib.correlation import pearson
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
@@ -85,11 +86,11 @@ def test_spearman_is_scipys_and_the_overlap_counts_the_voxels_in_common(folders)
 def test_voxels_that_are_0_in_every_map_are_not_compared():
     a, b = np.array([0, 0, 0, 1, 2, 3.0]), np.array([0, 0, 0, 3, 2, 1.0])
     looked_at = (a != 0) | (b != 0)
-    assert maps.correlation(maps.ranks(a, looked_at), maps.ranks(b, looked_at)) == pytest.approx(-1)
+    assert pearson(maps.ranks(a, looked_at), maps.ranks(b, looked_at)) == pytest.approx(-1)
     assert list(maps.most_relevant(np.array([0, 2, -5, 0, 1.0]), 4)) == [1, 4]
     assert maps.overlap(np.array([1, 4]), np.array([1, 2, 3, 4])) == 0.5
     assert np.isnan(maps.overlap(np.array([]), np.array([])))
-    assert np.isnan(maps.correlation(np.ones(3), np.arange(3.0)))
+    assert np.isnan(pearson(np.ones(3), np.arange(3.0)))
 
 
 def test_the_consensus_is_the_lowest_rank_where_the_signs_agree():
@@ -149,7 +150,7 @@ def test_maps_that_do_not_explain_one_answer_are_refused(base, folders, tmp_path
     a, _, places = folders
     with pytest.raises(UserError, match="cannot be compared"):
         compare(places[:1])
-    with pytest.raises(UserError, match="1 weights were given for 2"):
+    with pytest.raises(UserError, match="1 weight cannot weigh 2 explanations: give one each"):
         compare(places, weights=[1])
     for weights in ([0, 0], [-1, 2]):
         with pytest.raises(UserError, match="0 or more, and not all"):
@@ -183,6 +184,8 @@ def test_the_command_compares_methods_and_leaves_explanations(tmp_path, capsys):
         assert main([*base, "--method", name, "--out", str(tmp_path / name)]) == 0
     places = [str(tmp_path / name) for name in ("lrp", "gradient-x-input", "grad-cam")]
     capsys.readouterr()
+    assert main(["compare", *places, "--out", str(tmp_path / "out"), "--weights", "-1,2,1"]) == 2
+    assert capsys.readouterr().err == "lrpexplain: Weights are 0 or more, and not all of them 0.\n"
     assert main(["compare", *places, "--out", str(tmp_path / "out"), "--weights", "2,1,1", "--top", "0.5"]) == 0
     printed = capsys.readouterr().out
     assert "| volume | gradient-x-input |" in printed

@@ -364,6 +364,8 @@ def test_methods_and_their_parameters_have_names():
         ("occlusion", {"baseline": "noise"}, "no baseline 'noise': choose zero, mean, minimum"),
         ("integrated-gradients", {"steps": 0}, "at least 1 step"),
         ("smoothgrad", {"noise": -1}, "0 or more"),
+        ("smoothgrad", {"seed": -1}, "-1 is no seed: give a whole number from 0 to 4294967295"),
+        ("rise", {"seed": str(10**30)}, "is no seed"),
     ],
 )
 def test_a_wrong_method_or_parameter_is_said_in_a_sentence(name, parameters, sentence):

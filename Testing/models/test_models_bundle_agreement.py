@@ -121,6 +121,10 @@ JOINT = {
         {"_target_": "ClipIntensityPercentilesd", **IMAGE, "lower": 5, "upper": 90},
         {"_target_": "ScaleIntensityRanged", **IMAGE, "a_min": 0, "a_max": 50},
     ],
+    "turned around": [
+        {"_target_": "ScaleIntensityRanged", **IMAGE, "a_min": 80, "a_max": 5, "b_min": 0, "b_max": 2, "clip": True},
+        {"_target_": "ScaleIntensityRanged", **IMAGE, "a_min": 2, "a_max": -1},
+    ],
 }  # fmt: skip
 
 

@@ -8,6 +8,8 @@ import torch
 from helpers.bundles import CHANNEL_FIRST, LOAD, config, metadata, write_bundle
 from helpers.networks import classifier, save_model, segmenter
 from LRPExplainLib.cli import main
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.inspection import describe
 from LRPExplainLib.models import draft_card, load_model, read_card
 from torch import nn
 
@@ -119,6 +121,32 @@ def test_probabilities_that_the_network_makes_itself_are_not_made_twice(tmp_path
     content, notes = draft_card(path)
     assert content["output"]["activation"] == expected
     assert any("itself" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize("shape", [("0", "0", "0"), ("-8", "8", "8"), ("99999999", "99999999", "99999999")])
+@pytest.mark.parametrize("verb", ["card", "inspect"])
+def test_a_shape_that_is_none_is_refused(tmp_path, verb, shape, capsys):
+    path = save_model(tmp_path, segmenter(), "bare")
+    assert main([verb, str(path), "--shape", *shape]) == 2
+    error = capsys.readouterr().err
+    assert f"{' x '.join(shape)} is no size of a volume: give three whole numbers D, H and W" in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "bare.card.json").exists()
+
+
+@pytest.mark.parametrize("ask", [draft_card, lambda path, shape: describe(load_model(path), shape=shape)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 8, 8), ()])
+def test_another_number_of_sides_is_refused(tmp_path, ask, shape):
+    with pytest.raises(UserError, match="is no size of a volume"):
+        ask(save_model(tmp_path, segmenter(), "bare"), shape=shape)
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_a_folder_is_no_place_for_a_card(tmp_path, more, capsys):
+    path = save_model(tmp_path, segmenter(), "bare")
+    assert main(["card", str(path), "--out", str(tmp_path), *more]) == 2
+    assert f"'{tmp_path}' is a folder: give a file for the card with --out" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bare.ts"]
 
 
 @pytest.mark.parametrize("missing", ["nowhere.ts", "notes.txt"])

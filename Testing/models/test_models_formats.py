@@ -74,6 +74,63 @@ def test_any_format_with_a_card_of_ours(tmp_path, network, name, axes):
         torch.testing.assert_close(model.module(x), network(X).permute(order), atol=1e-4, rtol=1e-4)
 
 
+class Two(nn.Module):
+    """T1 and FLAIR apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t1, self.flair = nn.Conv3d(1, 2, 1), nn.Conv3d(1, 2, 1)
+
+    def forward(self, t1: torch.Tensor, flair: torch.Tensor) -> torch.Tensor:
+        return (self.t1(t1) + self.flair(flair)).relu()
+
+
+class Together(nn.Module):
+    """What the refusal says to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Two()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x[:, :1], x[:, 1:])
+
+
+def write_two(path: Path) -> None:
+    if path.suffix == ".ts":
+        torch.jit.script(Two().eval()).save(path)
+    elif path.suffix == ".pt2":
+        torch.export.save(torch.export.export(Two().eval(), (X, X)), path)
+    else:
+        pytest.importorskip("onnx")
+        torchvision()
+        torch.onnx.export(Two(), (X, X), path, dynamo=False, opset_version=17, input_names=["t1", "flair"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_network_of_several_inputs_is_refused_with_what_to_do(tmp_path, name):
+    path = tmp_path / name
+    write_two(path)
+    with pytest.raises(UserError, match=r"takes 2 inputs \(t1, flair\), but a model is given one tensor") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    torch.jit.script(Together().eval()).save(tmp_path / "together.ts")
+    assert load_model(tmp_path / "together.ts").module(X.repeat(1, 2, 1, 1, 1)).shape == (1, 2, *X.shape[2:])
+
+
+def test_what_has_a_default_is_no_further_input(tmp_path):
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv3d(1, 2, 1)
+
+        def forward(self, x: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+            return scale * self.layer(x)
+
+    torch.jit.script(Scaled().eval()).save(tmp_path / "net.ts")
+    assert load_model(tmp_path / "net.ts").module(X).shape[1] == 2
+
+
 def test_an_exported_program_is_explained(tmp_path, network):
     import SimpleITK as sitk
 

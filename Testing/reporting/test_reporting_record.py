@@ -334,7 +334,7 @@ def test_a_record_of_several_volumes(place, tmp_path):
     assert len(record.facts["relevance"]) == 2
     assert {spot["volume"] for spot in record.facts["findings"]["hot_spots"]} == {"t1.nrrd", "t2.nrrd"}
     assert verify(record, Places(near=[place, tmp_path]), device="cpu").agrees
-    with pytest.raises(UserError, match="2 volumes, but 1"):
+    with pytest.raises(UserError, match="2 volumes, but got 1: give each"):
         verify(record, Places(volumes=[place / "t1.nrrd"], near=[tmp_path]), device="cpu")
 
 

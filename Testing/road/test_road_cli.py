@@ -267,6 +267,18 @@ def test_incomplete_commands_end_with_code_2(arguments, capsys):
     assert "usage: lrpexplain" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "some", "9" * 5000])
+@pytest.mark.parametrize("verb", ["demo", "evaluate", "cohort"])
+def test_a_seed_that_is_none_is_refused_before_anything_is_read(tmp_path, verb, seed, capsys):
+    named = {"demo": [], "evaluate": ["nowhere"], "cohort": ["nowhere"]}
+    assert main([verb, *named[verb], "--out", str(tmp_path / "out"), "--seed", seed]) == 2
+    error = capsys.readouterr().err
+    assert "is no seed: give a whole number from 0 to 4294967295." in error
+    assert len(error.splitlines()) == 1
+    assert len(error) < 200
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_without_slicers_core_are_refused_before_the_work(tmp_path, model, volume, monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -9,7 +9,7 @@ from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import STAGES, explain
-from LRPExplainLib.imaging import Everywhere, Grid
+from LRPExplainLib.imaging import Everywhere, Grid, Segment
 from LRPExplainLib.models import load_model
 from LRPExplainLib.summaries import summary
 from torch import nn
@@ -210,13 +210,6 @@ def test_progress_tells_every_stage_in_order(tmp_path, oblique_volume):
     assert set(explanation.provenance["timings"]) == set(STAGES)
 
 
-def test_the_engines_package_offers_explain_itself(tmp_path, oblique_volume):
-    import LRPExplainLib.explain
-
-    explanation = LRPExplainLib.explain(save_model(tmp_path, segmenter()), [oblique_volume], target="class 1")
-    assert explanation.target["class"] == "class 1"
-
-
 def test_facts_name_model_volume_and_versions(tmp_path, oblique_volume):
     path = tmp_path / "t1.nrrd"
     sitk.WriteImage(oblique_volume, str(path))
@@ -316,7 +309,12 @@ def _silent() -> nn.Module:
         (_silent(), {}, {}, "nothing but background"),
         (_silent(), {}, {"target": 1}, "in no voxel.*predicted: class 0"),
         (segmenter(channels=2), {}, {}, "takes 2 input channels, but 1 volume was given"),
-        (segmenter(), {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]}, {}, r"takes 2 \(T1, FLAIR\) volumes, but 1"),
+        (
+            segmenter(),
+            {"inputs": [{"name": "T1"}, {"name": "FLAIR"}]},
+            {},
+            r"takes 2 volumes \(T1, FLAIR\), but got 1: give one for each",
+        ),
         (segmenter(), {"output": classes("a", "b")}, {}, "names 2 classes"),
         (classifier(), {"task": "segmentation"}, {}, "must have the input's size"),
         (TwoOutputs(), {}, {}, "returns a tuple"),
@@ -336,3 +334,23 @@ def test_requests_that_make_no_sense_are_refused_in_one_sentence(
 def test_a_single_volume_outside_a_list_is_a_mistake_of_the_caller(tmp_path, oblique_volume):
     with pytest.raises(TypeError, match="list"):
         explain(save_model(tmp_path, segmenter()), oblique_volume)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"model": segmenter()}, "a model is a file or what load_model returns, not Sequential"),
+        ({"volumes": [np.zeros((4, 5, 6))]}, "a volume is a path or a SimpleITK image, not ndarray"),
+        ({"region": "lesion.nrrd"}, "a region is a Segment, a Box, Points or Everywhere, not str"),
+        ({"region": np.ones((14, 26, 30))}, "Everywhere, not ndarray"),
+    ],
+)
+def test_what_is_given_in_the_wrong_kind_is_a_mistake_of_the_caller(tmp_path, oblique_volume, arguments, said):
+    usual = {"model": save_model(tmp_path, segmenter()), "volumes": [oblique_volume], "target": 1}
+    with pytest.raises(TypeError, match=said):
+        explain(**usual | arguments)
+
+
+def test_a_segment_is_made_of_an_image():
+    with pytest.raises(TypeError, match="a segment is made of a SimpleITK image, not str: read a file with read_segm"):
+        Segment("lesion.nrrd", "lesion")

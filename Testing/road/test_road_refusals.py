@@ -12,6 +12,7 @@ from LRPExplainLib import cli
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.imaging import Everywhere
+from LRPExplainLib.lrp import LRPError
 from LRPExplainLib.models import draft_card, load_model, read_card
 from torch import nn
 
@@ -54,6 +55,40 @@ def test_another_number_of_volumes_without_a_card(tmp_path, kind, count):
     assert explain(
         path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere()
     )
+
+
+class Halving(nn.Module):
+    """As a U-Net, it refuses what cannot be halved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).relu()
+        coarse = nn.functional.interpolate(nn.functional.max_pool3d(x, 2), scale_factor=2.0)
+        return self.last(torch.cat([x, coarse], dim=1))
+
+
+@pytest.mark.parametrize("ending", ["png", "mha"])
+@pytest.mark.parametrize("side", [32, 33])
+def test_a_photograph_is_no_volume(tmp_path, ending, side, capsys):
+    """Also of a size that a network of volumes would not take either."""
+    photograph = tmp_path / f"x-ray.{ending}"
+    sitk.WriteImage(sitk.Cast(make_volume(size=(side, 32, 3))[:, :, 1], sitk.sitkUInt8), str(photograph))
+    path = save_model(tmp_path, Halving(), "net")
+    for verb in (["explain", "--model", str(path), "--out", str(tmp_path / "out")], ["inspect", str(path)]):
+        assert cli.main([*verb, "--volume", str(photograph)]) == 2
+        error = capsys.readouterr().err
+        assert "wants a 3D volume, but what is given is a single slice, as an X-ray" in error
+        assert len(error.splitlines()) == 1
+
+
+def test_a_volume_that_cannot_be_halved_is_called_no_photograph(tmp_path):
+    with pytest.raises((UserError, LRPError), match="refuses an input") as caught:
+        explain(save_model(tmp_path, Halving(), "net"), [make_volume(size=(33, 32, 32))], device="cpu")
+    assert "3D volume" not in str(caught.value)
 
 
 def test_from_the_shell(tmp_path, capsys):

@@ -190,7 +190,7 @@ def test_a_volume_on_another_grid_is_refused_and_nothing_is_added(tmp_path: Path
     before = application.scene.GetNumberOfNodes()
     with pytest.raises(UserError, match="'other' does not have the size and the place"):
         present(build(tmp_path), [other])
-    with pytest.raises(UserError, match="of 1 volumes but 2 were given"):
+    with pytest.raises(UserError, match=r"were given \(2\) is not that of the explained ones \(1\)"):
         present(build(tmp_path), [other, other])
     assert application.scene.GetNumberOfNodes() == before
 

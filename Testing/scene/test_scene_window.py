@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hand_built import oblique
-from LRPExplainLib.scene.window import strongest_point, symmetric_limit
+from LRPExplainLib.findings.magnitudes import Magnitudes
+from LRPExplainLib.scene.window import WINDOW_SHARE, limit_of, strongest_point
+
+
+def symmetric_limit(maps: list[np.ndarray], share: float = WINDOW_SHARE) -> float:
+    return limit_of(Magnitudes(maps), share)
 
 
 def test_empty_space_around_the_relevance_does_not_change_the_window() -> None:

@@ -35,18 +35,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0, 1 where a record does not agree, or 2 with one line on standard error for wrong input.
     """
-    options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
+    try:
+        options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        return _refuse(error)
     read_as_utf8()
     from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
         return options.run(options) or 0
     except (UserError, LRPError) as error:
-        print(f"lrpexplain: {error}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refuse(error)
     except KeyboardInterrupt:
         print("lrpexplain: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _refuse(error: Exception) -> int:
+    print(f"lrpexplain: {error}", file=sys.stderr)
+    return WRONG_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

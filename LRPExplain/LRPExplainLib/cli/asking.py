@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..imaging import Box, Points, Region, Segment
     from ..question import Question
 
-_WITH_NUMBERS = ("--point", "--roi", "--roi-corners")
+_WITH_NUMBERS = ("--point", "--roi", "--roi-corners", "--weights")
 _MARKUPS = ".json"
 
 
@@ -40,7 +40,7 @@ def add_question(parser: argparse.ArgumentParser) -> None:
 
 
 def signed(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which argparse does not take coordinates such as -12.5,3,40 for options.
+    """Arguments in which argparse does not take coordinates such as -12.5,3,40 or weights for options.
 
     A leading space does it; `float` does not mind.
     """

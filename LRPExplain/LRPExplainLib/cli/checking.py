@@ -6,7 +6,7 @@ from pathlib import Path
 from ..summaries import evaluation_plan_summary
 from .asking import references_of
 from .drawing import bar, pictures_of
-from .options import Verbs, add_device, add_trust, names
+from .options import Verbs, add_device, add_trust, names, seed
 
 
 def add_evaluate(verbs: Verbs) -> None:
@@ -28,7 +28,7 @@ def add_evaluate(verbs: Verbs) -> None:
     parser.add_argument("--edge", type=float, default=10.0, metavar="MM", help="of a piece (default: %(default)s)")
     parser.add_argument("--baselines", type=names, metavar="NAMES",
                         help="what pieces are replaced by: mean, blur, noisy-linear (default: all)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of everything that is random (default: %(default)s)")
     parser.add_argument("--memory", type=float, metavar="GIB", help="as for explain")
     add_trust(parser)
     add_device(parser)
@@ -69,7 +69,7 @@ def add_cohort(verbs: Verbs) -> None:
     parser.add_argument("--neighbours", type=int, metavar="N",
                         help="of each map in the graph (default: 1.5 times the square root of how many maps)",
                         )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="of everything that is random (default: %(default)s)")
     parser.add_argument("--no-views", action="store_true", help="draw no slices of examples")
     parser.set_defaults(run=_cohort)
 

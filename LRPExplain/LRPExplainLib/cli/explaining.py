@@ -8,7 +8,7 @@ from ..errors import UserError
 from ..summaries import plan_summary, summary
 from .asking import add_question, question_of
 from .drawing import bar, render, require_views
-from .options import MODEL, Verbs, add_device, add_rules, add_trust, load, rules_of
+from .options import MODEL, Verbs, add_device, add_rules, add_trust, load, rules_of, seed
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -71,7 +71,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 def add_demo(verbs: Verbs) -> None:
     demo = verbs.add_parser("demo", help="explain the bundled model on a brain with a planted lesion")
     demo.add_argument("--out", type=Path, default=Path("results", "demo"), metavar="DIR", help="default: %(default)s")
-    demo.add_argument("--seed", type=int, default=0, help="which lesion: 0 or more (default: %(default)s)")
+    demo.add_argument("--seed", type=seed, default=0, help="which lesion: 0 or more (default: %(default)s)")
     demo.add_argument("--composite", help="as for explain")
     demo.add_argument("--no-views", action="store_true", help="draw no pictures")
     add_device(demo)

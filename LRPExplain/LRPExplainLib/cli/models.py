@@ -69,6 +69,10 @@ def _card(options: argparse.Namespace) -> None:
     from ..models.draft import default_place
 
     place = options.out or default_place(options.model)
+    if place.is_dir():
+        raise UserError(
+            f"'{place}' is a folder: give a file for the card with --out, such as {place / 'model.card.json'}."
+        )
     check_writable(place)
     if not place.parent.is_dir():
         raise UserError(f"There is no folder '{place.parent}' for the card: make it, or give another place with --out.")

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import UserError
+from ..seeds import MOST, check_seed
 from ..summaries import defaults
 
 if TYPE_CHECKING:
@@ -58,6 +59,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto, CUDA where there is one"
     )
+
+
+def seed(text: str) -> int:
+    """For argparse, which lets a `UserError` through."""
+    try:
+        number = int(text)
+    except ValueError:  # also of more digits than Python converts
+        raise UserError(f"'{text[:20]}' is no seed: give a whole number from 0 to {MOST}.") from None
+    check_seed(number)
+    return number
 
 
 def names(text: str) -> list[str]:

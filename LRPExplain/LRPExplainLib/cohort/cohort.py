@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..explanation import Explanation, relevance_names
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
+from ..seeds import check_seed
 from .anatomy import mean_anatomy
 from .collect import Found, check_alike, find
 from .groups import Groups, distances, embed, group, require_sklearn
@@ -145,6 +146,7 @@ def cohort(
     """
     require_sklearn()
     check_space(align, grid_mm)
+    check_seed(seed)
     tell = progress or (lambda stage, share: None)
     used, left_out, first, space = _read(find(folders), align, grid_mm, tell)
     tell("grouping", 0.95)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.sparse.csgraph import laplacian
 
 from ..errors import UserError
+from ..seeds import check_seed
 
 MOST = 10  # groups that are looked for
 _NEAR = 1.5  # neighbours, in square roots of the number of maps; chosen on planted groups, see benchmarks/cohort.py
@@ -70,10 +71,11 @@ def group(apart: np.ndarray, number: int | None = None, neighbours: int | None =
         seed: of k-means.
 
     Raises:
-        UserError: more groups than maps, or a number below 1.
+        UserError: more groups than maps, a number below 1, or a seed that is none.
     """
     from sklearn.cluster import KMeans
 
+    check_seed(seed)
     count = len(apart)
     if number is not None and not 1 <= number <= count:
         raise UserError(f"{number} clusters cannot be made of {count} explanations: choose a number from 1 to {count}.")
@@ -95,9 +97,13 @@ def embed(apart: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Returns:
         float64 [N, 2], within -1 to 1. Distances between groups mean nothing, as always with t-SNE.
+
+    Raises:
+        UserError: a seed that is none.
     """
     from sklearn.manifold import TSNE
 
+    check_seed(seed)
     count = len(apart)
     if not apart.any():
         return np.zeros((count, 2))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import UserError
+from ..correlation import pearson
+from ..errors import UserError, number_of
 from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
@@ -206,8 +207,8 @@ def _agreement(
         {
             "a": names[a],
             "b": names[b],
-            "spearman": _known(maps.correlation(signed[a], signed[b])),
-            "spearman_abs": _known(maps.correlation(by_size[a], by_size[b])),
+            "spearman": _known(pearson(signed[a], signed[b])),
+            "spearman_abs": _known(pearson(by_size[a], by_size[b])),
             "top_k_overlap": _known(maps.overlap(top[a], top[b])),
         }
         for a, b in combinations(range(len(names)), 2)
@@ -218,7 +219,7 @@ def _weights(given: Sequence[float] | None, found: Sequence[float | None], notes
     """The weights, and where they come from: "given", "faithfulness" or "equal"."""
     if given is not None:
         if len(given) != len(found):
-            raise UserError(f"{len(given)} weights were given for {len(found)} explanations: give one each.")
+            raise UserError(f"{number_of(len(given), 'weight')} cannot weigh {len(found)} explanations: give one each.")
         if min(given) < 0 or not sum(given) > 0 or not np.isfinite(sum(given)):
             raise UserError("Weights are 0 or more, and not all of them 0.")
         return [float(weight) for weight in given], "given"

@@ -16,13 +16,6 @@ def ranks(values: Array, looked_at: Array) -> Array:
     return rankdata(values[looked_at]) / max(1, int(looked_at.sum()))
 
 
-def correlation(one: Array, other: Array) -> float:
-    """Pearson's, which of ranks is Spearman's; NaN where one does not vary."""
-    a, b = one - one.mean(), other - other.mean()
-    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else np.nan
-
-
 def most_relevant(values: Array, k: int) -> Array:
     """The indices of the k largest values, sorted; fewer where fewer are above 0. Ties go to the first voxels."""
     above = np.flatnonzero(values > 0)

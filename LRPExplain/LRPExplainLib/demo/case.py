@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import SimpleITK as sitk
 
+from ..seeds import check_seed
 from .lesion import plant_lesion
 from .template import mni152_path
 
@@ -19,16 +20,16 @@ class DemoCase:
 
     image: sitk.Image  # T1 with the lesion, float32, 1 mm
     mask: sitk.Image  # uint8, 1 in the lesion; geometry of the image
-    seed: int
 
 
 def demo_case(seed: int = 0) -> DemoCase:
     """The MNI152 T1 at its own 1 mm, with a lesion that the bundled model was not trained on.
 
-    The same seed gives the same case; other seeds (0 or more) give other lesions.
+    The same seed gives the same case; other seeds (0 to 2^32 - 1) give other lesions.
 
     Raises:
-        UserError: nilearn, which carries the brain, is not installed.
+        UserError: nilearn, which carries the brain, is not installed, or the seed is none.
     """
+    check_seed(seed)
     image, mask = plant_lesion(sitk.ReadImage(str(mni152_path())), (_SERIES, seed))
-    return DemoCase(image, mask, seed)
+    return DemoCase(image, mask)

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..seeds import check_seed
 
 __all__ = ["Seed", "plant_lesion"]
 
@@ -109,7 +110,7 @@ def plant_lesion(image: sitk.Image, seed: Seed, brain: sitk.Image | None = None)
 
     Args:
         image: T1-weighted scalar volume, 3D.
-        seed: an integer of 0 or more, or several; the same seed and image give the same lesion.
+        seed: an integer from 0 to 2^32 - 1, or several; the same seed and image give the same lesion.
         brain: mask of the brain in the geometry of ``image``; without one, everything clearly brighter than the
             background, which suits volumes without skull.
 
@@ -118,11 +119,11 @@ def plant_lesion(image: sitk.Image, seed: Seed, brain: sitk.Image | None = None)
         ``image``. The mask holds the voxels that are lesion to at least one half.
 
     Raises:
-        UserError: there is no brain in the volume, or no place in it for the lesion; the seed is negative; or the
-            mask differs from the image in geometry.
+        UserError: there is no brain in the volume, or no place in it for the lesion; the seed is none; or the mask
+            differs from the image in geometry.
     """
-    if np.min(seed) < 0:
-        raise UserError(f"The seed of the lesion is {seed}: give 0 or more.")
+    for one in seed if isinstance(seed, Sequence) else (seed,):
+        check_seed(one)
     if brain is not None and not image.IsSameImageGeometryAs(brain):
         raise UserError("The image and the mask of its brain differ in geometry: resample the mask to the image.")
     rng = np.random.default_rng(seed)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..seeds import check_seed
 from .clock import Progress, quiet
 from .localisation import (
     Array,
@@ -72,8 +73,10 @@ def agreement(
         that do worse; p is (1 + shifts that do as well) / (1 + shifts).
 
     Raises:
-        UserError: a mask of another shape, an empty one, or a map that holds nothing for the target.
+        UserError: a mask of another shape, an empty one, a map that holds nothing for the target, or a seed that is
+            none.
     """
+    check_seed(seed)
     ranked = Ranked(relevance, spacing)
     if ranked.mass <= 0:
         raise UserError("The map holds no relevance for the target, so nothing can agree: choose another target.")

@@ -13,6 +13,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
 
+from ..seeds import check_seed
+
 Array = np.ndarray
 Replace = Callable[[Array], Array]  # mask [D, H, W] -> the volume with what is in the mask replaced
 NOISE = 0.01  # of a channel's standard deviation
@@ -48,6 +50,7 @@ def blur(original: Original) -> Replace:
 
 def noisy_linear(original: Original, noise: float = NOISE, seed: int = 0) -> Replace:
     """Noisy linear imputation (Rong 2022, ROAD), in three dimensions; see `imputed`."""
+    check_seed(seed)
     deviations = original.x[:, original.pieces].std(axis=1)
     drawn = np.random.default_rng(seed).standard_normal(original.x.shape, dtype=np.float32)
     drawn *= noise * deviations[:, None, None, None]

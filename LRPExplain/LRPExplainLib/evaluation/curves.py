@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.integrate import trapezoid
 
+from ..correlation import pearson
+
 Figures = Sequence[float] | np.ndarray
 
 
@@ -30,10 +32,7 @@ def area(shares: Figures, scores: Figures) -> float:
 def faithfulness_correlation(relevance: Figures, drops: Figures) -> float:
     """Pearson's correlation between the relevance of random sets of regions and the drop of the score when each set is
     replaced (Bhatt 2020); NaN where either does not vary."""
-    a, b = np.asarray(relevance, dtype=np.float64), np.asarray(drops, dtype=np.float64)
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else np.nan
+    return pearson(relevance, drops)
 
 
 def steps(count: int, factor: int = 4) -> list[int]:

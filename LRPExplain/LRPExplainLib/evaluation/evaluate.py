@@ -26,6 +26,7 @@ from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
 from ..inference import check_memory
+from ..seeds import check_seed
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
 from .clock import Progress, part, quiet
 from .complexity import complexity_facts
@@ -61,8 +62,9 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (self.tolerance_mm >= 0 and self.top_ml > 0 and self.shifts >= 0 and self.seed >= 0):
-            raise UserError("Tolerance, shifts and seed are 0 or more, and the volume of the top voxels is above 0.")
+        check_seed(self.seed)
+        if not (self.tolerance_mm >= 0 and self.top_ml > 0 and self.shifts >= 0):
+            raise UserError("Tolerance and shifts are 0 or more, and the volume of the top voxels is above 0.")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from scipy.ndimage import maximum, minimum
 from torch import Tensor
 
 from ..errors import UserError
+from ..seeds import check_seed
 from .agreement import known
 from .baselines import BASELINES, Original, Replace
 from .clock import Clock, Progress, quiet
@@ -47,10 +48,13 @@ class Perturbation:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for names, choice, what in (
             ((self.pieces,), PIECES, "kind of pieces"),
             (self.baselines, BASELINES, "baseline"),
         ):
+            if not names:
+                raise UserError(f"No {what} is named: choose from {', '.join(choice)}.")
             for name in names:
                 if name not in choice:
                     raise UserError(f"There is no {what} '{name}': choose {', '.join(choice)}.")

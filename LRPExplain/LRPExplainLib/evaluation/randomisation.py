@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..correlation import pearson
 from ..errors import UserError
+from ..seeds import check_seed
 from .agreement import known
 from .clock import Clock, Progress, quiet
 from .complexity import discrete_entropy
 from .localisation import Array
-from .similarity import pearson, spearman, ssim
+from .similarity import spearman, ssim
 from .subject import Subject
 
 STAGES = 5
@@ -37,8 +39,9 @@ def randomised(module: nn.Module, order: str = "top_down", seed: int = 0) -> Ite
     place; the given one stays as it is.
 
     Raises:
-        UserError: the network has no parameters.
+        UserError: the network has no parameters, or the seed is none.
     """
+    check_seed(seed)
     if order not in _ORDERS:
         raise ValueError(f"the order is one of {', '.join(_ORDERS)}")
     changed = copy.deepcopy(module)
@@ -111,6 +114,7 @@ def smooth_mprt(
     progress: Progress = quiet,
 ) -> dict[str, float | None]:
     """Smooth MPRT: maps are averaged over noisy inputs before the trained and the random network's are compared."""
+    check_seed(seed)
     clock = Clock(progress, "smoothing", 2 * samples)
     x = subject.prepared.tensor
     inside = x[:, :, subject.prepared.inside]
@@ -131,6 +135,7 @@ def random_logit(subject: Subject, original: Tensor, seed: int = 0, progress: Pr
     Returns:
         JSON-ready rows: "class", and the figures of `likeness`.
     """
+    check_seed(seed)
     asked = set(subject.asked.weights)
     others = [n for n in range(subject.classes) if n not in asked]
     chosen = np.random.default_rng(seed).permutation(len(others))[:MOST_CLASSES]

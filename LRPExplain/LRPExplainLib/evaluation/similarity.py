@@ -4,6 +4,8 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
+from ..correlation import pearson
+
 Array = np.ndarray
 _WINDOW = 7  # voxels a side, as Wang 2004 in its plain form
 _K1, _K2 = 0.01, 0.03
@@ -12,14 +14,6 @@ _K1, _K2 = 0.01, 0.03
 def spearman(one: Array, other: Array) -> float:
     """Spearman's rank correlation, ties sharing their rank; NaN where a map does not vary."""
     return pearson(rankdata(one, axis=None), rankdata(other, axis=None))
-
-
-def pearson(one: Array, other: Array) -> float:
-    """Pearson's correlation; NaN where a map does not vary."""
-    a, b = (np.asarray(x, dtype=np.float64).ravel() for x in (one, other))
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / scale if scale > 0 else np.nan
 
 
 def ssim(one: Array, other: Array) -> float:

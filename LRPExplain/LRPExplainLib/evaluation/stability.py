@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..seeds import check_seed
 from .agreement import known
 from .clock import Clock, Progress, quiet
 from .localisation import Array
@@ -53,6 +54,7 @@ def stability(
         "relative_input_stability" (the worst), and "target_value_change": the largest relative change of the target
         value, by which the maps' changes can be judged.
     """
+    check_seed(seed)
     clock = Clock(progress, "adding noise", samples)
     x, inside = subject.prepared.tensor, subject.prepared.inside
     reach = radius * float(x[:, :, inside].std(correction=0))

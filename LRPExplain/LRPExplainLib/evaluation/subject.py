@@ -271,16 +271,3 @@ def _volumes(explanation: Explanation) -> list[Path]:
 
 def _nobody(share: float, which: str) -> None:
     """Nobody is told."""
-
-
-__all__ = [
-    "Method",
-    "Request",
-    "Subject",
-    "attribution_method",
-    "lrp_method",
-    "recorded_composite",
-    "recorded_method",
-    "recorded_precision",
-    "recorded_question",
-]

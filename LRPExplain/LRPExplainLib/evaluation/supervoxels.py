@@ -15,6 +15,7 @@ from ..imaging import Grid
 
 Array = np.ndarray
 EDGE_MM = 10.0
+MOST = 1_000_000  # pieces; the bookkeeping of a quarter of it took 20 s without the network
 _COMPACTNESS = 0.1  # SLIC's weight of nearness against likeness, for intensities from 0 to 1
 
 
@@ -25,13 +26,14 @@ def blocks(grid: Grid, edge_mm: float = EDGE_MM, voxels: Array | None = None) ->
         voxels: not needed; supervoxels take it.
 
     Raises:
-        UserError: the edge is not above 0.
+        UserError: the edge is not above 0, or makes too many boxes.
     """
     _check(edge_mm)
     lines, counts = [], []
     for n, step in zip(grid.shape, reversed(grid.spacing), strict=True):
-        lines.append(np.arange(n, dtype=np.int32) // max(1, round(edge_mm / step)))
+        lines.append(np.arange(n, dtype=np.int32) // max(1, round(min(n, edge_mm / step))))
         counts.append(int(lines[-1][-1]) + 1)
+    _check_count(float(np.prod(counts)), edge_mm)
     k, j, i = lines
     labels = (k[:, None, None] * counts[1] + j[None, :, None]) * counts[2] + i[None, None, :] + 1
     return np.ascontiguousarray(labels, dtype=np.int32)
@@ -44,7 +46,7 @@ def slic(grid: Grid, edge_mm: float = EDGE_MM, voxels: Array | None = None) -> A
         voxels: the volume [K, J, I].
 
     Raises:
-        UserError: scikit-image is not installed, or the edge is not above 0.
+        UserError: scikit-image is not installed, or the edge is not above 0 or makes too many supervoxels.
     """
     _check(edge_mm)
     if find_spec("skimage") is None:
@@ -55,11 +57,14 @@ def slic(grid: Grid, edge_mm: float = EDGE_MM, voxels: Array | None = None) -> A
         raise ValueError("supervoxels need the volume")
     from skimage.segmentation import slic as superpixels
 
+    count = max(1.0, voxels.size * float(np.prod(grid.spacing)) / edge_mm / edge_mm / edge_mm)
+    if count > voxels.size:
+        raise UserError(f"Supervoxels of {edge_mm:g} mm would be smaller than the voxels: give a larger edge.")
+    _check_count(count, edge_mm)
     low, high = np.percentile(voxels, (1, 99))
     scaled = np.clip((voxels - low) / max(high - low, np.finfo(float).tiny), 0, 1)
-    count = max(1, round(voxels.size * float(np.prod(grid.spacing)) / edge_mm**3))
     labels = superpixels(
-        scaled, count, _COMPACTNESS, max_num_iter=5, spacing=tuple(reversed(grid.spacing)), channel_axis=None
+        scaled, round(count), _COMPACTNESS, max_num_iter=5, spacing=tuple(reversed(grid.spacing)), channel_axis=None
     )
     return np.unique(labels, return_inverse=True)[1].reshape(voxels.shape).astype(np.int32) + 1
 
@@ -95,3 +100,11 @@ def relevance_of(labels: Sequence[Array], maps: Sequence[Array]) -> Array:
 def _check(edge_mm: float) -> None:
     if not edge_mm > 0:
         raise UserError(f"Pieces of {edge_mm:g} mm cannot be made: give an edge above 0.")
+
+
+def _check_count(count: float, edge_mm: float) -> None:
+    if count > MOST:
+        raise UserError(
+            f"The volume would fall into {count:.3g} pieces of {edge_mm:g} mm, more than {MOST} that can be followed:"
+            " give a larger edge."
+        )

@@ -79,21 +79,6 @@ class Grid:
         return _triple(np.asarray(self.origin) + self.axes @ np.asarray(index, dtype=float))
 
 
-def model_grid(
-    source: Grid,
-    orientation: str | None = None,
-    spacing: Sequence[float | None] | None = None,
-    size: Sequence[int] | None = None,
-    size_multiple: int = 1,
-    resampling: str = "extent",
-) -> Grid:
-    """The grid on which a model wants the volume on `source`; it keeps the volume's own (oblique) axes.
-
-    It is `core_grid`, grown or cut as `fitted` does.
-    """
-    return fitted(core_grid(source, orientation, spacing, resampling), size, size_multiple)
-
-
 def core_grid(
     source: Grid,
     orientation: str | None = None,

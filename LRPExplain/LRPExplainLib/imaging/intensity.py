@@ -17,11 +17,25 @@ from ..errors import UserError
 Step = Callable[[Tensor, Mapping[str, Any], Tensor | None], Tensor]
 
 
-def normalise(
-    values: Tensor, steps: Sequence[Mapping[str, Any]], name: str, foreground: Tensor | None = None
-) -> Tensor:
-    """Apply the steps of a card to the voxels of one volume that lie in its field of view; see `normalise_all`."""
-    return normalise_all([values], steps, [name], [foreground])[0]
+def check_steps(steps: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse bounds in the wrong order, which would turn intensities around or make them all alike.
+
+    To turn them around on purpose there is "to".
+
+    Raises:
+        UserError: a step's lower bound is not below its upper one.
+    """
+    for step in steps:
+        usual = _BOUNDS.get(step["type"])
+        if usual is None:
+            continue
+        low, high = (float(step.get(key, end)) for key, end in zip(("lower", "upper"), usual, strict=True))
+        if not low < high:
+            kind = step["type"]
+            raise UserError(
+                f"The card's intensity step '{kind}' goes from lower {low:g} to upper {high:g}: correct it, the lower"
+                " bound has to be below the upper one."
+            )
 
 
 def normalise_all(
@@ -65,12 +79,17 @@ def normalise_all(
     return values
 
 
+# The bounds where a step names none; those of a range are named always.
+_BOUNDS = {"percentile": (1.0, 99.8), "range": (np.nan, np.nan), "clip": (-np.inf, np.inf)}
+
+
 class _Flat(Exception):
     """A spread of zero: there is nothing to divide by."""
 
 
 def _percentile(values: Tensor, step: Mapping[str, Any], foreground: Tensor | None) -> Tensor:
-    percentiles = (step.get("lower", 1.0), step.get("upper", 99.8))
+    lowest, highest = _BOUNDS["percentile"]
+    percentiles = (step.get("lower", lowest), step.get("upper", highest))
     low, high = np.percentile(values.numpy(), percentiles).tolist()
     if not high > low:
         raise _Flat(f"their percentiles {percentiles[0]} and {percentiles[1]} are the same")

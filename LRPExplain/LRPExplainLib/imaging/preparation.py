@@ -20,7 +20,7 @@ from ..errors import UserError
 from . import stages
 from .foreground import bounding_box, foreground
 from .grid import Grid, core_grid, cut, fitted, same_grid
-from .intensity import normalise_all
+from .intensity import check_steps, normalise_all
 from .resampling import Cropped, LinearMap, Placed, Replicated, linear_map, nearest, overlap, placed
 from .splines import resize, separate_axis
 
@@ -309,6 +309,7 @@ class _Examination:
 
 
 def _check(wanted: Preprocessing) -> None:
+    check_steps(wanted.intensity)
     if wanted.interpolation == "cubic" and wanted.spacing is not None and wanted.resampling != "extent-rounded":
         raise UserError(
             'The card asks for cubic interpolation, which goes with the resampling "extent-rounded" alone: correct one.'

@@ -76,6 +76,13 @@ class Segment:
 
     kind = "segment"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.image, sitk.Image):
+            raise TypeError(
+                f"a segment is made of a SimpleITK image, not {type(self.image).__name__}: read a file with"
+                " read_segment, and make an image on its volume's grid of an array"
+            )
+
     def __str__(self) -> str:
         return f"the segment '{self.name}'"
 

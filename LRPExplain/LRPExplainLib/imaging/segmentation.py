@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from .grid import Grid
+from .labels import looks_grey
 from .reading import read_image
 from .regions import Segment
 
@@ -52,7 +53,7 @@ def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Ima
     """A label map for a network that has an input channel for each of `values`: a .seg.nrrd or any image format.
 
     Raises:
-        UserError: no such file, not labels, overlapping segments, or none of these values but others.
+        UserError: no such file, not labels but an image, overlapping segments, or none of these values but others.
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
@@ -73,6 +74,8 @@ def check_labels(image: sitk.Image, name: str, values: Sequence[int]) -> None:
     found = np.unique(sitk.GetArrayViewFromImage(image))
     if not np.array_equal(found, np.rint(found)):
         raise UserError(f"'{name}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    if not _is_slicers(image) and looks_grey(sitk.GetArrayViewFromImage(image)):
+        raise _grey(name)
     if found.any() and not np.isin(found, list(values)).any():
         wanted = ", ".join(str(value) for value in values)
         raise UserError(
@@ -89,38 +92,50 @@ def read_segment(path: str | os.PathLike[str], name: str | int | None = None) ->
             not background.
 
     Raises:
-        UserError: no such file, not labels, or no such segment.
+        UserError: no such file, not labels but an image, or no such segment.
     """
-    path = Path(path)
-    image, layers = _layers(path)
-    table = _segments(image)
-    if name is None:
-        found = np.any(layers, axis=-1)
-        called = next(iter(table)) if len(table) == 1 else path.name
-    else:
-        called, layer, value = _choose(table, layers, str(name).strip(), path)
-        found = layers[..., layer] == value
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    mask = Grid.of(image).image(np.asarray(found, dtype=np.uint8))
-    return Segment(mask, called, str(path.resolve()), None if name is None else str(name), sha256)
+    return _Labels(Path(path)).segment(name)
 
 
 def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
     """Every segment of a .seg.nrrd or a label map that is not empty, each by itself.
 
     Raises:
-        UserError: no such file, not labels, or all background.
+        UserError: no such file, not labels but an image, or all background.
     """
-    path = Path(path)
-    image, layers = _layers(path)
-    table = _segments(image)
-    values = [name for name, (layer, value) in table.items() if (layers[..., layer] == value).any()]
-    if not table:
-        values = [str(int(value)) for value in np.unique(layers) if value > 0]
-    if not values:
+    labels = _Labels(Path(path))
+    names = labels.names()
+    if not names:
         raise UserError(f"'{path}' holds no segment that is not empty: give another segmentation.")
-    return [read_segment(path, value) for value in values]
+    return [labels.segment(name) for name in names]
+
+
+class _Labels:
+    """A file of labels, read and hashed once for all of its segments."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        image, self._layers = _layers(path)
+        self._grid, self._table = Grid.of(image), _segments(image)
+        with path.open("rb") as file:
+            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def names(self) -> list[str]:
+        """Of the segments that are not empty; label values where the file has no names."""
+        if not self._table:
+            return [str(int(value)) for value in np.unique(self._layers) if value > 0]
+        return [name for name, (layer, value) in self._table.items() if (self._layers[..., layer] == value).any()]
+
+    def segment(self, name: str | int | None) -> Segment:
+        """As for `read_segment`."""
+        if name is None:
+            found = np.any(self._layers, axis=-1)
+            called = next(iter(self._table)) if len(self._table) == 1 else self._path.name
+        else:
+            called, layer, value = _choose(self._table, self._layers, str(name).strip(), self._path)
+            found = self._layers[..., layer] == value
+        mask = self._grid.image(np.asarray(found, dtype=np.uint8))
+        return Segment(mask, called, str(self._path.resolve()), None if name is None else str(name), self._sha256)
 
 
 def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
@@ -134,7 +149,21 @@ def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
     layers = voxels[..., None] if voxels.ndim == 3 else voxels
     if np.issubdtype(layers.dtype, np.floating) and not np.array_equal(layers, np.rint(layers)):
         raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
+    if not _is_slicers(image) and any(looks_grey(layers[..., n]) for n in range(layers.shape[-1])):
+        raise _grey(str(path))
     return image, layers
+
+
+def _is_slicers(image: sitk.Image) -> bool:
+    """Whether a header of Slicer's names the segments, so that there is nothing to guess."""
+    return bool(image.HasMetaDataKey("Segment0_Name"))
+
+
+def _grey(name: str) -> UserError:
+    return UserError(
+        f"'{name}' holds values that change from voxel to voxel as the grey levels of an image do, so it is no label"
+        " map: give a segmentation."
+    )
 
 
 def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:

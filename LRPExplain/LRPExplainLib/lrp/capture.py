@@ -25,7 +25,7 @@ from . import passes
 from .concrete import ConcreteIntegers
 from .errors import LRPError, RefusedInput
 from .fused import SPELLED_OUT
-from .graph import Graph, Rebuild, flatten_output
+from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
 from .spelled import STEPS
 
@@ -43,11 +43,17 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         A graph with `graph(*inputs)` equal to `model(*inputs)` up to rounding (batch norms are folded).
 
     Raises:
-        LRPError: the network draws random numbers, is in training mode, lets the data decide which way to go, or does
-            not accept inputs of this shape.
+        LRPError: what is given is no network or no tensor; the network draws random numbers, is in training mode, lets
+            the data decide which way to go, or does not accept inputs of this shape.
     """
-    if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+    if not inputs:
         raise LRPError("The model needs at least one input tensor; give one per input, batch first.")
+    for x in inputs:
+        require_tensor(x)
+    if not callable(model):
+        raise LRPError(
+            f"A model is needed, but got {type(model).__name__}; give an nn.Module or a loaded ScriptModule."
+        )
     with _buffers_kept(model):
         traced, rebuild = _trace(model, [_plain(x) for x in inputs])
         passes.refuse_randomness(traced.graph)

@@ -119,14 +119,21 @@ class Graph:
         return made
 
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
-        """The inputs as a list, or an LRPError when they do not fit the shapes the graph was captured for."""
-        given = list(inputs)
+        """The inputs as a list, or an LRPError when they do not fit the shapes and types the graph was captured for."""
+        given = [require_tensor(x) for x in inputs]
         wanted = [tuple(shape_of(node)) for node in self.inputs]
         if [tuple(x.shape) for x in given] != wanted:
             raise LRPError(
                 f"This graph was captured for inputs of shape {wanted} but got {[tuple(x.shape) for x in given]}; "
                 "capture the model again for this shape."
             )
+        types = [node.meta["val"].dtype for node in self.inputs]
+        for x, dtype in zip(given, types, strict=True):
+            if x.dtype != dtype and not (self.precision and x.is_floating_point()):  # which are brought to it
+                raise LRPError(
+                    f"This graph was captured for inputs of {dtype} but got {x.dtype}; convert the input by"
+                    f" .to({dtype})."
+                )
         return given
 
     def to(self, where: torch.device | str | torch.dtype) -> Graph:
@@ -159,6 +166,23 @@ class Graph:
         from .operators import count_operators  # the table knows graphs; a graph asks it only on demand
 
         return count_operators(self)
+
+
+def require_graph(graph: object) -> None:
+    """LRPError for what is no graph, such as the model that it is captured from."""
+    if not isinstance(graph, Graph):
+        raise LRPError(
+            f"A captured graph is needed, but got {type(graph).__name__}; make one of a model with capture(model, x)."
+        )
+
+
+def require_tensor(x: object) -> Tensor:
+    """The input, or an LRPError for what is no tensor."""
+    if isinstance(x, Tensor):
+        return x
+    raise LRPError(
+        f"The model's inputs are tensors, but got {type(x).__name__}; make one of an array with torch.from_numpy."
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from .edit import packet
 from .errors import LRPError
-from .graph import Graph, layer_of, shape_of
+from .graph import Graph, layer_of, require_graph, shape_of
 
 aten = torch.ops.aten
 
@@ -41,6 +41,7 @@ class InnerLayer:
 
 def inner_layers(graph: Graph) -> list[InnerLayer]:
     """The layers with parameters that have channels and lie before the output, in the order of execution."""
+    require_graph(graph)
     found = {}
     for node in steps_to(graph, graph.outputs[0]):
         if "layer" in node.meta and node not in graph.outputs:
@@ -54,6 +55,7 @@ def inner_layer(graph: Graph, name: str = "") -> InnerLayer:
     Raises:
         LRPError: there is no such layer before the output, or it has no channels.
     """
+    require_graph(graph)
     node = _node(graph, name) if name else automatic(graph)
     if not _has_channels(graph, node):
         raise LRPError(

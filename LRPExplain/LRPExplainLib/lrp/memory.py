@@ -21,7 +21,7 @@ from .answers import Concatenation, Unchanged
 from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
-from .graph import Graph, arguments, last_uses, results_of, shape_of
+from .graph import Graph, arguments, last_uses, require_graph, results_of, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .operators import CONVOLUTION, DENSE, SUM
@@ -71,6 +71,7 @@ def estimates(
     Raises:
         LRPError: as :func:`~.propagation.attribute`, before anything is computed.
     """
+    require_graph(graph)
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     sizes = _Sizes(graph)
     thrifty = _SLAB["cpu" if _leaves(graph.inputs[0])[0].device.type == "cpu" else "cuda"]
@@ -99,6 +100,7 @@ def estimates(
 
 def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> float:
     """How long the backward walk takes, in forward passes: counted by the products that its layers need."""
+    require_graph(graph)
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     forward = backward = 0.0
     for node, rule, weight in _weighted(graph, plan):

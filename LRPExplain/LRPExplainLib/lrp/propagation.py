@@ -17,7 +17,7 @@ from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
 from .edit import packet
 from .errors import LRPError
 from .flow import Flow
-from .graph import Graph, Progress, arguments, layer_of, no_progress, results_of, shape_of
+from .graph import Graph, Progress, arguments, layer_of, no_progress, require_graph, results_of, shape_of
 from .inner import only, steps_to
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
@@ -102,8 +102,9 @@ def attribute(
         Relevance of the inputs, the output and the ledger.
 
     Raises:
-        LRPError: an operator has no answer, the composite no fitting rule, or the target does not fit the output;
-            all but the last before anything is computed.
+        LRPError: what is given is no graph or no tensor, the input does not fit the graph or is not finite, an operator
+            has no answer, the composite no fitting rule, or the target does not fit the output; all but the last before
+            anything is computed.
     """
     evaluation = evaluate(graph, inputs, composite, output=output)
     return evaluation.attribute(target, at=at, channels=channels, last=True)
@@ -124,7 +125,10 @@ def evaluate(
     says what is kept (see :mod:`.memory`).
     """
     composite = composite_named(composite)
-    given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    require_graph(graph)
+    given = graph.checked([inputs] if isinstance(inputs, Tensor) else inputs)
+    if not all(bool(x.isfinite().all()) for x in given):
+        raise LRPError("The input holds NaN or infinite values, which would spread over all relevance; replace them.")
     if not 0 <= output < len(graph.outputs):
         raise LRPError(f"The model has outputs 0 to {len(graph.outputs) - 1}; there is no output {output}.")
     plan = make_plan(graph, composite, graph.outputs[output])

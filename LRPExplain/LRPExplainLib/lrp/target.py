@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class Target:
         """The start relevance, of the output's shape: the chosen outputs themselves, zero elsewhere.
 
         Raises:
-            LRPError: there is no such channel, or the mask does not fit or leaves nothing to explain.
+            LRPError: there is no such channel, or the mask is no tensor, does not fit or leaves nothing to explain.
         """
         relevance = torch.zeros_like(output)
         for sample, index in enumerate(self._indices(output)):
@@ -39,6 +40,11 @@ class Target:
                 relevance[sample, self.rather_than] = -output[sample, self.rather_than]
         if self.mask is None:
             return relevance
+        if not isinstance(self.mask, Tensor):
+            raise LRPError(
+                f"The target's mask is a tensor on the output's grid, but got {type(self.mask).__name__}; make one of"
+                " an array with torch.from_numpy."
+            )
         try:
             mask = torch.broadcast_to(self.mask.to(output), (output.shape[0], *output.shape[2:]))
         except RuntimeError:
@@ -59,28 +65,46 @@ class Target:
                 "relevance as a tensor of that shape."
             )
         chosen = self.index
-        indices = (chosen,) * output.shape[0] if isinstance(chosen, int) else tuple(int(i) for i in chosen)
+        if isinstance(chosen, Tensor):
+            chosen = chosen.tolist()
+        if isinstance(chosen, Sequence) and not isinstance(chosen, str):
+            indices = tuple(_index(i) for i in chosen)
+        else:
+            indices = (_index(chosen),) * output.shape[0]
         channels = output.shape[1]
-        asked = [*indices, *(() if self.rather_than is None else (self.rather_than,))]
+        asked = [*indices, *(() if self.rather_than is None else (_index(self.rather_than),))]
         for index in asked:
             if not 0 <= index < channels:
                 raise LRPError(
                     f"The target asks for class {index} but the model's output has classes 0 to {channels - 1}."
                 )
         if len(indices) != output.shape[0]:
-            raise LRPError(f"{len(indices)} target classes were given for a batch of {output.shape[0]}; give one each.")
+            raise LRPError(
+                f"The number of target classes ({len(indices)}) is not that of the batch ({output.shape[0]}); give one"
+                " each."
+            )
         return indices
 
 
 def start_relevance(target: Tensor | Target | int, output: Tensor) -> Tensor:
     """Relevance at the output for a target object, a class index or a tensor that is the start relevance itself."""
-    if isinstance(target, int):
-        target = Target(target)
     if isinstance(target, Target):
         return target.start(output)
+    if not isinstance(target, Tensor):
+        return Target(_index(target)).start(output)
     if target.shape != output.shape:
         raise LRPError(
             f"The start relevance has shape {list(target.shape)} but the model's output has {list(output.shape)}; "
             "they must agree."
         )
     return target.to(output)
+
+
+def _index(chosen: object) -> int:
+    """A class index, of NumPy's kinds too."""
+    if isinstance(chosen, Integral):
+        return int(chosen)
+    raise LRPError(
+        f"The target asks for {chosen!r}, which is no class index; give the number of an output channel, from 0 on (a"
+        " captured graph does not know the names of classes)."
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..imaging.windows import View
 from ..inference import Inference, Progress
+from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
 from .replay import Scored
 from .with_captum import captum_attr, quiet
@@ -137,6 +138,7 @@ class SmoothGrad(Method):
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, "SmoothGrad needs at least 1 sample.")
+        check_seed(self.seed)
         require(self.noise >= 0, "The noise of SmoothGrad is a share of the intensities' range: 0 or more.")
 
     def passes(self, inference: Inference) -> float:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..inference import Inference, Progress
+from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
 from .gradients import counted
 from .replay import Scored
@@ -47,6 +48,7 @@ class Rise(Method):
         require(self.cell >= 1, "A cell of RISE is at least 1 voxel wide.")
         require(0 < self.share < 1, "The share of what RISE shows lies between 0 and 1.")
         require_baseline(self.baseline)
+        check_seed(self.seed)
 
     def passes(self, inference: Inference) -> float:
         return 1.0 + self.masks

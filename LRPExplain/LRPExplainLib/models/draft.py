@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import lrp
 from ..errors import UserError
 from .card import CardInput, ModelCard, OutputInfo, Preprocessing
-from .example import example_input, input_channels, kernel_dimensions
+from .example import check_shape, example_input, input_channels, kernel_dimensions
 from .loading import ExplainableModel, card_path, load_model, load_with
 from .monai import Untranslated, bundle_card, bundle_files
 
@@ -34,8 +34,10 @@ def draft_card(
         The card, and sentences on what the user should look at.
 
     Raises:
-        UserError: the model cannot be loaded.
+        UserError: the model cannot be loaded, or the shape is no size of a volume.
     """
+    if shape is not None:
+        check_shape(shape)
     model, notes = _loaded(Path(path), trust)
     output, ends_in = _output(model, shape)
     card = model.card

@@ -1,16 +1,19 @@
 """An input that a model could be given, where no volume is at hand: from its card, or guessed from its weights."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .loading import ExplainableModel
 
 # The side of the volume that a network without a stated size is tried with, unless its size multiple is larger.
 _SIDE = 32
 _AXES = ("k", "j", "i")
 _MOST_GROUPS = 16
+_MOST_VOXELS = 2**31  # some ten times the largest volumes there are
 
 
 def example_input(model: ExplainableModel, shape: Sequence[int] | None = None) -> Tensor:
@@ -24,6 +27,20 @@ def example_input(model: ExplainableModel, shape: Sequence[int] | None = None) -
     if slices is not None or kernel_dimensions(model) == 2:
         del sides[_AXES.index((slices or {}).get("axis", "k"))]
     return torch.zeros(1, input_channels(model), *sides)
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Refuse what is no size [D, H, W] of a volume.
+
+    Raises:
+        UserError: not three sides, a side below 1, or more voxels than any volume has.
+    """
+    if len(shape) != 3 or min(shape) < 1 or prod(shape) > _MOST_VOXELS:
+        given = " x ".join(str(side) for side in shape) or "nothing"
+        raise UserError(
+            f"{given} is no size of a volume: give three whole numbers D, H and W, each 1 or more, of"
+            f" {_MOST_VOXELS} voxels together at most."
+        )
 
 
 def input_channels(model: ExplainableModel) -> int:

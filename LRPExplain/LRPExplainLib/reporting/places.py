@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, number_of
 from ..imaging.reading import volume_files
 from ..models.loading import sha256_of
 from .aliases import last_part
@@ -35,7 +35,9 @@ class Places:
         """Raises UserError besides where their number is wrong, or one was given from memory."""
         wanted = facts["volumes"]
         if self.volumes and len(self.volumes) != len(wanted):
-            raise UserError(f"The record is of {len(wanted)} volumes, but {len(self.volumes)} were given: give each.")
+            raise UserError(
+                f"The record is of {number_of(len(wanted), 'volume')}, but got {len(self.volumes)}: give each."
+            )
         given: list[Path | None] = [*self.volumes] if self.volumes else [None] * len(wanted)
         return [
             self._find("volume", entry["path"] or entry["name"], place, "--volume", entry["sha256"])

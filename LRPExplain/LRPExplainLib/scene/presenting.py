@@ -351,8 +351,8 @@ def _check_nodes(explanation: Explanation, volume_nodes: Sequence[Any]) -> None:
     if len(volume_nodes) != explanation.given:
         raise UserError(
             _(
-                "The explanation is of {wanted} volumes but {given} were given: give the volumes that were explained,"
-                " in their order."
+                "The number of volumes that were given ({given}) is not that of the explained ones ({wanted}): give the"
+                " volumes that were explained, in their order."
             ).format(wanted=explanation.given, given=len(volume_nodes))
         )
     for node, image in zip(volume_nodes, explanation.relevance, strict=False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -17,18 +15,13 @@ WINDOW_SHARE = 0.95
 FOCUS_SIGMA_MM = 3.0
 
 
-def symmetric_limit(maps: Sequence[NDArray[np.floating]], share: float = WINDOW_SHARE) -> float:
-    """The half-width w of the window [-w, w] that all ``maps`` share, so that their colours can be compared.
+def limit_of(magnitudes: Magnitudes, share: float = WINDOW_SHARE) -> float:
+    """The half-width w of the window [-w, w] that all maps share, so that their colours can be compared.
 
     A percentile of |relevance| in which every voxel counts by its own |relevance|: voxels up to w carry ``share`` of
     the total. Unlike a percentile over voxels it does not depend on how much empty space surrounds the relevance.
     Maps that are zero everywhere give 1.
     """
-    return limit_of(Magnitudes(maps), share)
-
-
-def limit_of(magnitudes: Magnitudes, share: float = WINDOW_SHARE) -> float:
-    """The same from a distribution that is known already."""
     return magnitudes.level(1 - share) or 1.0
 
 

@@ -1,12 +1,13 @@
 """What a format is."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from ...errors import UserError
 from ..card import ModelCard
 
 
@@ -68,6 +69,19 @@ def sha256_of(*files: Path) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def require_one_input(name: str, inputs: Sequence[str]) -> None:
+    """Refuse a network that wants several tensors at once: a model is given one, with a channel for each volume.
+
+    Raises:
+        UserError: it does.
+    """
+    if len(inputs) > 1:
+        raise UserError(
+            f"'{name}' takes {len(inputs)} inputs ({', '.join(inputs)}), but a model is given one tensor with a channel"
+            " for each volume: export it in a wrapper whose forward(x) hands x[:, :1] and so on to these."
+        )
 
 
 def has_suffix(*suffixes: str) -> Callable[[Path], bool]:

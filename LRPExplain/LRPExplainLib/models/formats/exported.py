@@ -26,7 +26,7 @@ from torch import nn
 from ...errors import UserError, reason
 from ..archive import opened, rewritten, stored
 from ..card import ModelCard, default_card
-from .base import Format, Loaded, has_suffix, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
 
 _OPERATOR = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b|save\b|_)\w+\.\w+"
@@ -71,6 +71,7 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
             f"'{path}' could not be loaded as a torch.export program ({reason(error)}): export it again with torch"
             f" {torch.__version__.split('+')[0]}, or as TorchScript."
         ) from error
+    require_one_input(str(path), [str(given) for given in program.graph_signature.user_inputs])
     shape = _shape(program)
     return Loaded(_evaluating(module, path), card or _windowed(path, shape), sha256_of(path), shape=shape)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ...errors import UserError, reason
 from ..card import ModelCard
-from .base import Format, Loaded, has_suffix, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
 
 _MISSING = "Reading '{path}' needs onnx2torch: install it with 'pip install onnx onnx2torch', or export TorchScript."
 
@@ -25,6 +25,8 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
     beside = _read_beside(onnx, model, path)
     for tensor in _tensors(onnx, model.graph):
         _check_size(onnx, tensor, path)
+    own = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs
+    require_one_input(str(path), [entry.name for entry in model.graph.input if entry.name not in own])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

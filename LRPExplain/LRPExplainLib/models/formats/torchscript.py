@@ -21,7 +21,7 @@ from ..archive import DAMAGED, Source, opened, rewritten, stored
 from ..card import ModelCard
 from ..claims import check_claims
 from ..monai import InMemory, bundle_card
-from .base import Format, Loaded, has_suffix, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
 
 # Operators that read, write or map files, or ask for what is not arithmetic.
 _FILES = {"save", "from_file", "load", "_load_for_lite_interpreter"}
@@ -38,7 +38,7 @@ def load_module(source: Source, name: str) -> nn.Module:
     """The network in a TorchScript file, in eval mode and float32.
 
     Raises:
-        UserError: it is none, is damaged, larger on paper than the file, or asks for files.
+        UserError: it is none, is damaged, larger on paper than the file, asks for files, or takes several inputs.
     """
     if not _is_torchscript(source):
         raise UserError(
@@ -57,7 +57,15 @@ def load_module(source: Source, name: str) -> nn.Module:
             module: nn.Module = torch.jit.load(io.BytesIO(content), map_location="cpu")
     except Exception as error:  # whatever its parser makes of a damaged file
         raise UserError(f"'{name}' could not be loaded as TorchScript ({reason(error)}): export it again.") from error
+    require_one_input(name, _inputs(module))
     return module.float().eval()
+
+
+def _inputs(module: nn.Module) -> list[str]:
+    """What has to be given to the network, by name; nothing where it does not say."""
+    schema = getattr(getattr(module, "forward", None), "schema", None)
+    wanted = [] if schema is None else schema.arguments[1:]  # behind itself
+    return [argument.name for argument in wanted if not argument.has_default_value()]
 
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:

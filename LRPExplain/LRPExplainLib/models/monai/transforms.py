@@ -190,6 +190,8 @@ def _range(component: Component, channels: Channels, volumes: int) -> list[Step]
     start, stop, clip = component.get("b_min"), component.get("b_max"), bool(component.get("clip", False))
     known = start is not None and stop is not None
     to = [float(start), float(stop)] if known else [0.0, 1.0]
+    if low > high:  # MONAI takes it and turns the intensities around
+        low, high, to = high, low, to[::-1]
     step = {"type": "range", "lower": low, "upper": high, "clip": clip and known, "to": to}
     return [Step("intensity", step, component)]
 

@@ -145,7 +145,7 @@ def _windows(wishes: Preprocessing) -> str:
 
 def _operators(graph: lrp.Graph) -> str:
     rows = [("operator", "calls", "role", "relevance")]
-    for operator in graph.operators():
+    for operator in lrp.count_operators(graph):
         answer = "exact rule" if operator.role is not None else "NO RULE: this model cannot be explained"
         rows.append((operator.name, str(operator.count), operator.role or "-", answer))
     return _aligned(rows)

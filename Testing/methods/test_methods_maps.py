@@ -9,6 +9,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging import Windows
 from LRPExplainLib.inference import Inference
+from LRPExplainLib.lrp import LRPError
 from LRPExplainLib.methods import (
     METHODS,
     GradCam,
@@ -262,7 +263,7 @@ def test_grad_cam_shows_the_corner_that_a_classifier_looks_at():
 
 def test_a_layer_that_is_not_there_or_has_no_places_is_named():
     x, c = noise(1, 1, 8, 8, 8), torch.tensor([[0.0, 1.0]])
-    with pytest.raises(UserError, match="no layer 'encoder'"):
+    with pytest.raises(LRPError, match="no layer 'encoder'"):
         run(GradCam("encoder"), Pooled().eval(), x, c)
     with pytest.raises(UserError, match="has no places"):
         run(GradCam("head"), Pooled().eval(), x, c)

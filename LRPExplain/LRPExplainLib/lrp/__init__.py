@@ -13,7 +13,7 @@ from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
-from .operators import ends_in
+from .operators import OperatorCount, count_operators, ends_in
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target
@@ -31,6 +31,7 @@ __all__ = [
     "LRPError",
     "Ledger",
     "LedgerRow",
+    "OperatorCount",
     "RefusedInput",
     "Row",
     "Schedule",
@@ -38,6 +39,7 @@ __all__ = [
     "attribute",
     "capture",
     "composite_named",
+    "count_operators",
     "ends_in",
     "estimates",
     "evaluate",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -161,12 +160,6 @@ class Graph:
         """Names of the layers with parameters, in the order of execution: what patterns and `at` may name."""
         return list(dict.fromkeys(node.meta["layer"] for node in self.steps if "layer" in node.meta))
 
-    def operators(self) -> list[OperatorCount]:
-        """Which operators the network uses, how often, and what relevance does there (None: there is no answer)."""
-        from .operators import count_operators  # the table knows graphs; a graph asks it only on demand
-
-        return count_operators(self)
-
 
 def require_graph(graph: object) -> None:
     """LRPError for what is no graph, such as the model that it is captured from."""
@@ -183,15 +176,6 @@ def require_tensor(x: object) -> Tensor:
     raise LRPError(
         f"The model's inputs are tensors, but got {type(x).__name__}; make one of an array with torch.from_numpy."
     )
-
-
-@dataclass(frozen=True)
-class OperatorCount:
-    """An operator's name, how often it is called, and its role in a composite; None when relevance cannot pass it."""
-
-    name: str
-    count: int
-    role: str | None
 
 
 def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:

@@ -10,7 +10,7 @@ owes to the layer; the rest is ``evaluation.attribute(target, channels={layer: [
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -56,7 +56,7 @@ def inner_layer(graph: Graph, name: str = "") -> InnerLayer:
         LRPError: there is no such layer before the output, or it has no channels.
     """
     require_graph(graph)
-    node = _node(graph, name) if name else automatic(graph)
+    node = layer_named(graph, name) if name else automatic(graph)
     if not _has_channels(graph, node):
         raise LRPError(
             f"The layer '{name}' gives {list(shape_of(node))}, in which no axis counts channels: choose another one"
@@ -78,7 +78,7 @@ def automatic(graph: Graph) -> fx.Node:
 
 def goes_around(graph: Graph, name: str) -> bool:
     """Whether the output depends on the input by a way that does not pass through the layer, as a skip connection."""
-    return _around(graph, _node(graph, name))
+    return _around(graph, layer_named(graph, name))
 
 
 def deepest_convolution(graph: Graph) -> fx.Node:
@@ -101,6 +101,22 @@ def steps_to(graph: Graph, output: fx.Node) -> list[fx.Node]:
         if node in wanted:
             wanted.update(node.all_input_nodes)
     return [node for node in graph.steps if node in wanted]
+
+
+def layer_named(graph: Graph, name: str) -> fx.Node:
+    """The last call of the named layer before the network's first output. LRPError: there is none."""
+    return layers_named(steps_to(graph, graph.outputs[0]), {name})[name]
+
+
+def layers_named(steps: Sequence[fx.Node], names: Iterable[str]) -> dict[str, fx.Node]:
+    """Of these steps the last call of each named layer, whose output is the layer's output. LRPError: there is none."""
+    table = {layer_of(node): node for node in steps} | {node.name: node for node in steps}
+    for name in names:
+        if name not in table:
+            raise LRPError(
+                f"The model has no layer '{name}' before this output; 'lrpexplain inspect' lists the layers."
+            )
+    return {name: table[name] for name in names}
 
 
 def only(relevance: Tensor, channels: Sequence[int]) -> Tensor:
@@ -127,14 +143,6 @@ def _around(graph: Graph, barrier: fx.Node) -> bool:
         if node is not barrier and any(source in reached for source in node.all_input_nodes):
             reached.add(node)
     return graph.outputs[0] in reached
-
-
-def _node(graph: Graph, name: str) -> fx.Node:
-    steps = steps_to(graph, graph.outputs[0])
-    table = {layer_of(node): node for node in steps} | {node.name: node for node in steps}
-    if name not in table:
-        raise LRPError(f"The model has no layer '{name}' before its output; 'lrpexplain inspect' lists the layers.")
-    return table[name]
 
 
 def _has_channels(graph: Graph, node: fx.Node) -> bool:

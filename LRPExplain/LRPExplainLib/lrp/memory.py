@@ -25,8 +25,8 @@ from .graph import Graph, arguments, last_uses, require_graph, results_of, shape
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .operators import CONVOLUTION, DENSE, SUM
+from .planning import Plan, make_plan
 from .precision import relevance_type
-from .propagation import Plan, make_plan
 from .rules import PLAIN, LinearRule
 from .segments import Schedule, Segments
 

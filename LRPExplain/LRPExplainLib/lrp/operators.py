@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ from .answers import (
 )
 from .edit import packet
 from .errors import LRPError
-from .graph import Graph, OperatorCount, arguments, layer_of, shape_of
+from .graph import Graph, arguments, layer_of, require_graph, shape_of
 from .layers import convolution, dense, standing_norm
 from .linear import unbroadcast
 from .passes import channel_affine
@@ -246,8 +247,18 @@ def operator_name(node: fx.Node) -> str:
     return getattr(kind, "__name__", str(kind)) if kind is node.target else str(kind)
 
 
+@dataclass(frozen=True)
+class OperatorCount:
+    """An operator's name, how often it is called, and its role in a composite; None when relevance cannot pass it."""
+
+    name: str
+    count: int
+    role: str | None
+
+
 def count_operators(graph: Graph) -> list[OperatorCount]:
-    """Name, number of calls and role of each operator, most frequent first."""
+    """Which operators the network uses, most frequent first."""
+    require_graph(graph)
     counts: Counter[tuple[str, str | None]] = Counter()
     for node in graph.steps:
         if node.target is operator.getitem:

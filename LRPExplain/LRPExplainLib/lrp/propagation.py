@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,25 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .answers import Answer, Call
-from .composites import DEFAULT_COMPOSITE, ROLES, Composite, composite_named
-from .edit import packet
+from .answers import Call
+from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
 from .flow import Flow
-from .graph import Graph, Progress, arguments, layer_of, no_progress, require_graph, results_of, shape_of
-from .inner import only, steps_to
+from .graph import Graph, Progress, arguments, layer_of, no_progress, require_graph, shape_of
+from .inner import layers_named, only
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
-from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
-from .passes import NORMS
+from .operators import operator_name
+from .planning import Plan, make_plan
 from .precision import as_relevance
-from .remaking import Recipe, recipes
-from .rules import PASS, LinearRule, Rule
+from .remaking import Recipe
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
 from .target import Target, start_relevance
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -48,32 +44,6 @@ class Attribution:
     output: Any
     ledger: Ledger
     at: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do, decided before anything is computed.
-
-    Attributes:
-        steps: the calls that the chosen output depends on, in forward order.
-        answers, rules: what each operator does and the rule it does it with.
-        norms: for a layer the normalisation folded into it.
-        folded: the folded normalisations.
-        saves: for each step the nodes whose values its backward step reads.
-        recipes: how some of these are made from the others.
-        non_negative: nodes whose values are never negative.
-        by_sign: layers whose contributions count by their sign alone, and have both.
-    """
-
-    steps: list[fx.Node]
-    answers: dict[fx.Node, Answer]
-    rules: dict[fx.Node, Rule]
-    norms: dict[fx.Node, fx.Node]
-    folded: frozenset[fx.Node]
-    saves: dict[fx.Node, list[fx.Node]]
-    recipes: dict[fx.Node, Recipe]
-    non_negative: frozenset[fx.Node]
-    by_sign: frozenset[fx.Node]
 
 
 def attribute(
@@ -177,7 +147,7 @@ class Evaluation:
         says that no further question follows: each activation is released as soon as the walk has read it.
         """
         at, channels = list(at), channels or {}
-        named = _layers(self._plan, {*at, *channels, *([layer] if layer else [])})
+        named = layers_named(self._plan.steps, {*at, *channels, *([layer] if layer else [])})
         begin = named[layer] if layer else self._explained
         walk = self._walk(self._start(target, begin), begin, last)
         conditions = {named[name]: list(kept) for name, kept in channels.items()}
@@ -198,7 +168,7 @@ class Evaluation:
 
     def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
         """Relevance of the output of an inner layer, where the walk ends; arguments as for :func:`attribute`."""
-        node = _layers(self._plan, {layer})[layer]
+        node = layers_named(self._plan.steps, {layer})[layer]
         walk = self._walk(self._start(target, self._explained), self._explained, last=False)
         with torch.no_grad():
             return walk.run(self._explained, {}, {node}, progress, end=node)[node].to(walk.start.dtype)
@@ -214,47 +184,6 @@ class Evaluation:
         values = self._values if last else dict(self._values)
         mean = self._composite.normalization
         return _Walk(self._graph, self._plan, self._segments, mean, self._slab, values, start, begin)
-
-
-def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
-    """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
-    steps = steps_to(graph, output)
-    answers = require_answers(graph, steps)
-    norms = {} if composite.normalization == "identity" else _foldable(answers)
-    folded = frozenset(norms.values())
-    first, last = _first_layers(steps, answers), _last_layers(steps, answers)
-    _require_layers(composite, answers)
-    never_negative = non_negative(graph)
-    rules: dict[fx.Node, Rule] = {}
-    saves: dict[fx.Node, list[fx.Node]] = {}
-    by_sign: set[fx.Node] = set()
-    for node, answer in answers.items():
-        special = ("input",) if node in first else ("head",) if node in last else ()
-        roles = (*special, answer.role)
-        rule = composite.rule_for(roles, layer_of(node), answer.accepts)
-        if answer is NORM and composite.normalization == "identity":
-            rule = PASS
-        if not answer.accepts(rule):
-            raise _does_not_apply(rule, node, answer)
-        rules[node] = rule
-        if _goes_by_sign(node, answer, rule, never_negative | graph.constants.keys()):
-            by_sign.add(node)
-        saved = [] if node in folded else answer.saves(node, rule, node in by_sign)
-        norm = node if packet(node) in NORMS else norms.get(node)
-        if norm is not None and saved:  # its output stands for that of the layer it is folded into
-            results = results_of(norm)
-            saved = [results[0] if source is node else source for source in saved] + [results[1], results[2]]
-        saves[node] = [source for source in saved if source not in graph.constants]
-    again = recipes(steps, saves, answers)
-    return Plan(steps, answers, rules, norms, folded, saves, again, never_negative, frozenset(by_sign))
-
-
-def _goes_by_sign(node: fx.Node, answer: Answer, rule: Rule, never_negative: Set[fx.Node]) -> bool:
-    """Whether a layer's contributions are told apart by x w and |x w|: of signed inputs that are not in groups."""
-    if answer not in (CONVOLUTION, DENSE) or not isinstance(rule, LinearRule) or not rule.by_sign():
-        return False
-    grouped = packet(node) is aten.convolution and arguments(node)[8] > 1
-    return not grouped and any(source not in never_negative for source in node.all_input_nodes)
 
 
 class _Walk:
@@ -372,77 +301,3 @@ class _Walk:
             if not self._readers[node] and node not in self.graph.outputs:
                 self.values.pop(node, None)
                 self.away.pop(node, None)
-
-
-def _foldable(answers: Mapping[fx.Node, Answer]) -> dict[fx.Node, fx.Node]:
-    """Layer -> the normalisation that alone reads it."""
-    norms = {}
-    for node in answers:
-        if packet(node) not in NORMS:
-            continue
-        layer = arguments(node)[0]
-        if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(user in answers for user in layer.users) != 1:
-            continue
-        by_rows = packet(node) is aten.native_layer_norm
-        if by_rows == (answers[layer] is DENSE):
-            norms[layer] = node
-    return norms
-
-
-def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
-    """Weighted layers that no other weighted layer precedes."""
-    after: set[fx.Node] = set()
-    first: set[fx.Node] = set()
-    for node in steps:
-        if any(source in after for source in node.all_input_nodes):
-            after.add(node)
-        elif answers[node] in (CONVOLUTION, DENSE):
-            first.add(node)
-            after.add(node)
-    return first
-
-
-def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
-    """Weighted layers that no other weighted layer follows on the way to the output."""
-    before: set[fx.Node] = set()
-    last: set[fx.Node] = set()
-    for node in reversed(steps):
-        weighted = answers[node] in (CONVOLUTION, DENSE)
-        if weighted and node not in before:
-            last.add(node)
-        if weighted or node in before:
-            before.update(node.all_input_nodes)
-    return last
-
-
-def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> None:
-    """LRPError when a row names layers that the network has not: a typing mistake would silently do nothing."""
-    for row in composite.rows:
-        if row.match in ROLES:
-            continue
-        named = [(node, answer) for node, answer in answers.items() if row.matches((), layer_of(node))]
-        if named and not any(answer.accepts(row.rule) for _, answer in named):
-            raise _does_not_apply(row.rule, *named[0])
-        if not named:
-            raise LRPError(
-                f"No layer of the model is named '{row.match}'; write a name or pattern that `lrpexplain inspect` "
-                f"shows, or a role ({', '.join(ROLES)})."
-            )
-
-
-def _does_not_apply(rule: Rule, node: fx.Node, answer: Answer) -> LRPError:
-    return LRPError(
-        f"The rule {rule} does not apply to {layer_of(node)} ({operator_name(node)}), which knows "
-        f"{', '.join(answer.rules)}; change that row of the composite."
-    )
-
-
-def _layers(plan: Plan, names: set[str]) -> dict[str, fx.Node]:
-    """The last call of each named layer, whose output is the layer's output."""
-    table = {layer_of(node): node for node in plan.steps} | {node.name: node for node in plan.steps}
-    for name in names:
-        if name not in table:
-            raise LRPError(
-                f"The model has no layer '{name}' before this output; `lrpexplain inspect` lists the layers."
-            )
-    return {name: table[name] for name in names}

@@ -14,7 +14,7 @@ from ..imaging.windows import View
 from ..inference import Inference, Progress
 from ..lrp.edit import packet
 from ..lrp.graph import layer_of, shape_of
-from ..lrp.inner import deepest_convolution, steps_to
+from ..lrp.inner import deepest_convolution, layer_named, steps_to
 from .base import Found, Method, Told, summed
 from .guided import RECTIFIERS
 from .replay import Replay, scored
@@ -45,7 +45,7 @@ class GradCam(Method):
     )
 
     def settled(self, inference: Inference) -> "GradCam":
-        node = _named(inference.graph, self.layer) if self.layer else _deepest(inference.graph)
+        node = layer_named(inference.graph, self.layer) if self.layer else _deepest(inference.graph)
         shape, wanted = shape_of(node), len(inference.windows.input_shape(1))
         if len(shape) != wanted:
             raise UserError(
@@ -59,7 +59,7 @@ class GradCam(Method):
 
     def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
         def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
-            node = _named(inference.graph, self.layer)
+            node = layer_named(inference.graph, self.layer)
             replay = Replay(inference.graph, inference.setting.estimate.schedule, watched=[node])
             with torch.enable_grad():
                 score = scored(replay(x.detach().requires_grad_()), c).sum()
@@ -84,15 +84,6 @@ def _on_input(cam: Tensor, x: Tensor, turned: bool) -> Tensor:
         cam = cam.permute(0, 1, *reversed(range(2, cam.dim())))
     cam = F.interpolate(cam, size=x.shape[2:], mode=_LINEAR[x.dim()], align_corners=False)
     return cam.expand_as(x)
-
-
-def _named(graph: lrp.Graph, name: str) -> fx.Node:
-    """The last call of the named layer that the output depends on."""
-    steps = steps_to(graph, graph.outputs[0])
-    table = {layer_of(node): node for node in steps} | {node.name: node for node in steps}
-    if name not in table:
-        raise UserError(f"The model has no layer '{name}': choose one that 'lrpexplain inspect' lists.")
-    return table[name]
 
 
 def _deepest(graph: lrp.Graph) -> fx.Node:

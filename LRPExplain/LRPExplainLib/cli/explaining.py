@@ -27,7 +27,8 @@ def add_explain(verbs: Verbs) -> None:
     explain.add_argument("--parameter", action="append", default=[], dest="parameters", metavar="NAME=VALUE",
                          help="of the method, as steps=100 or layer=encoder.3; may be given several times")  # fmt: skip
     place = explain.add_mutually_exclusive_group(required=True)
-    place.add_argument("--out", type=Path, metavar="DIR", help="folder for the explanation")
+    place.add_argument("--out", type=Path, metavar="DIR",
+                       help="folder for the explanation; an earlier one there is replaced")  # fmt: skip
     place.add_argument("--dry-run", action="store_true", help="print the plan (windows, memory, time) and do nothing")
     explain.add_argument("--views", action="store_true", help="draw pictures into DIR/views (needs slicer-core)")
     explain.set_defaults(run=_explain)

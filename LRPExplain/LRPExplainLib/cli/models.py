@@ -69,11 +69,11 @@ def _card(options: argparse.Namespace) -> None:
     from ..models.draft import default_place
 
     place = options.out or default_place(options.model)
+    check_writable(place)  # and so no name that is too long to be looked at
     if place.is_dir():
         raise UserError(
             f"'{place}' is a folder: give a file for the card with --out, such as {place / 'model.card.json'}."
         )
-    check_writable(place)
     if not place.parent.is_dir():
         raise UserError(f"There is no folder '{place.parent}' for the card: make it, or give another place with --out.")
     if place.exists() and not options.overwrite:

@@ -40,11 +40,11 @@ from LRPExplainLib.evaluation import (
 )
 from LRPExplainLib.evaluation.agreement import agreement
 from LRPExplainLib.evaluation.complexity import sparseness
-from LRPExplainLib.explain import running
 from LRPExplainLib.imaging import prepare
 from LRPExplainLib.models import ExplainableModel, load_model
 from LRPExplainLib.outcome import require_tensor
 from LRPExplainLib.question import Question
+from LRPExplainLib.running import running
 from torch import Tensor
 
 from .methods import input_gradient, unshared, zennit

@@ -1,12 +1,8 @@
 """explain(model, volumes, target, composite) -> Explanation: the one road from volumes to relevance on them."""
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -14,30 +10,19 @@ import torch
 from torch import Tensor
 
 from . import lrp
-from .cascade import previous_segmentation, with_geometry
-from .errors import UserError, number_of
+from .errors import UserError
 from .explanation import Explanation
-from .imaging import Grid, Prepared, Region, Windows, check_volume, least_size, prepare, read_volume
-from .imaging.reading import volume_files
-from .imaging.segmentation import check_labels, read_labels
-from .inference import RECKONED_LIKE, Inference, check_memory, slices_of
+from .imaging import Prepared, Region
 from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
-from .models import ExplainableModel, ModelCard, load_model
-from .models.loading import sha256_of
+from .models import ExplainableModel, ModelCard
 from .outcome import read_outcome, require_tensor
 from .question import Asked, Question, as_question
-from .refusals import said_plainly
+from .readying import How, PathLike, Ready, device_name, get_ready
 from .running import running, versions
+from .stages import Progress, Stages, nobody
 
-PathLike = str | os.PathLike[str]
-Progress = Callable[[str, float], None]
 Found = tuple[lrp.Attribution, dict[str, Any]]  # relevance of the prepared volumes, and what was asked
-
-# The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
-STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
-# In what the network is computed: None, as it is.
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 def explain(
@@ -123,12 +108,10 @@ def answer(
         question: refused here already where that does not need the answer.
         keep: several questions will follow: activations stay in memory for all of them.
     """
-    chosen = method_named(method, parameters)
-    stage = _Stages(progress or (lambda name, share: None))
+    how = How(composite, device, rules, biases, window, memory, precision, method_named(method, parameters), keep)
+    stage = Stages(progress or nobody)
     with running():
-        ready = _made_ready(
-            stage, model, volumes, composite, device, rules, biases, window, memory, question, keep, chosen, precision
-        )
+        ready = get_ready(model, volumes, how, question, stage)
         ready.inference.keep_to_budget()
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
@@ -146,7 +129,7 @@ class Answered:
         prediction: what it said.
     """
 
-    _ready: "Ready"
+    _ready: Ready
     _output: Tensor
     _card: ModelCard
     _outcome: Any
@@ -174,7 +157,7 @@ class Answered:
             attribute: (what the network runs with, the question, who is told the share done) -> attributions.
         """
         ready, prepared = self._ready, self._ready.prepared
-        stage = _Stages(progress or (lambda name, share: None))
+        stage = Stages(progress or nobody)
         stage.timings.update(self._timings)
         brought: list[tuple[tuple[sitk.Image, ...], dict[str, Any], dict[str, Any]]] = []
         with running():
@@ -224,238 +207,22 @@ def plan(
         `Inference.facts`, "memory_stated" (whether `explain` would refuse to take more than the budget), and "seconds"
         for "predicting" and for "explaining"; of a question about a region, the views that hold it.
     """
-    chosen = method_named(method, parameters)
+    how = How(composite, device, rules, biases, window, memory, precision, method_named(method, parameters))
     with running():
-        ready = _made_ready(
-            _Stages(lambda name, share: None), model, volumes, composite, device, rules, biases, window, memory,
-            method=chosen, precision=precision,
-        )  # fmt: skip
+        ready = get_ready(model, volumes, how)
         facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
         predicting, explaining = ready.inference.seconds(facts["explained"])
         if ready.method is not None:
             explaining = predicting * facts["explained"] / facts["views"] * ready.method.passes(ready.inference)
     return {
         "grid": ready.prepared.grid.as_dict(),
-        "device": _device_name(ready.device),
+        "device": device_name(ready.device),
         "composite": ready.composite.name if ready.method is None else None,
         "method": LRP if ready.method is None else ready.method.name,
         **facts,
         "memory_stated": memory is not None,
         "seconds": {"predicting": predicting, "explaining": explaining},
     }
-
-
-def make_ready(
-    model: ExplainableModel,
-    volumes: Sequence[sitk.Image | PathLike],
-    question: Question,
-    composite: lrp.Composite,
-    device: str = "auto",
-    memory: float | None = None,
-) -> "Ready":
-    """What `explain` does before the network runs, for those who put a question again; arguments and errors as there.
-
-    To be called, like what is done with it, within `running`.
-    """
-    stage = _Stages(lambda name, share: None)
-    return _made_ready(stage, model, volumes, composite, device, None, None, None, memory, question)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """Everything that is known before the network runs."""
-
-    model: ExplainableModel
-    composite: lrp.Composite
-    device: torch.device
-    sources: list[dict[str, Any]]
-    prepared: Prepared
-    inference: Inference
-    method: Method | None = None
-
-    def attribute(
-        self, coefficients: Tensor, output: Tensor, progress: Callable[[float, str], None]
-    ) -> lrp.Attribution:
-        """Relevance of the prepared volumes for coefficients of the network's output, by LRP or another method."""
-        if self.method is None:
-            return self.inference.attribute(coefficients, progress)
-        return self.method.attribute(self.inference, coefficients, output, progress)
-
-
-def _made_ready(
-    stage: "_Stages",
-    model: ExplainableModel | PathLike,
-    volumes: Sequence[sitk.Image | PathLike],
-    composite: str | lrp.Composite | None,
-    device: str,
-    rules: Mapping[str, str | lrp.rules.Rule] | None,
-    biases: lrp.Biases | None,
-    window: Mapping[str, Any] | None,
-    memory: float | None,
-    question: Question | None = None,
-    keep: bool = False,
-    method: Method | None = None,
-    precision: str | None = None,
-) -> Ready:
-    with stage("reading"):
-        if method is not None and (composite or rules or biases):
-            raise UserError(f"Composite, rules and biases belong to lrp: leave them out with {method.name}.")
-        place, lowered = _device(device), _precision(precision, method)
-        check_memory(memory)
-        if composite is not None:
-            lrp.composite_named(composite)  # a misspelt name is said before a model is read
-        _check_kinds(model, volumes)
-        loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), window)
-        chosen = choose_composite(loaded.card, composite, rules, biases)
-        if method is not None:
-            chosen = lrp.composite_named(RECKONED_LIKE)
-        _check_count(loaded, volumes)
-        images, sources = _read(volumes, loaded.card)
-    with stage("preparing"):
-        wishes = loaded.card.preprocessing
-        least = least_size(wishes.window, wishes.slices)
-        names = [source["name"] for source in sources]
-        inputs = loaded.card.inputs
-        if loaded.previous is not None and len(images) < len(inputs):
-            made, maker = previous_segmentation(loaded.previous, images, names, place, memory, stage.part("preparing"))
-            images, names = [*images, made], [*names, inputs[-1].name]
-            sources.append(with_geometry(made, names[-1], maker))
-        labels = [entry.labels or None for entry in inputs] or [None] * len(images)
-        prepared = prepare(images, wishes, names, least, labels)
-        if question is not None:
-            question.check(prepared, loaded.card)
-        windows = Windows(prepared.grid.shape, wishes.window, wishes.slices)
-    with stage("capturing"), said_plainly(loaded, len(images), windows.input_shape(prepared.tensor.shape[1])):
-        walk = chosen if method is None else None
-        inference = Inference(loaded.module, prepared.tensor, windows, walk, place, memory, keep, lowered)
-        settled = None if method is None else method.settled(inference)
-    return Ready(loaded, chosen, place, sources, prepared, inference, settled)
-
-
-def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
-    """The model with what the caller says of windows, and what its network says of slices, in its card."""
-    wishes = model.card.preprocessing
-    merged = {**(wishes.window or {}), **(window or {})}
-    if merged and "size" not in merged:
-        raise UserError("The model's card asks for no windows: give the size of a window as well.")
-    wanted = replace(wishes, window=merged if merged.get("size") else None, slices=slices_of(model))
-    return replace(model, card=replace(model.card, preprocessing=wanted))
-
-
-def choose_composite(
-    card: ModelCard,
-    composite: str | lrp.Composite | None,
-    rules: Mapping[str, str | lrp.rules.Rule] | None,
-    biases: lrp.Biases | None = None,
-) -> lrp.Composite:
-    """The composite asked for, else the card's with the card's rules, else the default; the caller's rules go first."""
-    chosen = lrp.composite_named(composite or card.composite or lrp.DEFAULT_COMPOSITE)
-    if composite is None and card.rules:
-        chosen = chosen.override(card.rules)
-    if biases is not None or not isinstance(composite, lrp.Composite):
-        chosen = chosen.with_biases(biases or card.biases or "share")
-    return chosen.override(rules) if rules else chosen
-
-
-class _Stages:
-    """Tells progress and keeps the time of each stage in seconds."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self.timings: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self._progress(name, STAGES[name])
-        start = time.perf_counter()
-        yield
-        self.timings[name] = round(time.perf_counter() - start, 3)
-
-    def part(self, name: str) -> Callable[[float, str], None]:
-        """Progress within a stage: the share of the stage that is done becomes the share of the whole."""
-        begin = STAGES[name]
-        end = min([share for share in STAGES.values() if share > begin], default=1.0)
-        return lambda share, which: self._progress(f"{name} {which}".strip(), begin + share * (end - begin))
-
-    def finish(self) -> None:
-        self._progress("done", 1.0)
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"There is no device '{name}': choose auto, cpu or cuda.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("This computer has no CUDA device that PyTorch can use: choose cpu or auto.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _precision(name: str | None, method: Method | None) -> torch.dtype | None:
-    """What the network is to be computed in; None: as it is."""
-    if name is not None and name not in PRECISIONS:
-        raise UserError(f"There is no precision '{name}': choose {' or '.join(PRECISIONS)}.")
-    lowered = PRECISIONS[name or "float32"]
-    if lowered is not None and method is not None:
-        raise UserError(f"{name} is for lrp: leave it out with {method.name}.")
-    return lowered
-
-
-def _device_name(place: torch.device) -> str:
-    return torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
-
-
-def _check_kinds(model: object, volumes: object) -> None:
-    """TypeError for what is neither read nor loaded."""
-    if not isinstance(model, (str, os.PathLike, ExplainableModel)):
-        raise TypeError(
-            f"a model is a file or what load_model returns, not {type(model).__name__}: save a network as TorchScript"
-            " first, or put it into an ExplainableModel"
-        )
-    if isinstance(volumes, (str, os.PathLike, sitk.Image)) or not isinstance(volumes, Sequence):
-        raise TypeError("volumes is a sequence: put a single volume into a list")
-    for volume in volumes:
-        if not isinstance(volume, (str, os.PathLike, sitk.Image)):
-            raise TypeError(
-                f"a volume is a path or a SimpleITK image, not {type(volume).__name__}: an array alone does not say"
-                " where in the patient it lies"
-            )
-
-
-def _check_count(model: ExplainableModel, volumes: Sequence[object]) -> None:
-    card = model.card
-    wanted = [entry.name for entry in card.inputs]
-    made = model.previous is not None  # the last input, if it is not given
-    if not volumes or (wanted and len(volumes) not in (len(wanted), len(wanted) - made)):
-        needed = f"{number_of(len(wanted), 'volume')} ({', '.join(wanted)})" if wanted else "at least one volume"
-        staged = bool(wanted) and bool(card.inputs[-1].labels) and not made
-        instead = ", or put the trained model of the previous stage beside it" if staged else ""
-        raise UserError(
-            f"The model '{card.name}' takes {needed}, but got {len(volumes)}: give one for each input{instead}."
-        )
-
-
-def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[list[sitk.Image], list[dict[str, Any]]]:
-    """The images, and where each came from."""
-    images, sources = [], []
-    for n, volume in enumerate(volumes):
-        labels = card.inputs[n].labels if card.inputs else ()
-        if isinstance(volume, sitk.Image):
-            name, path = card.inputs[n].name if card.inputs else f"volume {n + 1}", None
-            if labels:
-                check_labels(volume, name, labels)
-            else:
-                check_volume(volume, name)
-            image, digest = volume, None
-        else:
-            file = Path(volume)
-            image, name, path = (
-                read_labels(file, labels) if labels else read_volume(file),
-                file.name,
-                str(file.resolve()),
-            )
-            digest = sha256_of(*volume_files(file))
-        images.append(image)
-        sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
-    return images, sources
 
 
 def _bring_back(
@@ -488,6 +255,6 @@ def _provenance(place: torch.device, timings: dict[str, float]) -> dict[str, Any
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "device": _device_name(place),
+        "device": device_name(place),
         "timings": timings,
     }

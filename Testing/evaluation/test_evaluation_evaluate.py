@@ -14,12 +14,13 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import CHECKS, Evaluation, Perturbation, Settings, Subject, evaluate, plan
 from LRPExplainLib.evaluation.evaluate import SCHEMA
-from LRPExplainLib.explain import explain, running
+from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, Points, read_segments
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.models import load_model
 from LRPExplainLib.question import Question
+from LRPExplainLib.running import running
 
 OUTPUT = classes("background", "grey", "white")
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": OUTPUT}

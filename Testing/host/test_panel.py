@@ -11,7 +11,7 @@ import pytest
 import slicer
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.explain import PRECISIONS
+from LRPExplainLib.readying import PRECISIONS
 from LRPExplainLib.scene.colors import COLOR_MAPS
 from PySide6 import QtCore, QtGui, QtWidgets
 

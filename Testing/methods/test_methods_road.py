@@ -12,13 +12,14 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Perturbation, Settings, Subject, evaluate
-from LRPExplainLib.explain import explain, plan, running
+from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.findings.account import ledger_line
 from LRPExplainLib.findings.caution import warnings_of
 from LRPExplainLib.imaging import Everywhere, Grid
 from LRPExplainLib.methods import METHODS, IntegratedGradients, method_named
 from LRPExplainLib.models import load_model
+from LRPExplainLib.running import running
 from LRPExplainLib.summaries import plan_summary
 from torch import Tensor, nn
 

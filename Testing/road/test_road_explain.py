@@ -8,9 +8,10 @@ from helpers.networks import RANGE, BlobFinder, classes, classifier, save_model,
 from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.explain import STAGES, explain
+from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import Everywhere, Grid, Segment
 from LRPExplainLib.models import load_model
+from LRPExplainLib.stages import STAGES
 from LRPExplainLib.summaries import summary
 from torch import nn
 

@@ -13,12 +13,13 @@ from helpers.volumes import make_volume
 from LRPExplainLib import inference, lrp
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.explain import STAGES, explain, plan
+from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.imaging import Grid, Points, Windows, read_segment
 from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
 from LRPExplainLib.models.architectures import UNet3d
 from LRPExplainLib.question import Question
+from LRPExplainLib.stages import STAGES
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 

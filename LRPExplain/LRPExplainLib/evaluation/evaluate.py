@@ -20,12 +20,12 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from ..errors import UserError, reason
-from ..explain import running, versions
 from ..explanation import Explanation
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
 from ..inference import check_memory
+from ..running import running, versions
 from ..seeds import check_seed
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
 from .clock import Progress, part, quiet

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .. import lrp, methods
 from ..errors import UserError
-from ..explain import PathLike, make_ready
 from ..explanation import Explanation
 from ..forward import Forward
 from ..imaging import Everywhere, Windows, region_of
@@ -21,6 +20,7 @@ from ..models import ExplainableModel
 from ..models.loading import load_recorded, sha256_of
 from ..outcome import read_outcome, require_tensor
 from ..question import Asked, Question
+from ..readying import How, PathLike, get_ready
 from .localisation import Array
 
 # An answer that differs by more than this share of what all voxels say is another answer than was explained.
@@ -110,7 +110,7 @@ class Subject:
             method: another one than LRP with this composite.
         """
         chosen = lrp.composite_named(composite)
-        ready = make_ready(model, volumes, question, chosen, device, memory)
+        ready = get_ready(model, volumes, How(chosen, device, memory=memory), question)
         ready.inference.keep_to_budget()
         self.inference, self._device, self._memory = ready.inference, ready.device, memory
         self.prepared, self.model = ready.prepared, ready.model

@@ -22,10 +22,10 @@ from jsonschema.exceptions import best_match
 
 from ..errors import UserError, reason
 from ..evaluation import Evaluation
-from ..explain import versions
 from ..explanation import Explanation, Prediction
 from ..folders import beside, check_writable
 from ..imaging.reading import volume_files
+from ..running import versions
 from .aliases import Aliases, Verbatim, last_part
 from .commands import explain_command, verify_command
 from .findings import findings_facts

@@ -13,10 +13,11 @@ import SimpleITK as sitk
 import torch
 
 from ..errors import UserError
-from ..explain import STAGES, Answered, answer
+from ..explain import Answered, answer
 from ..imaging import Box, Everywhere, Points, Region, read_segment
 from ..models import ExplainableModel, load_model, trust_request
 from ..question import Question
+from ..stages import STAGES
 from .server import NeedsTrust
 
 Message = dict[str, Any]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .display import Display
     from .examination import findings_of
-    from .presenting import PresentedNodes, present, present_in_steps, presented_in, presented_of, remove
+    from .presented import PresentedNodes, presented_in, presented_of
+    from .presenting import present, present_in_steps, remove
     from .renderer import missing_renderer
     from .rendering import render
     from .restoring import restore
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 _HOME = {
     "Display": "display",
     "findings_of": "examination",
-    "PresentedNodes": "presenting",
+    "PresentedNodes": "presented",
     "load": "storage",
     "missing_renderer": "renderer",
     "present": "presenting",
     "present_in_steps": "presenting",
-    "presented_in": "presenting",
-    "presented_of": "presenting",
+    "presented_in": "presented",
+    "presented_of": "presented",
     "remove": "presenting",
     "render": "rendering",
     "restore": "restoring",

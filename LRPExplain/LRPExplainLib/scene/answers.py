@@ -15,7 +15,7 @@ from .host import tr as _
 from .parts import whole_of
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _ANSWER = record.PREFIX + "Answer"
 _EVALUATION = "-evaluation"

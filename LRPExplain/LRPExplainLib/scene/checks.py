@@ -15,7 +15,7 @@ from .photographs import photograph
 from .tables import Line, write_chart, write_table
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
     from .session import Run, Session
 
 _RED, _BLUE, _GREEN = (0.84, 0.19, 0.10), (0.10, 0.35, 0.85), (0.0, 0.55, 0.35)

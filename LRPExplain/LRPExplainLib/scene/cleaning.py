@@ -19,7 +19,7 @@ from .host import vtk
 from .nodes import array_of
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _USED = record.PREFIX + "Used"
 _MADE_FOR = record.PREFIX + "MadeFor"

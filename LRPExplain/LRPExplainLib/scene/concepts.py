@@ -17,7 +17,8 @@ from . import parts, record
 from .examination import reference_on
 from .geometry import matrix_of, to_local, to_world
 from .host import tr as _
-from .presenting import PresentedNodes, present_in_steps, presented_of, remove
+from .presented import PresentedNodes, presented_of
+from .presenting import present_in_steps, remove
 
 if TYPE_CHECKING:
     from ..findings.field import Point

@@ -12,7 +12,7 @@ from .geometry import matrix_of, to_local
 from .host import slicer, vtk
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _ENOUGH = 50_000  # places of a map that are looked at
 

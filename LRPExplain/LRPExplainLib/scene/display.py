@@ -20,7 +20,7 @@ from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, TABLE_NAME, ZERO_ROW, rel
 from .nodes import add_colors, set_colors
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 __all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "level", "read"]
 

@@ -20,7 +20,7 @@ from .host import slicer, vtk
 from .nodes import array_of, has_grid_like
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _MOST = 4
 _references: OrderedDict[tuple[Any, ...], Reference] = OrderedDict()

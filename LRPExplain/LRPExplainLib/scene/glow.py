@@ -12,7 +12,7 @@ from .host import in_slicer, slicer, vtk
 
 if TYPE_CHECKING:
     from .display import Display
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 # Opacity per 3 mm at the threshold and at the end of the window
 OPACITY = (0.02, 0.30)

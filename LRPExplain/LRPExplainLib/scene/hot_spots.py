@@ -15,7 +15,7 @@ from .nodes import replace_segments
 
 if TYPE_CHECKING:
     from .display import Display
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 MOST = 20  # segments; a list of more is of no use beside an image
 _MADE_FOR = record.PREFIX + "MadeFor"

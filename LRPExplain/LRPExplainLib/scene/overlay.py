@@ -10,7 +10,7 @@ from .host import slicer
 from .nodes import by_role
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 # In slice views this is the overlay's only softness: alpha there is on or off (see colors).
 OPACITY = 0.5

@@ -13,7 +13,7 @@ from .side_by_side import active
 from .views import write_window
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 
 def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:

@@ -3,71 +3,25 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from ..imaging.grid import Grid
 from . import display, following, hierarchy, nodes, overlay, parts, record
 from .cache import magnitudes_of
 from .colors import TABLE_NAME
-from .geometry import to_world
+from .companions import add_companions
 from .host import Application, in_slicer, slicer
 from .host import tr as _
+from .presented import PresentedNodes, presented_of
 from .window import limit_of, strongest_point
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
 
 _ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-
-
-@dataclass(frozen=True)
-class PresentedNodes:
-    """The MRML nodes of one explanation.
-
-    ``volumes`` and ``relevance`` have one scalar volume node for each input (None for a volume that was removed since);
-    ``segmentation`` is None for a classification. ``focus`` is the place of the strongest relevance (RAS, mm),
-    ``limit`` the half-width of the window, ``target`` the name of the explained class, ``caption`` the lines that say
-    what is shown. ``region`` outlines where was asked, if that was a segment, a box or points. ``facts`` are the
-    explanation's, without its images.
-    """
-
-    scene: Any
-    volumes: tuple[Any, ...]
-    relevance: tuple[Any, ...]
-    segmentation: Any | None
-    legend: Any
-    focus: tuple[float, float, float]
-    limit: float
-    target: str
-    caption: tuple[str, ...]
-    region: Any | None = None
-    application: Application | None = None  # outside Slicer: what keeps the scene working
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def hot_spots(self) -> Any | None:
-        """The segmentation of the hot spots, once it was wanted."""
-        return record.linked_one(self.relevance[0], "hotSpots")
-
-    @property
-    def tables(self) -> dict[str, Any]:
-        """The tables of the findings by name; see `tables`."""
-        return {node.GetAttribute(record.PREFIX + "Table"): node for node in self._linked("table")}
-
-    @property
-    def charts(self) -> dict[str, Any]:
-        """The plot charts of the relevance per slice by the slices' orientation; see `tables`."""
-        return {node.GetAttribute(record.PREFIX + "Chart"): node for node in self._linked("chart")}
-
-    def _linked(self, role: str) -> list[Any]:
-        return [node for node in record.linked(self.relevance[0], role) if node is not None]
 
 
 def present(
@@ -136,13 +90,7 @@ def present_in_steps(
         x, y, z = strongest_point(explanation.relevance[0])
         first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
         yield
-        _companions(
-            scene,
-            explanation,
-            volume_nodes[0],
-            first,
-            _("Relevance for {target}").format(target=explanation.target["class"]),
-        )
+        add_companions(scene, explanation, volume_nodes[0], first)
         if whole is not None:
             overlay.keep_out(first)
         following.follow(first)
@@ -158,47 +106,6 @@ def present_in_steps(
             _remove(scene, first)
         raise
     return shown
-
-
-def presented_of(relevance: Any, application: Application | None = None) -> PresentedNodes:
-    """All of an explanation again, from any of its relevance nodes; also in a scene that was saved and loaded.
-
-    Raises UserError if the node is no relevance map of this package, or not whole any more.
-    """
-    first = record.record_of(relevance)
-    facts = record.read_facts(first)
-    maps = record.linked(first, "relevance")
-    if not facts or not maps:
-        raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
-    if len(maps) != len(facts["volumes"]):
-        raise UserError(
-            _("A map of the explanation '{name}' was deleted: explain the volumes again.").format(name=first.GetName())
-        )
-    return PresentedNodes(
-        scene=first.GetScene(),
-        volumes=tuple(record.sources(first)),
-        relevance=tuple(maps),
-        segmentation=record.linked_one(first, "prediction"),
-        legend=record.linked_one(first, "legend"),
-        focus=_world_focus(first),
-        limit=float(first.GetAttribute(record.LIMIT) or 1),
-        target=str(facts["target"]["class"]),
-        caption=_caption(facts),
-        region=record.linked_one(first, "region"),
-        application=application,
-        facts=facts,
-    )
-
-
-def presented_in(scene: Any) -> list[PresentedNodes]:
-    """Every whole explanation in a scene, in the order in which they were added."""
-    found = []
-    for first in record.records(scene):
-        try:
-            found.append(presented_of(first))
-        except UserError:
-            continue
-    return found
 
 
 def remove(presented: PresentedNodes) -> None:
@@ -271,47 +178,6 @@ def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:
         node.SetAttribute(record.NAME, node.GetName())
 
 
-def _companions(scene: Any, explanation: Explanation, volume: Any, first: Any, title: str) -> None:
-    """Prediction, region and legend."""
-    segmentation = _segments(
-        scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
-    )
-    region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
-    legend = record.linked_one(first, "legend")
-    if legend is None:
-        legend = nodes.add_legend(scene, title, record.linked_one(first, "colors"))
-        record.link(first, "legend", [legend])
-    legend.GetNthDisplayNode(1).SetTitleText(title)
-    hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])
-
-
-_Labels = tuple[sitk.Image, list[dict[str, Any]]]
-
-
-def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> Any | None:
-    """The segmentation node of a role with this content; removed where there is none."""
-    node = record.linked_one(first, role)
-    if content is None:
-        if node is not None:
-            scene.RemoveNode(node)
-        return None
-    labels, classes = content
-    stamp = f"{zlib.crc32(sitk.GetArrayViewFromImage(labels).tobytes())} {json.dumps(classes)}"
-    if node is None:
-        node = nodes.add_segmentation(scene, labels, classes, name)
-        record.link(first, role, [record.mark(node, role)])
-    elif node.GetAttribute(record.PREFIX + "Content") != stamp:
-        nodes.set_segments(node, labels, classes)
-    node.SetAttribute(record.PREFIX + "Content", stamp)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    return node
-
-
-def _prediction(explanation: Explanation) -> _Labels | None:
-    labels = explanation.prediction.segmentation
-    return None if labels is None else (labels, explanation.prediction.classes)
-
-
 def _facts(explanation: Explanation) -> dict[str, Any]:
     """What explanation.json holds but for the layers of the ledger, which nobody reads in a scene."""
     ledger = {key: value for key, value in explanation.ledger.items() if key != "by_layer"}
@@ -324,11 +190,6 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "provenance": explanation.provenance,
         "probabilities": explanation.prediction.probabilities,
     }
-
-
-def _world_focus(first: Any) -> tuple[float, float, float]:
-    local = json.loads(first.GetAttribute(record.FOCUS) or "[0, 0, 0]")
-    return to_world(first, local)
 
 
 def _read_sources(explanation: Explanation) -> list[sitk.Image]:
@@ -373,30 +234,3 @@ def _plain_name(name: str) -> str:
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name
-
-
-def _region(explanation: Explanation) -> _Labels | None:
-    """The voxels asked about as a white outline; None where the question had no region or its file has gone."""
-    from ..imaging.recorded import region_of
-
-    grid = Grid.of(explanation.relevance[0])
-    try:
-        region = region_of(explanation.target)
-        if region is None:
-            return None
-        mask = region.mask(grid, np.ones(grid.shape, dtype=bool))
-    except UserError:  # the relevance is shown all the same; the caption says where was asked
-        return None
-    return grid.image(mask.astype(np.uint8)), [{"name": "background"}, {"name": f"asked: {region}", "color": [255] * 3}]
-
-
-def _caption(facts: dict[str, Any]) -> tuple[str, ...]:
-    target = facts["target"]
-    name, over, place = target.get("text", target["class"]).partition(" over ")
-    return (
-        f"{facts['model']['name']}",
-        f"Relevance for: {name}",
-        *((f"{over.strip()} {place}",) if place else ()),
-        f"Composite: {facts['composite']['name']}",
-        f"Target value: {facts['ledger']['target_value']:.4g}",
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .host import SLICE_VIEWS, THREE_D_VIEW, Application, slicer
-from .presenting import PresentedNodes
+from .presented import PresentedNodes
 from .renderer import missing_renderer
 from .three_d import show_in_3d
 from .views import SliceView, ThreeDView

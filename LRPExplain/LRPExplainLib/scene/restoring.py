@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import display, following, overlay, side_by_side
-from .presenting import presented_in
+from .presented import presented_in
 
 
 def restore(scene: Any) -> None:

@@ -17,7 +17,7 @@ from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import LAYOUT, PAIRS, layout_node, register
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _BEFORE = record.PREFIX + "SideBySideBefore"
 # Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the

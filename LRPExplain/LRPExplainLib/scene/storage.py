@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .host import Application, slicer
-from .presenting import PresentedNodes
+from .presented import PresentedNodes
 from .restoring import restore
 
 

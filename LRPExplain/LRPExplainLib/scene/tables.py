@@ -17,7 +17,7 @@ from .host import tr as _
 from .host import vtk
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 _TABLE = record.PREFIX + "Table"
 _CHART = record.PREFIX + "Chart"

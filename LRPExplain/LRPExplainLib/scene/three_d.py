@@ -10,7 +10,7 @@ from .host import slicer, vtk
 from .nodes import ROLE_ATTRIBUTE, by_role
 
 if TYPE_CHECKING:
-    from .presenting import PresentedNodes
+    from .presented import PresentedNodes
 
 SURFACE_OPACITY = 0.2
 SHELL_OPACITY = 0.2

@@ -1,0 +1,74 @@
+"""What is shown with a map: the prediction, where was asked, and the colour legend."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import UserError
+from ..imaging.grid import Grid
+from . import hierarchy, nodes, record
+from .host import tr as _
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+_Labels = tuple[sitk.Image, list[dict[str, Any]]]  # label values on a grid, and the classes that they are
+
+
+def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
+    """Make them, or bring them to what another explanation says; ``volume`` is the first one, ``first`` its map."""
+    title = _("Relevance for {target}").format(target=explanation.target["class"])
+    segmentation = _segments(
+        scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
+    )
+    region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
+    legend = record.linked_one(first, "legend")
+    if legend is None:
+        legend = nodes.add_legend(scene, title, record.linked_one(first, "colors"))
+        record.link(first, "legend", [legend])
+    legend.GetNthDisplayNode(1).SetTitleText(title)
+    hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])
+
+
+def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> Any | None:
+    """The segmentation node of a role with this content; removed where there is none."""
+    node = record.linked_one(first, role)
+    if content is None:
+        if node is not None:
+            scene.RemoveNode(node)
+        return None
+    labels, classes = content
+    stamp = f"{zlib.crc32(sitk.GetArrayViewFromImage(labels).tobytes())} {json.dumps(classes)}"
+    if node is None:
+        node = nodes.add_segmentation(scene, labels, classes, name)
+        record.link(first, role, [record.mark(node, role)])
+    elif node.GetAttribute(record.PREFIX + "Content") != stamp:
+        nodes.set_segments(node, labels, classes)
+    node.SetAttribute(record.PREFIX + "Content", stamp)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    return node
+
+
+def _prediction(explanation: Explanation) -> _Labels | None:
+    labels = explanation.prediction.segmentation
+    return None if labels is None else (labels, explanation.prediction.classes)
+
+
+def _region(explanation: Explanation) -> _Labels | None:
+    """The voxels asked about as a white outline; None where the question had no region or its file has gone."""
+    from ..imaging.recorded import region_of
+
+    grid = Grid.of(explanation.relevance[0])
+    try:
+        region = region_of(explanation.target)
+        if region is None:
+            return None
+        mask = region.mask(grid, np.ones(grid.shape, dtype=bool))
+    except UserError:  # the relevance is shown all the same; the caption says where was asked
+        return None
+    return grid.image(mask.astype(np.uint8)), [{"name": "background"}, {"name": f"asked: {region}", "color": [255] * 3}]

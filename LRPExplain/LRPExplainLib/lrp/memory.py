@@ -6,22 +6,19 @@ what a step needs while it works. Views are not counted twice. It leaves out wha
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from .answers import Concatenation, Unchanged
 from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
-from .graph import Graph, arguments, last_uses, require_graph, results_of, shape_of
+from .graph import Graph, arguments, last_uses, require_graph, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .operators import CONVOLUTION, DENSE, SUM
@@ -29,6 +26,7 @@ from .planning import Plan, make_plan
 from .precision import relevance_type
 from .rules import PLAIN, LinearRule
 from .segments import Schedule, Segments
+from .sizes import Meter, Sizes, bytes_of, leaf_bytes, leaves
 
 aten = torch.ops.aten
 _FAST_FROM = 20480  # elements of the first four axes above which ATen's CPU convolution is oneDNN's
@@ -73,10 +71,10 @@ def estimates(
     """
     require_graph(graph)
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
-    sizes = _Sizes(graph)
-    thrifty = _SLAB["cpu" if _leaves(graph.inputs[0])[0].device.type == "cpu" else "cuda"]
+    sizes = Sizes(graph)
+    thrifty = _SLAB["cpu" if leaves(graph.inputs[0])[0].device.type == "cpu" else "cuda"]
     places = _places(plan, sizes)
-    bare = _Meter(sizes)
+    bare = Meter(sizes)
     _forward(bare, graph.inputs, graph.steps, set(graph.outputs))
     reckoned = partial(_estimate, graph, plan, sizes, bare.peak)
     best = reckoned(Schedule(remaking=False))
@@ -104,9 +102,7 @@ def products(graph: Graph, composite: str | Composite, *, output: int = 0) -> fl
     plan = make_plan(graph, composite_named(composite), graph.outputs[output])
     forward = backward = 0.0
     for node, rule, weight in _weighted(graph, plan):
-        work = (
-            _leaves(node)[0].numel() * weight / max(1, shape_of(node)[1 if plan.answers[node] is CONVOLUTION else -1])
-        )
+        work = leaves(node)[0].numel() * weight / max(1, shape_of(node)[1 if plan.answers[node] is CONVOLUTION else -1])
         forward += work
         if node in plan.by_sign:  # |W| |x|, and the adjoints of W and |W|
             backward += 3 * work
@@ -128,60 +124,10 @@ def _weighted(graph: Graph, plan: Plan) -> Iterator[tuple[fx.Node, LinearRule, i
             yield node, rule, max(value.numel() for value in constants)
 
 
-class _Sizes:
-    """Bytes of nodes' values; views belong to what they are views of, of several results each is on its own."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._root: dict[fx.Node, fx.Node] = {}
-        self._bytes: dict[fx.Node, int] = {}
-        for node in [*graph.inputs, *graph.steps]:
-            source = _viewed(node)
-            self._root[node] = self._root.get(source, source) if source is not None else node
-            self._bytes[node] = _bytes(node) - sum(_bytes(result) for result in results_of(node).values())
-
-    def root(self, node: fx.Node) -> fx.Node | None:
-        """The node whose memory a node's value lies in; None for constants, which are counted once for all."""
-        return self._root.get(node)
-
-    def of(self, node: fx.Node) -> int:
-        return self._bytes.get(node, 0)
-
-    def union(self, nodes: Iterable[fx.Node]) -> int:
-        """Bytes of several values together."""
-        return sum(self._bytes[root] for root in {self._root[node] for node in nodes if node in self._root})
-
-
-class _Meter:
-    """What is alive, and the most that ever was."""
-
-    def __init__(self, sizes: _Sizes) -> None:
-        self._sizes = sizes
-        self._holders: Counter[fx.Node] = Counter()
-        self.now = 0
-        self.peak = 0
-
-    def hold(self, node: fx.Node) -> None:
-        root = self._sizes.root(node)
-        if root is not None:
-            if not self._holders[root]:
-                self.now += self._sizes.of(root)
-            self._holders[root] += 1
-
-    def drop(self, node: fx.Node) -> None:
-        root = self._sizes.root(node)
-        if root is not None:
-            self._holders[root] -= 1
-            if not self._holders[root]:
-                self.now -= self._sizes.of(root)
-
-    def working(self, bytes_: int) -> None:
-        self.peak = max(self.peak, self.now + bytes_)
-
-
-def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, schedule: Schedule) -> Estimate:
+def _estimate(graph: Graph, plan: Plan, sizes: Sizes, forward: int, schedule: Schedule) -> Estimate:
     """`forward`: the height of the forward pass that keeps nothing, without weights."""
     segments = Segments(plan.steps, plan.saves, plan.recipes, schedule)
-    meter = _Meter(sizes)
+    meter = Meter(sizes)
     on_device = set() if schedule.offload else segments.kept
     _forward(meter, graph.inputs, graph.steps, on_device | set(graph.outputs))
     _backward(meter, plan, graph, segments, sizes, schedule)
@@ -189,7 +135,7 @@ def _estimate(graph: Graph, plan: Plan, sizes: _Sizes, forward: int, schedule: S
     return Estimate(schedule, forward + weights, sizes.union(on_device), meter.peak + weights, weights)
 
 
-def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node]) -> None:
+def _forward(meter: Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep: set[fx.Node]) -> None:
     """Play steps forward; `given` are values that come alive with it."""
     for node in given:
         meter.hold(node)
@@ -203,7 +149,7 @@ def _forward(meter: _Meter, given: Iterable[fx.Node], steps: list[fx.Node], keep
                 meter.drop(dead)
 
 
-def _backward(meter: _Meter, plan: Plan, graph: Graph, segments: Segments, sizes: _Sizes, schedule: Schedule) -> None:
+def _backward(meter: Meter, plan: Plan, graph: Graph, segments: Segments, sizes: Sizes, schedule: Schedule) -> None:
     """Play the walk through, as :class:`~.propagation._Walk` does it."""
     readers = Counter(node for saved in (*segments.needs.values(), *segments.reads) for node in saved)
     pending: dict[fx.Node, int] = {}
@@ -272,7 +218,7 @@ def _needs(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> int:
 
 def _slab_share(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> float:
     """How much of a layer its walk works on at once."""
-    value, shape = _leaves(node)[0], shape_of(node)
+    value, shape = leaves(node)[0], shape_of(node)
     broadcast = any(shape_of(source) != shape for source in node.all_input_nodes)
     if plan.answers[node] not in (CONVOLUTION, SUM) or len(shape) < 4 or (plan.answers[node] is SUM and broadcast):
         return 1.0
@@ -292,21 +238,21 @@ def _workspace(node: fx.Node, adjoint: bool) -> int:
         return 0
     source, weight = arguments(node)[:2]
     spreads = arguments(node)[6] != adjoint
-    if direct(_leaves(source)[0], shape_of(source if adjoint else node)[1] if spreads else None):
+    if direct(leaves(source)[0], shape_of(source if adjoint else node)[1] if spreads else None):
         return 0
-    x, kernel = _leaves(source)[0], _leaves(weight)[0].shape[2:]
+    x, kernel = leaves(source)[0], leaves(weight)[0].shape[2:]
     grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
     slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)
     if x.device.type == "cuda" or not slow:
-        return _bytes(node) + _bytes(source)
-    y = _leaves(node)[0]
+        return bytes_of(node) + bytes_of(source)
+    y = leaves(node)[0]
     columns = y.shape[1] * x.shape[2:].numel() if arguments(node)[6] else x.shape[1] * y.shape[2:].numel()
     return kernel.numel() * columns * x.element_size()
 
 
 def _weights(graph: Graph, plan: Plan, schedule: Schedule) -> int:
     """Bytes of the constants, and of the modified weights that rules keep beside them, or make for one step."""
-    weights = sum(_leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
+    weights = sum(leaf_bytes(value) for value in graph.constants.values() if isinstance(value, Tensor))
     itemsize, made = relevance_type(torch.float32, graph.precision).itemsize, []
     for node, rule, weight in _weighted(graph, plan):
         modified = {"|.|"} if node in plan.by_sign else rule.weights() - {RAW, "same"}
@@ -314,7 +260,7 @@ def _weights(graph: Graph, plan: Plan, schedule: Schedule) -> int:
     return weights + (sum(made) if schedule.slab is None else max(made, default=0))
 
 
-def _places(plan: Plan, sizes: _Sizes) -> list[int]:
+def _places(plan: Plan, sizes: Sizes) -> list[int]:
     """Where the steps may be cut: in each stretch of the network where the fewest bytes cross the cut."""
     steps = plan.steps
     position = {node: index for index, node in enumerate(steps)}
@@ -332,33 +278,6 @@ def _places(plan: Plan, sizes: _Sizes) -> list[int]:
     return [min(stretch, key=lambda cut: crossing[cut]) for stretch in stretches if stretch]
 
 
-def _viewed(node: fx.Node) -> fx.Node | None:
-    """What a call returns a view of, if it does."""
-    schema = getattr(node.target, "_schema", None)
-    if not node.all_input_nodes:
-        return None
-    source = node.all_input_nodes[0]
-    if node.target is operator.getitem:
-        return source if _viewed(source) is not None else None
-    if schema is None or not schema.returns or schema.returns[0].alias_info is None:
-        return None
-    value = source.meta.get("val")
-    copies = packet(node) is aten.reshape and not (isinstance(value, Tensor) and value.is_contiguous())
-    return None if copies else source
-
-
-def _leaves(node: fx.Node) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(node.meta.get("val")) if isinstance(leaf, Tensor)]
-
-
-def _bytes(node: Any) -> int:
-    return sum(_leaf_bytes(leaf) for leaf in _leaves(node)) if isinstance(node, fx.Node) else 0
-
-
-def _leaf_bytes(leaf: Tensor) -> int:
-    return leaf.numel() * leaf.element_size()
-
-
 def _relevance_bytes(node: fx.Node, graph: Graph) -> int:
     """Relevance of the first output of a call."""
-    return sum(leaf.numel() * relevance_type(leaf.dtype, graph.precision).itemsize for leaf in _leaves(node)[:1])
+    return sum(leaf.numel() * relevance_type(leaf.dtype, graph.precision).itemsize for leaf in leaves(node)[:1])

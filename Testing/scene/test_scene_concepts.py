@@ -130,3 +130,23 @@ def test_whatever_goes_wrong_leaves_the_whole_map_alone(tmp_path: Path, fault: s
     assert node_ids(whole.scene) <= before | {"vtkMRMLScalarVolumeDisplayNode"}
     assert len(by_role(whole.scene, "relevance")) == 1
     assert not folder.exists()
+
+
+def test_a_whole_map_that_its_user_deletes_takes_its_parts_along_and_a_part_itself_alone(tmp_path: Path) -> None:
+    explanation, folder, facts = written(tmp_path)
+    whole = present(explanation)
+    first, scene, before = whole.relevance[0], whole.scene, node_ids(whole.scene)
+    finish(show_in_steps(whole, folder, facts))
+    one, other = (row.node for row in rows_of(first, whole.segmentation))
+    scene.RemoveNode(one)
+    assert presented_of(other).legend is not None
+    assert presented_of(first).legend is not None
+    scene.RemoveNode(other)
+    assert node_ids(scene) - before == set()
+    (tmp_path / "again").mkdir()
+    explanation, folder, facts = written(tmp_path / "again")
+    finish(show_in_steps(whole, folder, facts))
+    scene.RemoveNode(first)
+    assert by_role(scene, "relevance") == []
+    assert by_role(scene, "legend") == []
+    assert whole.segmentation.GetScene() is scene

@@ -1,13 +1,14 @@
-"""When its user deletes a map, what only served to show it goes too: legend, colour tables, the volume shown for it.
+"""When its user deletes a map, what only served to show it goes too: legend, colour tables, outline of the region.
 
-Results stay, as nodes of their own: prediction, hot spots, tables and charts.
+So do the maps that are parts of it (see `parts`). Results stay, as nodes of their own: prediction, hot spots, tables
+and charts.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import hierarchy, parts, record
+from . import hierarchy, record
 from .host import in_slicer, vtk
 from .nodes import ROLE_ATTRIBUTE, remove_node, serving
 
@@ -28,8 +29,6 @@ def on_about_to_be_removed(scene: Any, _event: str, node: Any) -> None:
     if len(record.linked(node, "relevance")) > 1:  # the other inputs' maps are shown in the same colours
         return
     kept = {each for role in _RESULTS for each in record.linked(node, role)}
-    if parts.parts_of(node):
-        kept |= set(record.linked(node, "region"))
     going = [each for each in record.every_node(node) if each is not node and each not in kept]
     going += serving(node)
     folder = hierarchy.folder_of(node)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from lrp_helpers import built, correlation, small_network
 from LRPExplainLib import lrp
+from LRPExplainLib.lrp.optimizations import without
 from torch import Tensor
 
 # Segmentation and classification; pooling without a kernel in half precision (densenet, ResEnc); norms of either kind.
@@ -70,3 +71,22 @@ def test_other_precisions_are_refused_with_a_reason(precision: torch.dtype) -> N
 def small() -> tuple[lrp.Graph, Tensor]:
     model, x = small_network()
     return lrp.capture(model, x), x
+
+
+def test_wide_dilations_are_done_in_the_precision_that_is_faster_and_come_out_alike() -> None:
+    """As MeshNet has them; a processor without bfloat16 takes ATen's kernels with and without."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv3d(1, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(5, 5, 3, padding=9, dilation=9)]
+    model = torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Conv3d(5, 2, 1)).eval()
+    x = torch.rand(1, 1, 20, 20, 20)
+    exact = lrp.attribute(lrp.capture(model, x), x, lrp.Target(1), "epsilon-plus")
+    graph = lrp.capture(model, x).to(torch.bfloat16)
+    found = lrp.attribute(graph, x, lrp.Target(1), "epsilon-plus")
+    reckoned = next(lrp.estimates(graph, "epsilon-plus"))
+    with without("far"):
+        plain = lrp.attribute(graph, x, lrp.Target(1), "epsilon-plus")
+        without_it = next(lrp.estimates(graph, "epsilon-plus"))
+    assert correlation(found.relevance, exact.relevance) > 0.999
+    assert correlation(plain.relevance, exact.relevance) > 0.999
+    assert reckoned.kept == without_it.kept
+    assert reckoned.peak >= without_it.peak

@@ -21,6 +21,7 @@ from .edit import packet
 from .graph import Graph, arguments, last_uses, require_graph, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
+from .onednn import better_in_float32
 from .operators import CONVOLUTION, DENSE, SUM
 from .planning import Plan, make_plan
 from .precision import relevance_type
@@ -230,16 +231,17 @@ def _slab_share(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> fl
 def _workspace(node: fx.Node, adjoint: bool) -> int:
     """What convolutions lay out beside their input and output.
 
-    Nothing where :mod:`.kernels` calls oneDNN on what lies channels last. ATen's fast kernels reorder both; on the CPU
-    its small or single-channel inputs go through a matrix with a column per output voxel instead (the conditions are
-    those of `use_mkldnn` in ATen's Convolution.cpp).
+    Nothing where :mod:`.kernels` calls oneDNN on what lies channels last, in its own precision. ATen's fast kernels
+    reorder both; on the CPU its small or single-channel inputs go through a matrix with a column per output voxel
+    instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp).
     """
     if packet(node) is not aten.convolution:
         return 0
     source, weight = arguments(node)[:2]
     spreads = arguments(node)[6] != adjoint
     if direct(leaves(source)[0], shape_of(source if adjoint else node)[1] if spreads else None):
-        return 0
+        far = better_in_float32(leaves(source)[0], arguments(node)[5])
+        return 2 * (bytes_of(node) + bytes_of(source)) if far else 0
     x, kernel = leaves(source)[0], leaves(weight)[0].shape[2:]
     grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
     slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the nu
 VECTORISED = {torch.float32}  # precisions that it has fast kernels for on this processor
 if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     VECTORISED.add(torch.bfloat16)
+# Dilation from which oneDNN 3.12 (AMX) is slower in bfloat16 than in float32: at 16, by ten times
+_FAR = 8
 
 
 def laid_out(x: Tensor) -> Tensor:
@@ -36,6 +39,15 @@ def plain(w: Tensor) -> Tensor:
         return laid_out(w).contiguous()
 
 
+def better_in_float32(x: Tensor, dilation: Sequence[int]) -> bool:
+    """Whether a convolution of what is in bfloat16 is done in float32 all the same."""
+    return x.dtype == torch.bfloat16 and max(dilation) >= _FAR and on("far")
+
+
+def _lifted(kernel: Callable[..., Tensor], x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    return kernel(x.float(), w.float(), None if bias is None else bias.float(), *geometry).to(x.dtype)
+
+
 def convolution(
     x: Tensor,
     w: Tensor,
@@ -46,6 +58,8 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """An ordinary convolution."""
+    if better_in_float32(x, dilation):
+        return _lifted(convolution, x, w, bias, padding, stride, dilation, groups)
     width = x.shape[-1] + 2 * padding[-1] - dilation[-1] * (w.shape[-1] - 1)
     if x.shape[1] == 1 and width <= stride[-1]:  # oneDNN 3.12 misreads one channel where a stride leaves a width of one
         x, w = plain(x), plain(w)
@@ -65,6 +79,8 @@ def transposed_convolution(
     groups: int,
 ) -> Tensor:
     """A transposed one; the operator is that which TorchInductor calls."""
+    if better_in_float32(x, dilation):
+        return _lifted(transposed_convolution, x, w, bias, stride, padding, dilation, output_padding, groups)
     x, w = laid_out(x), laid_out(w)
     return torch.ops.mkldnn._convolution_transpose_pointwise(
         x, w, bias, padding, output_padding, stride, dilation, groups, "none", [], ""

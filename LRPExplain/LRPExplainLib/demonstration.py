@@ -10,12 +10,12 @@ import SimpleITK as sitk
 from .errors import UserError
 from .explain import explain
 from .explanation import VIEWS, Explanation
-from .folders import check_replaceable, whole_folder, write_json
+from .folders import whole_folder, write_json
 
 RIM_MM = 5.0
 FACTS, VOLUME, LESION, EXPLANATION, SCENE = "demo.json", "volume.nrrd", "lesion.nrrd", "explanation", "scene.mrb"
 # What the demo writes; only a folder with its facts is replaced, since a volume.nrrd may be anybody's.
-OWN = (FACTS, VOLUME, LESION, EXPLANATION, SCENE, VIEWS, ".DS_Store", "Thumbs.db")
+OWN = (FACTS, VOLUME, LESION, EXPLANATION, SCENE, VIEWS)
 BUNDLED_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
 
 
@@ -58,10 +58,9 @@ def run(
         raise UserError(
             f"The bundled model is not at '{model}': run the demo from a checkout or an installed extension."
         )
-    check_replaceable(out, OWN)
-    progress("planting", 0.0)
-    case = demo_case(seed)
     with whole_folder(out, OWN) as partial:
+        progress("planting", 0.0)
+        case = demo_case(seed)
         sitk.WriteImage(case.image, str(partial / VOLUME), useCompression=True)
         sitk.WriteImage(case.mask, str(partial / LESION), useCompression=True)
         explanation = explain(model, [partial / VOLUME], "lesion", composite, device, progress)

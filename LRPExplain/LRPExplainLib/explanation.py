@@ -33,7 +33,7 @@ CONCEPTS, CONCEPTS_TABLE, CONCEPT = "concepts.json", "concepts.md", "concept-{ra
 OTHER_CHANNELS, NOT_THROUGH = "other-channels", "not-through"
 # What an explanation folder consists of; only such a folder is ever replaced.
 OWN = (
-    FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS, ".DS_Store", "Thumbs.db",
+    FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS,
     CONCEPTS, CONCEPTS_TABLE, CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH,
 )  # fmt: skip
 _FACTS = ("target", "composite", "ledger", "model", "volumes", "provenance")

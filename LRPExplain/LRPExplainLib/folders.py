@@ -11,6 +11,8 @@ from typing import Any
 
 from .errors import UserError
 
+_CLUTTER = (".DS_Store", "Thumbs.db")  # what systems leave in a folder that somebody has looked into
+
 
 def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
     """Refuse a folder that no result can go to: it holds anything but what LRPExplain itself writes, or is no place.
@@ -35,7 +37,7 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
         raise UserError(
             f"'{folder}' cannot be looked into ({error.strerror}): choose another output folder."
         ) from error
-    foreign = [entry.name for entry in entries if not any(entry.match(pattern) for pattern in own)]
+    foreign = [entry.name for entry in entries if not any(entry.match(pattern) for pattern in (*own, *_CLUTTER))]
     if foreign:
         raise UserError(
             f"The folder '{folder}' holds other files ({sorted(foreign)[0]}): choose another output folder."

@@ -36,7 +36,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_understood(command):
-    _parser().parse_args(shlex.split(command, comments=True)[1:])
+    assert callable(_parser().parse_args(shlex.split(command, comments=True)[1:]).run)
 
 
 def snippet(path: Path, *parts: str) -> str:

@@ -14,6 +14,14 @@ SIZE = (40, 48, 36)
 LANDMARK = (24.0, 30.0, 20.0)
 
 
+def every_node(scene: Any) -> list[Any]:
+    return [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
+
+
+def node_ids(scene: Any) -> set[str]:
+    return {node.GetID() for node in every_node(scene)}
+
+
 def head(size: tuple[int, int, int] = SIZE, spacing: float = 2.0) -> sitk.Image:
     """An ellipsoid of 100 around the origin with a ball of 200 at LANDMARK, stored left to right, back to front."""
     image = sitk.Image(size, sitk.sitkFloat32)

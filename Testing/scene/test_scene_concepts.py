@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from hand_built import blob_relevance, build, head
+from hand_built import blob_relevance, build, head, node_ids
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.scene import load, overlay, present, presented_of, remove, save
@@ -45,10 +45,6 @@ def shown_ids(scene: Any) -> set[str]:
 
 def finish(steps: Any) -> int:
     return sum(1 for _ in steps)
-
-
-def node_ids(scene: Any) -> set[str]:
-    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
 
 
 def test_channels_lie_beside_the_whole_map_and_are_shown_when_they_are_chosen(tmp_path: Path) -> None:

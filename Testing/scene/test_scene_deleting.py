@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import slicer
-from hand_built import build, head
+from hand_built import build, every_node, head, node_ids
 from LRPExplainLib.explanation import Prediction
 from LRPExplainLib.scene import (
     PresentedNodes,
@@ -23,12 +23,7 @@ from LRPExplainLib.scene.nodes import ROLE_ATTRIBUTE
 
 
 def roles(scene: Any) -> list[str]:
-    nodes = (scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes()))
-    return sorted(filter(None, (node.GetAttribute(ROLE_ATTRIBUTE) for node in nodes)))
-
-
-def names(scene: Any) -> set[str]:
-    return {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
+    return sorted(filter(None, (node.GetAttribute(ROLE_ATTRIBUTE) for node in every_node(scene))))
 
 
 def fully_shown(explanation: Any, **where: Any) -> PresentedNodes:
@@ -40,14 +35,14 @@ def fully_shown(explanation: Any, **where: Any) -> PresentedNodes:
 def test_legend_colours_and_what_the_views_draw_go_with_the_map(tmp_path: Path) -> None:
     explanation = build(tmp_path)
     scene = present(explanation).scene
-    before = names(scene)
+    before = node_ids(scene)
     (tmp_path / "second").mkdir()
     shown = fully_shown(build(tmp_path / "second"), scene=scene)
     volume, prediction = shown.volumes[0], shown.segmentation
     scene.RemoveNode(shown.relevance[0])
     served_by_itself = {volume, prediction}
     ours = {*served_by_itself, *(node.GetDisplayNode() for node in served_by_itself)}
-    assert names(scene) - before == {node.GetID() for node in ours}
+    assert node_ids(scene) - before == {node.GetID() for node in ours}
     assert len(presented_in(scene)) == 1
 
 
@@ -92,7 +87,7 @@ def test_the_folder_goes_when_nothing_is_left_in_it(tmp_path: Path, loaded: bool
 
 def test_what_fails_while_it_is_shown_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = present(build(tmp_path))
-    before = names(shown.scene)
+    before = node_ids(shown.scene)
 
     def fail(_presented: Any) -> None:
         raise RuntimeError("no view")
@@ -100,4 +95,4 @@ def test_what_fails_while_it_is_shown_leaves_nothing(tmp_path: Path, monkeypatch
     monkeypatch.setattr(overlay, "show", fail)
     with pytest.raises(RuntimeError, match="no view"):
         present(build(tmp_path), shown.volumes)
-    assert names(shown.scene) == before
+    assert node_ids(shown.scene) == before

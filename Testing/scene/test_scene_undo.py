@@ -6,14 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from hand_built import build
+from hand_built import build, every_node
 from LRPExplainLib.scene import display, present, presented_of, remove
 from LRPExplainLib.scene.nodes import by_role
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
-
-
-def every_node(scene: Any) -> list[Any]:
-    return [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
 
 
 def ids(scene: Any) -> list[str]:

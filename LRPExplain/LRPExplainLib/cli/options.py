@@ -1,10 +1,11 @@
 """Options that several verbs share, and what is read from them."""
 
 import argparse
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import UserError
-from ..seeds import MOST, check_seed
+from ..seeds import check_seed
 from ..summaries import defaults
 
 if TYPE_CHECKING:
@@ -63,12 +64,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def seed(text: str) -> int:
     """For argparse, which lets a `UserError` through."""
-    try:
+    number: object = text[:20]
+    with suppress(ValueError):  # also of more digits than Python converts
         number = int(text)
-    except ValueError:  # also of more digits than Python converts
-        raise UserError(f"'{text[:20]}' is no seed: give a whole number from 0 to {MOST}.") from None
     check_seed(number)
-    return number
+    return int(text)
 
 
 def names(text: str) -> list[str]:

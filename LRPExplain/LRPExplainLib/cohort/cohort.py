@@ -35,7 +35,7 @@ from .tables import tables
 FORMAT, VERSION = "lrpexplain-cohort", 1
 FACTS, TABLE, PAGE = "cohort.json", "cohort.md", "cohort.html"
 SCHEMA = Path(__file__).with_name("cohort.schema.json")
-OWN = (FACTS, TABLE, PAGE, "cluster_*", ".DS_Store", "Thumbs.db")
+OWN = (FACTS, TABLE, PAGE, "cluster_*")
 FEWEST = 4  # fewer maps have no groups
 EXAMPLES = 3
 

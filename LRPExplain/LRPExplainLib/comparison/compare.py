@@ -27,7 +27,7 @@ from .tables import table
 
 FORMAT, VERSION = "lrpexplain-comparison", 1
 FACTS, TABLE, CONSENSUS, COMBINED = "comparison.json", "comparison.md", "consensus", "combined"
-OWN = (FACTS, TABLE, CONSENSUS, COMBINED, ".DS_Store", "Thumbs.db")
+OWN = (FACTS, TABLE, CONSENSUS, COMBINED)
 TOP_ML = 1.0
 # What has to be the same for maps to explain one answer.
 _QUESTION = ("index", "where", "value", "start", "rather_than_index", "region")

@@ -39,7 +39,7 @@ from .tables import tables
 
 FORMAT, VERSION = "lrpexplain-evaluation", 1
 FACTS, TABLES = "evaluation.json", "evaluation.md"
-OWN = (FACTS, TABLES, ".DS_Store", "Thumbs.db")
+OWN = (FACTS, TABLES)
 SCHEMA = Path(__file__).with_name("evaluation.schema.json")
 
 

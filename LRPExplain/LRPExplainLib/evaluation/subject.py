@@ -218,11 +218,15 @@ def recorded_method(facts: Mapping[str, Any]) -> methods.Method | None:
         UserError: the map is made of others (see `comparison`), or captum is missing.
     """
     name = facts.get("method", methods.LRP)
-    if name != methods.LRP and name not in methods.METHODS:
+    if _made_of_others(name):
         raise UserError(
             f"A {name} map is made of others and cannot be computed again: take the maps that it was made of."
         )
     return None if name == methods.LRP else methods.method_named(name, facts["parameters"])
+
+
+def _made_of_others(name: str) -> bool:
+    return name != methods.LRP and name not in methods.METHODS
 
 
 def recorded_precision(provenance: Mapping[str, Any]) -> str:
@@ -245,7 +249,7 @@ def recorded_question(target: Mapping[str, Any]) -> Question:
 def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
     """The composite of an explanation and, where it is none by LRP, the method."""
     name = facts.get("method", methods.LRP)
-    if name != methods.LRP and name not in methods.METHODS:
+    if _made_of_others(name):
 
         def refuse(request: Request) -> Tensor:
             raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")

@@ -24,7 +24,7 @@ from .places import volume_digest
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-OWN = ("relevance*.dcm", "hot_spots*.dcm", ".DS_Store", "Thumbs.db")
+OWN = ("relevance*.dcm", "hot_spots*.dcm")
 _SCHEME = "99LRPEXPLAIN"  # DICOM has no codes for relevance yet
 _MAKER = "LRPExplain"
 _CLOSE_MM = 0.01

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..findings.examination import Findings, Readout
 from .geometry import matrix_of, to_local
-from .host import slicer, vtk
+from .host import singleton, slicer, vtk
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -31,12 +31,7 @@ def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float])
 
 def crosshair_node(scene: Any) -> Any:
     """The scene's crosshair; made if there is none, as outside Slicer."""
-    node = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    if node is None:
-        node = slicer.vtkMRMLCrosshairNode()
-        node.SetSingletonTag("default")
-        node = scene.AddNode(node)
-    return node
+    return singleton(scene, "vtkMRMLCrosshairNode", "default")
 
 
 def cursor(scene: Any) -> tuple[float, float, float] | None:

@@ -111,6 +111,16 @@ class Application:
         return logic
 
 
+def singleton(scene: Any, class_name: str, tag: str) -> Any:
+    """The scene's only node of a class; made if there is none, as outside Slicer."""
+    node = scene.GetFirstNodeByClass(class_name)
+    if node is None:
+        node = getattr(slicer, class_name)()
+        node.SetSingletonTag(tag)
+        node = scene.AddNode(node)
+    return node
+
+
 @contextmanager
 def quiet_vtk() -> Iterator[None]:
     """Keep VTK's warnings off the terminal where they are expected, such as its search for a display."""

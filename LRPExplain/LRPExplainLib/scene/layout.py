@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .host import slicer
+from .host import singleton
 
 LAYOUT = 7701  # above Slicer's own (below 1000) and those of its modules
 PAIRS = {"Red": "LRPExplainRed", "Yellow": "LRPExplainYellow", "Green": "LRPExplainGreen"}
@@ -36,12 +36,7 @@ def description() -> str:
 
 def layout_node(scene: Any) -> Any:
     """The scene's layout node; made if there is none, as outside Slicer."""
-    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if node is None:
-        node = slicer.vtkMRMLLayoutNode()
-        node.SetSingletonTag("vtkMRMLLayoutNode")
-        node = scene.AddNode(node)
-    return node
+    return singleton(scene, "vtkMRMLLayoutNode", "vtkMRMLLayoutNode")
 
 
 def register(scene: Any) -> Any:

@@ -1,5 +1,6 @@
-"""Fixtures that several suites share, and the path on which they find `helpers`."""
+"""Fixtures that several suites share, the path on which they find `helpers`, and how processes share the suites."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,8 +9,15 @@ import SimpleITK as sitk
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Testing"))
+# pytest-xdist's processes share the cores: each, and what it starts, keeps to its own (read when torch is imported).
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if PROCESSES > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+# Suites that start processes and wait for them: never two at once, and first, since they take longest.
+ONE_BY_ONE = ("host", "worker")
 
-from helpers.volumes import make_volume  # noqa: E402  (only now is it found)
+from helpers.conservation import print_conservation  # noqa: E402  (only now are they found)
+from helpers.volumes import make_volume  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +39,23 @@ def shared_data() -> Path:
 def oblique_volume() -> sitk.Image:
     """An oblique, anisotropic volume with an odd origin."""
     return make_volume()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist (``--dist loadgroup``) what is to run in one process: a file, so that its fixtures are made
+    once; the suites of `ONE_BY_ONE` together."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+
+    def group(item: pytest.Item) -> str:
+        path = item.path.relative_to(ROOT / "Testing")
+        return "one by one" if path.parts[0] in ONE_BY_ONE else str(path)
+
+    items.sort(key=lambda item: group(item) != "one by one")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Here and not beside the suite: the process that prints has read no other conftest when others run the tests."""
+    print_conservation(terminalreporter)

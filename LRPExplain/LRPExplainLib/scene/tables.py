@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,29 +30,32 @@ Column = Sequence[float] | Sequence[str] | np.ndarray
 
 def write(presented: PresentedNodes, findings: Findings) -> None:
     """Write the findings to the explanation's table and chart nodes; they are made when they are first wanted."""
-    write_table(presented, "hot spots", _hot_spots(findings))
+    for part in writing(presented, findings):
+        part()
+
+
+def writing(presented: PresentedNodes, findings: Findings) -> list[Callable[[], object]]:
+    """What `write` does, a table or a chart at a time: each adds nodes, which every selector of Slicer looks at."""
+    parts: list[Callable[[], object]] = [partial(write_table, presented, "hot spots", _hot_spots(findings))]
     if findings.shares:
-        write_table(presented, "segments", _shares(findings))
-    write_table(presented, "ledger", _ledger(findings))
-    write_profiles(presented, findings.profiles)
+        parts.append(partial(write_table, presented, "segments", _shares(findings)))
+    parts.append(partial(write_table, presented, "ledger", _ledger(findings)))
+    return parts + [partial(_write_profile, presented, profile) for profile in findings.profiles]
 
 
-def write_profiles(presented: PresentedNodes, profiles: Sequence[Profile]) -> None:
-    """Relevance per slice along the three axes: a table, and a chart with a line for each sign."""
-    for profile in profiles:
-        name = f"slices {profile.name}"
-        directions = f" {_MINUS} ".join(profile.direction)
-        table = write_table(
-            presented,
-            name,
-            {
-                _position(profile): profile.position,
-                "for the class": profile.positive,
-                "against the class": profile.negative,
-            },
-        )
-        if profile.name not in presented.charts:
-            _add_chart(presented, profile, table, directions)
+def _write_profile(presented: PresentedNodes, profile: Profile) -> None:
+    """Relevance per slice along an axis: a table, and a chart with a line for each sign."""
+    table = write_table(
+        presented,
+        f"slices {profile.name}",
+        {
+            _position(profile): profile.position,
+            "for the class": profile.positive,
+            "against the class": profile.negative,
+        },
+    )
+    if profile.name not in presented.charts:
+        _add_chart(presented, profile, table)
 
 
 def _titles() -> dict[str, str]:
@@ -150,7 +154,7 @@ def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attri
     return node
 
 
-def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directions: str) -> None:
+def _add_chart(presented: PresentedNodes, profile: Profile, table: Any) -> None:
     titles = {
         "sagittal": _("Relevance per sagittal slice"),
         "coronal": _("Relevance per coronal slice"),
@@ -161,6 +165,7 @@ def _add_chart(presented: PresentedNodes, profile: Profile, table: Any, directio
         Line(names[what].format(target=presented.target), _position(profile), f"{what} the class", color)
         for what, color in _COLORS.items()
     ]
+    directions = f" {_MINUS} ".join(profile.direction)
     axis = _("{directions} (mm); red: for, blue: against").format(directions=directions)
     chart = write_chart(presented, profile.name, table, lines, (titles[profile.name], axis, _("Relevance")))
     chart.SetLegendVisibility(False)  # it would lie over the peak

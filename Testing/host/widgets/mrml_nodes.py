@@ -65,6 +65,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     # What the combo box holds: None, the nodes, a separator and actions
 
+    def _may_list(self, node: Any) -> bool:
+        """Whether the node is of the selector's types, in whatever state it is now."""
+        types = self.property("nodeTypes")
+        return not types or any(node.IsA(each) for each in types)
+
     def _accepts(self, node: Any) -> bool:
         if node.GetHideFromEditors() and not self.property("showHidden"):
             return False
@@ -139,10 +144,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._of_nodes.clear()
         if self._scene is None:
             return
-        types = self.property("nodeTypes")
         for n in range(self._scene.GetNumberOfNodes()):
             node = self._scene.GetNthNode(n)
-            if not types or any(node.IsA(each) for each in types):
+            if self._may_list(node):
                 self._of_nodes.add(node, vtk.vtkCommand.ModifiedEvent, lambda _data, node=node: self._renamed(node))
 
     def _renamed(self, node: Any) -> None:
@@ -151,6 +155,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._sync()
         elif row >= 0 and self._combo.itemText(row) != (node.GetName() or ""):
             self._combo.setItemText(row, node.GetName() or "")
+
+    def _came_or_went(self, node: Any) -> None:
+        if self._may_list(node):
+            self._sync()
 
     def _sync(self) -> None:
         """Rows in and out one by one, so that Qt moves the choice as it does in Slicer."""
@@ -246,9 +254,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._of_scene.clear()
         self._scene = scene
         if scene is not None:
-            self._of_scene.add(scene, scene.NodeAddedEvent, lambda _node: self._sync())
+            self._of_scene.add(scene, scene.NodeAddedEvent, self._came_or_went, with_node=True)
             self._of_scene.add(scene, scene.NodeAboutToBeRemovedEvent, self._removing, with_node=True)
-            self._of_scene.add(scene, scene.NodeRemovedEvent, lambda _node: self._sync())
+            self._of_scene.add(scene, scene.NodeRemovedEvent, self._came_or_went, with_node=True)
         self._rebuild()
         requested, self._requested = self._requested, ""
         if requested:

@@ -28,7 +28,7 @@ class FindingsSection(Section):
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
         self.found: Any = None
-        self._steps: list[Callable[[], None]] = []
+        self._steps: list[Callable[[], object]] = []
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._step)
@@ -147,10 +147,10 @@ class FindingsSection(Section):
         self.ui.warningsLabel.setVisible(bool(warnings))
 
     def _write_nodes(self) -> None:
-        """The same findings as tables and charts of the scene."""
-        from ..tables import write
+        """The same findings as tables and charts of the scene, each in a turn of its own."""
+        from ..tables import writing
 
-        write(self.panel.display.nodes, self.found)
+        self._steps[:0] = writing(self.panel.display.nodes, self.found)
 
     def _show_plot(self, *_index: Any) -> None:
         nodes = self.panel.display.nodes

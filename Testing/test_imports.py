@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "file_names": set(),
     "seeds": {"errors"},
     "correlation": set(),
+    "progress": set(),
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
     "imaging": {"imaging", "errors"},
@@ -91,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",
         "inference",
         "lrp",
+        "progress",
     }
     | {"inspection", "methods", "models", "question", "reporting", "sentences", "stages"},
     "folders": {"errors"},
@@ -98,12 +100,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outcome": {"errors", "explanation", "imaging", "models"},
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
-    "inference": {"errors", "imaging", "lrp", "models", "outcome"},
+    "inference": {"errors", "imaging", "lrp", "models", "outcome", "progress"},
     "ledgers": set(),
     "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers"},
-    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds"},
-    "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds"},
-    "stages": set(),
+    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds", "progress"},
+    "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds", "progress"},
+    "stages": {"progress"},
     "readying": {
         "cascade",
         "errors",
@@ -115,11 +117,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "question",
         "refusals",
         "stages",
+        "progress",
     },
-    "explain": {"errors", "explanation", "imaging", "ledgers", "lrp", "methods", "models", "outcome", "question"}
+    "explain": {
+        "errors",
+        "explanation",
+        "imaging",
+        "ledgers",
+        "lrp",
+        "methods",
+        "models",
+        "outcome",
+        "question",
+        "progress",
+    }
     | {"readying", "running", "stages"},
     "running": {"errors", "inference"},
-    "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages"},
+    "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages", "progress"},
     "forward": {"imaging", "inference", "outcome"},
     "evaluation": {
         "correlation",
@@ -130,6 +144,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forward",
         "imaging",
         "inference",
+        "progress",
     }
     | {"lrp", "methods", "models", "outcome", "question", "readying", "running", "seeds", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}

@@ -17,6 +17,7 @@ import torch
 from LRPExplainLib import lrp
 from LRPExplainLib.imaging.windows import Windows
 from LRPExplainLib.inference import Inference
+from LRPExplainLib.progress import nobody
 
 from .clock import seconds
 from .memory import peak_memory
@@ -54,11 +55,11 @@ def row(shape: tuple[int, ...], edge: int, device: str, composite: str, precisio
         subject.make(device != "cpu").eval(), volume, windows, lrp.composite_named(composite), torch.device(device),
         precision=precision,
     )  # fmt: skip
-    asked = torch.zeros_like(ready.predict(_nobody))
+    asked = torch.zeros_like(ready.predict(nobody))
     asked[:, 1] = 1.0
-    ready.attribute(asked, _nobody)  # to warm up
-    predicting, to_predict = measured(lambda: ready.predict(_nobody), device)
-    explaining, to_explain = measured(lambda: ready.attribute(asked, _nobody), device)
+    ready.attribute(asked, nobody)  # to warm up
+    predicting, to_predict = measured(lambda: ready.predict(nobody), device)
+    explaining, to_explain = measured(lambda: ready.attribute(asked, nobody), device)
     facts = ready.facts(asked)
     return (
         f"| {' x '.join(map(str, shape))} | {facts['views']} | {facts['batch']} | {predicting:.2f} s |"
@@ -76,10 +77,6 @@ def measured(run: Callable[[], Any], device: str) -> tuple[float, int | None]:
 
 def _mib(size: int | None) -> str:
     return "" if size is None else f"{size / 2**20:.0f} MiB"
-
-
-def _nobody(share: float, which: str) -> None:
-    """Nobody is told."""
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from .errors import UserError, reason
 from .explain import Answered, Found, answer
 from .explanation import CONCEPT, CONCEPTS, CONCEPTS_TABLE, NOT_THROUGH, OTHER_CHANNELS, OWN, Explanation
 from .folders import whole_folder, write_json
+from .progress import Progress
 from .question import Asked, Question, as_question
 from .readying import Ready
-from .stages import Progress
 
 FORMAT = "lrpexplain-concepts"
 VERSION = 1

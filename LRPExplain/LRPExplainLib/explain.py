@@ -17,10 +17,11 @@ from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard
 from .outcome import read_outcome, require_tensor
+from .progress import Progress, nobody
 from .question import Asked, Question, as_question
 from .readying import How, PathLike, Ready, device_name, get_ready
 from .running import running, versions
-from .stages import Progress, Stages, nobody
+from .stages import Stages
 
 Found = tuple[lrp.Attribution, dict[str, Any]]  # relevance of the prepared volumes, and what was asked
 

@@ -25,8 +25,8 @@ from .lrp.graph import shape_of
 from .models import ExplainableModel
 from .models.adapting import Adapted
 from .outcome import require_tensor
+from .progress import ViewProgress
 
-Progress = Callable[[float, str], None]  # told the share that is done, and which of several views that is
 Work = Callable[[Sequence[View], Callable[[float], None]], None]
 # Views, their inputs [n, C', ...] on the device, the coefficients of their answers, and who is told the share done.
 # Where there are fewer views than a batch holds, the last input is repeated, with coefficients 0.
@@ -132,7 +132,7 @@ class Inference:
                 " (--window)."
             )
 
-    def predict(self, progress: Progress) -> object:
+    def predict(self, progress: ViewProgress) -> object:
         """The network's answer for the whole volume: [1, K, D, H, W] or [1, K], blended from its views."""
         blended: list[Tensor] = []
 
@@ -149,7 +149,7 @@ class Inference:
         self._through(self.windows.views, work, progress)
         return self._evaluation.output if self._evaluation is not None else blended[0]
 
-    def attribute(self, coefficients: Tensor, progress: Progress) -> lrp.Attribution:
+    def attribute(self, coefficients: Tensor, progress: ViewProgress) -> lrp.Attribution:
         """Relevance of the sum of coefficients times the blended output.
 
         Args:
@@ -167,7 +167,7 @@ class Inference:
 
         return self.ask(coefficients, ask, progress)[0]
 
-    def ask(self, coefficients: Tensor, ask: Ask, progress: Progress) -> list[lrp.Attribution]:
+    def ask(self, coefficients: Tensor, ask: Ask, progress: ViewProgress) -> list[lrp.Attribution]:
         """Several walks for the same coefficients, each summed over the views; arguments and errors as above.
 
         Args:
@@ -206,7 +206,7 @@ class Inference:
         for view, part in zip(views, found.to(relevance).split(1), strict=False):
             self.windows.give_back(part, view, relevance)
 
-    def each(self, coefficients: Tensor, visit: Visit, progress: Progress) -> None:
+    def each(self, coefficients: Tensor, visit: Visit, progress: ViewProgress) -> None:
         """Visit the views that a question touches, a batch at a time, for other methods than relevance propagation.
 
         Args:
@@ -334,7 +334,7 @@ class Inference:
             asked[n] = self.windows.unblend(coefficients.cpu(), view).reshape(y.shape[1:])
         return asked
 
-    def _through(self, views: Sequence[View], work: Work, progress: Progress) -> None:
+    def _through(self, views: Sequence[View], work: Work, progress: ViewProgress) -> None:
         """Do some work with all views, batch by batch; with a tighter setting from where memory ran out."""
         done = 0
         while done < len(views):

@@ -22,9 +22,10 @@ from .inference import RECKONED_LIKE, Inference, check_memory, slices_of
 from .methods import Method
 from .models import ExplainableModel, ModelCard, load_model
 from .models.loading import sha256_of
+from .progress import nobody
 from .question import Question
 from .refusals import said_plainly
-from .stages import Stages, nobody
+from .stages import Stages
 
 PathLike = str | os.PathLike[str]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-Progress = Callable[[str, float], None]
+from .progress import Progress, ViewProgress
 
 # The stages of the road and the share of the whole at which each begins, as seen with a network of usual size.
 STAGES = {"reading": 0.0, "preparing": 0.05, "capturing": 0.1, "predicting": 0.2, "propagating": 0.4, "returning": 0.95}
@@ -26,7 +26,7 @@ class Stages:
         yield
         self.timings[name] = round(time.perf_counter() - start, 3)
 
-    def part(self, name: str) -> Callable[[float, str], None]:
+    def part(self, name: str) -> ViewProgress:
         """Progress within a stage: the share of the stage that is done becomes the share of the whole."""
         begin = STAGES[name]
         end = min([share for share in STAGES.values() if share > begin], default=1.0)
@@ -34,7 +34,3 @@ class Stages:
 
     def finish(self) -> None:
         self._progress("done", 1.0)
-
-
-def nobody(stage: str, share: float) -> None:
-    """Nobody is told."""

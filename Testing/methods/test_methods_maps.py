@@ -23,14 +23,11 @@ from LRPExplainLib.methods import (
     SmoothGrad,
     method_named,
 )
+from LRPExplainLib.progress import nobody
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 SHAPE = (9, 8, 10)
-
-
-def quiet(share: float, which: str) -> None:
-    """Nobody is told."""
 
 
 def noise(*shape: int, seed: int = 4) -> Tensor:
@@ -72,8 +69,8 @@ class Pooled(nn.Module):
 def run(method: Method, module: nn.Module, x: Tensor, c: Tensor, window=None, slices=None, memory=None):
     windows = Windows(x.shape[2:], window, slices)
     inference = Inference(module, x, windows, None, CPU, memory)
-    output = inference.predict(quiet)
-    found = method.settled(inference).attribute(inference, c, output, quiet)
+    output = inference.predict(nobody)
+    found = method.settled(inference).attribute(inference, c, output, nobody)
     return found.relevance, found.ledger, output
 
 

@@ -18,6 +18,7 @@ from LRPExplainLib.imaging import Grid, Points, Windows, read_segment
 from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
 from LRPExplainLib.models.architectures import UNet3d
+from LRPExplainLib.progress import nobody
 from LRPExplainLib.question import Question
 from LRPExplainLib.stages import STAGES
 from monai.inferers import sliding_window_inference
@@ -29,10 +30,6 @@ EPSILON = lrp.composite_named("epsilon").override({"conv": "epsilon(1e-9)", "sum
 
 def array(image: sitk.Image) -> np.ndarray:
     return sitk.GetArrayFromImage(image)
-
-
-def quiet(share: float, which: str) -> None:
-    """Nobody is told."""
 
 
 def noise(*shape: int) -> Tensor:
@@ -57,8 +54,8 @@ def unet() -> nn.Module:
 
 def run(module: nn.Module, x: Tensor, windows: Windows, c: Tensor | None, composite=EPSILON, memory=None):
     ready = Inference(module, x, windows, lrp.composite_named(composite), CPU, memory)
-    output = ready.predict(quiet)
-    return output, ready.attribute(torch.ones_like(output) if c is None else c, quiet), ready
+    output = ready.predict(nobody)
+    return output, ready.attribute(torch.ones_like(output) if c is None else c, nobody), ready
 
 
 def test_on_a_linear_network_the_windowed_map_is_that_of_the_whole_volume():

@@ -14,15 +14,12 @@ from LRPExplainLib.evaluation import Evaluation
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
+from LRPExplainLib.progress import nobody
 from LRPExplainLib.reporting import Record
 from LRPExplainLib.scene import PresentedNodes, answers, checks, present
 from LRPExplainLib.worker.checks import VERBS
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
-
-
-def nobody(stage: str, share: float) -> None:
-    """Nobody is told."""
 
 
 @pytest.fixture(scope="module")

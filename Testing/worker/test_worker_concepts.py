@@ -10,6 +10,7 @@ import torch
 from LRPExplainLib.concepts import Concepts
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
+from LRPExplainLib.progress import nobody
 from LRPExplainLib.worker.concepts import VERBS
 from LRPExplainLib.worker.server import Cancelled
 from torch import nn
@@ -32,18 +33,14 @@ def message(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"explanation": str(folder / "explanation"), "device": "cpu"}
 
 
-def quiet(stage: str, share: float) -> None:
-    """Nobody is told."""
-
-
 def test_the_layers_of_the_explained_model_are_offered(message: dict[str, Any]) -> None:
-    told = VERBS["layers"](message, quiet)
+    told = VERBS["layers"](message, nobody)
     assert [(layer["name"], layer["channels"]) for layer in told["layers"]] == [("0", 5), ("2", 4)]
     assert told["automatic"] == "2"
 
 
 def test_the_same_question_and_the_same_rules_are_taken_apart(message: dict[str, Any], tmp_path: Path) -> None:
-    told = VERBS["concepts"](message | {"layer": "0", "top": 2, "out": str(tmp_path / "out")}, quiet)
+    told = VERBS["concepts"](message | {"layer": "0", "top": 2, "out": str(tmp_path / "out")}, nobody)
     found = Concepts.load(told["folder"])
     assert found.facts == told["facts"]
     assert len(found.concepts) == 2
@@ -67,9 +64,9 @@ def test_a_map_of_another_method_and_a_wrong_layer_are_refused_and_nothing_is_wr
     other.save(tmp_path / "gradient")
     out = {"out": str(tmp_path / "out")}
     with pytest.raises(UserError, match="not by gradient"):
-        VERBS["concepts"](message | out | {"explanation": str(tmp_path / "gradient")}, quiet)
+        VERBS["concepts"](message | out | {"explanation": str(tmp_path / "gradient")}, nobody)
     with pytest.raises(LRPError, match="no layer 'nowhere'"):
-        VERBS["concepts"](message | out | {"layer": "nowhere"}, quiet)
+        VERBS["concepts"](message | out | {"layer": "nowhere"}, nobody)
     assert not (tmp_path / "out").exists()
 
 

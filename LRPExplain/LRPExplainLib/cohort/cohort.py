@@ -8,7 +8,7 @@ cluster_N/example_M_axial.png   the slices of an example through its strongest r
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..explanation import Explanation, relevance_names
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
+from ..progress import Progress
 from ..seeds import check_seed
 from .anatomy import mean_anatomy
 from .collect import Found, check_alike, find
@@ -39,7 +40,6 @@ OWN = (FACTS, TABLE, PAGE, "cluster_*")
 FEWEST = 4  # fewer maps have no groups
 EXAMPLES = 3
 
-Progress = Callable[[str, float], None]
 Pictures = Mapping[str, Mapping[str, bytes]]
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..progress import Progress, nobody
 from ..seeds import check_seed
-from .clock import Progress, quiet
 from .localisation import (
     Array,
     Ranked,
@@ -54,7 +54,7 @@ def agreement(
     top_ml: float = TOP_ML,
     shifts: int = SHIFTS,
     seed: int = 0,
-    progress: Progress = quiet,
+    progress: Progress = nobody,
 ) -> list[dict[str, Any]]:
     """Every measure for each segment, and for all of them together where there are several.
 

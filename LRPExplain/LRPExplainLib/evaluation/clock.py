@@ -1,15 +1,9 @@
-"""Progress of a check with how long the rest will take. Whoever is told may raise an exception: that cancels."""
+"""Progress of a check with how long the rest will take."""
 
 import time
-from collections.abc import Callable
 
+from ..progress import Progress
 from ..summaries import duration
-
-Progress = Callable[[str, float], None]  # told the stage and the share of the whole that is done
-
-
-def quiet(stage: str, share: float) -> None:
-    """Nobody is told."""
 
 
 class Clock:

@@ -25,10 +25,11 @@ from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
 from ..inference import check_memory
+from ..progress import Progress, nobody
 from ..running import running, versions
 from ..seeds import check_seed
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
-from .clock import Progress, part, quiet
+from .clock import part
 from .complexity import complexity_facts
 from .faithfulness import Perturbation, Perturbed, faithfulness
 from .localisation import Array
@@ -131,7 +132,7 @@ def evaluate(
     device: str = "auto",
     memory: float | None = None,
     trust: bool = False,
-    progress: Progress = quiet,
+    progress: Progress = nobody,
 ) -> Evaluation:
     """Evaluate an explanation.
 

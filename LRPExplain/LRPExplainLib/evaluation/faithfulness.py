@@ -14,10 +14,11 @@ from scipy.ndimage import maximum, minimum
 from torch import Tensor
 
 from ..errors import UserError
+from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .agreement import known
 from .baselines import BASELINES, Original, Replace
-from .clock import Clock, Progress, quiet
+from .clock import Clock
 from .curves import abpc, aopc, area, faithfulness_correlation, steps
 from .localisation import Array
 from .subject import Subject
@@ -162,7 +163,7 @@ class Perturbed:
         return np.asarray(chosen[self._on_grid])
 
 
-def faithfulness(perturbed: Perturbed, maps: Sequence[Array], progress: Progress = quiet) -> dict[str, Any]:
+def faithfulness(perturbed: Perturbed, maps: Sequence[Array], progress: Progress = nobody) -> dict[str, Any]:
     """Perturbation curves of a map, and what they say.
 
     Args:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..correlation import pearson
 from ..errors import UserError
+from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .agreement import known
-from .clock import Clock, Progress, quiet
+from .clock import Clock
 from .complexity import discrete_entropy
 from .localisation import Array
 from .similarity import spearman, ssim
@@ -65,7 +66,7 @@ def fully_randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def mprt(
-    subject: Subject, original: Tensor, stages: int = STAGES, seed: int = 0, progress: Progress = quiet
+    subject: Subject, original: Tensor, stages: int = STAGES, seed: int = 0, progress: Progress = nobody
 ) -> list[dict[str, Any]]:
     """Cascading randomisation from the output to the input, looked at after some of its layers.
 
@@ -111,7 +112,7 @@ def smooth_mprt(
     samples: int = SMOOTH_SAMPLES,
     noise: float = SMOOTH_NOISE,
     seed: int = 0,
-    progress: Progress = quiet,
+    progress: Progress = nobody,
 ) -> dict[str, float | None]:
     """Smooth MPRT: maps are averaged over noisy inputs before the trained and the random network's are compared."""
     check_seed(seed)
@@ -129,7 +130,9 @@ def smooth_mprt(
     return likeness(*sums)
 
 
-def random_logit(subject: Subject, original: Tensor, seed: int = 0, progress: Progress = quiet) -> list[dict[str, Any]]:
+def random_logit(
+    subject: Subject, original: Tensor, seed: int = 0, progress: Progress = nobody
+) -> list[dict[str, Any]]:
     """The map against those of other classes at the same voxels; where there are many, against some at random.
 
     Returns:

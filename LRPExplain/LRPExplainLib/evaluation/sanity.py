@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..progress import Progress, nobody
 from .agreement import known
-from .clock import Progress, part, quiet
+from .clock import part
 from .randomisation import (
     SMOOTH_SAMPLES,
     STAGES,
@@ -20,7 +21,7 @@ from .stability import SAMPLES, stability
 from .subject import Subject
 
 
-def sanity(subject: Subject, original: Tensor, seed: int = 0, progress: Progress = quiet) -> dict[str, Any]:
+def sanity(subject: Subject, original: Tensor, seed: int = 0, progress: Progress = nobody) -> dict[str, Any]:
     """Randomisation, other classes and input noise.
 
     Args:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .agreement import known
-from .clock import Clock, Progress, quiet
+from .clock import Clock
 from .localisation import Array
 from .subject import Subject
 
@@ -41,7 +42,7 @@ def stability(
     samples: int = SAMPLES,
     radius: float = RADIUS,
     seed: int = 0,
-    progress: Progress = quiet,
+    progress: Progress = nobody,
 ) -> dict[str, Any]:
     """Noise, even between -r and r in each voxel of the field of view, on the model's input.
 

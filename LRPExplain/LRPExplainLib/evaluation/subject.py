@@ -19,6 +19,7 @@ from ..inference import RECKONED_LIKE, Inference
 from ..models import ExplainableModel
 from ..models.loading import load_recorded, sha256_of
 from ..outcome import read_outcome, require_tensor
+from ..progress import nobody
 from ..question import Asked, Question
 from ..readying import How, PathLike, get_ready
 from .localisation import Array
@@ -61,8 +62,8 @@ def lrp_method(composite: str | lrp.Composite) -> Method:
             request.module, request.tensor, request.windows, lrp.composite_named(composite), request.device,
             request.memory,
         )  # fmt: skip
-        output = require_tensor(inference.predict(_nobody))
-        relevance = inference.attribute(request.ask(output).coefficients, _nobody).relevance
+        output = require_tensor(inference.predict(nobody))
+        relevance = inference.attribute(request.ask(output).coefficients, nobody).relevance
         assert isinstance(relevance, Tensor)
         return relevance
 
@@ -74,9 +75,9 @@ def attribution_method(chosen: methods.Method) -> Method:
 
     def explain(request: Request) -> Tensor:
         inference = Inference(request.module, request.tensor, request.windows, None, request.device, request.memory)
-        output = require_tensor(inference.predict(_nobody))
+        output = require_tensor(inference.predict(nobody))
         settled = chosen.settled(inference)
-        return settled.relevance(inference, request.ask(output).coefficients, _nobody).relevance
+        return settled.relevance(inference, request.ask(output).coefficients, nobody).relevance
 
     return explain
 
@@ -271,7 +272,3 @@ def _volumes(explanation: Explanation) -> list[Path]:
             raise UserError(f"The volume '{path}' has changed since the explanation was made: explain it again.")
         paths.append(path)
     return paths
-
-
-def _nobody(share: float, which: str) -> None:
-    """Nobody is told."""

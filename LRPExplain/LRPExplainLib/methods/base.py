@@ -11,7 +11,8 @@ from torch import Tensor
 from .. import lrp
 from ..errors import UserError
 from ..imaging.windows import View
-from ..inference import Inference, Progress
+from ..inference import Inference
+from ..progress import ViewProgress
 
 Told = Callable[[float], None]
 # (views, their inputs [n, C', ...], the coefficients of their answers [n, K, ...], told) -> maps [n, C', ...]
@@ -67,11 +68,11 @@ class Method(ABC):
         """About how many forward passes explaining one view takes (a backward pass counts two)."""
 
     @abstractmethod
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         """The map, for the sum of coefficients times the network's blended output."""
 
     def attribute(
-        self, inference: Inference, coefficients: Tensor, output: Tensor, progress: Progress
+        self, inference: Inference, coefficients: Tensor, output: Tensor, progress: ViewProgress
     ) -> lrp.Attribution:
         """The map with its ledger, like `Inference.attribute`.
 
@@ -106,7 +107,7 @@ class Method(ABC):
         return {"conserves": self.conserves, "note": self.account}
 
 
-def summed(inference: Inference, coefficients: Tensor, explain: Explain, progress: Progress) -> Tensor:
+def summed(inference: Inference, coefficients: Tensor, explain: Explain, progress: ViewProgress) -> Tensor:
     """The sum of the views' maps, each put back where its view was cut from: [1, C, D, H, W]."""
     relevance = torch.zeros_like(inference.volume)
 

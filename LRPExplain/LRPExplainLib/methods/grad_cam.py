@@ -11,10 +11,11 @@ from torch import Tensor, fx
 from .. import lrp
 from ..errors import UserError
 from ..imaging.windows import View
-from ..inference import Inference, Progress
+from ..inference import Inference
 from ..lrp.edit import packet
 from ..lrp.graph import layer_of, shape_of
 from ..lrp.inner import deepest_convolution, layer_named, steps_to
+from ..progress import ViewProgress
 from .base import Found, Method, Told, summed
 from .guided import RECTIFIERS
 from .replay import Replay, scored
@@ -57,7 +58,7 @@ class GradCam(Method):
     def passes(self, inference: Inference) -> float:
         return 3.0
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
             node = layer_named(inference.graph, self.layer)
             replay = Replay(inference.graph, inference.setting.estimate.schedule, watched=[node])

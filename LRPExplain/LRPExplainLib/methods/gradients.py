@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..imaging.windows import View
-from ..inference import Inference, Progress
+from ..inference import Inference
+from ..progress import ViewProgress
 from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
 from .replay import Scored
@@ -28,7 +29,7 @@ class _OneGradient(Method):
     def passes(self, inference: Inference) -> float:
         return _BACKWARD
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
             with quiet():
                 return self.of_captum(Scored(inference, c), _leaf(x))
@@ -97,7 +98,7 @@ class IntegratedGradients(Method):
     def passes(self, inference: Inference) -> float:
         return _BACKWARD * self.steps + 1
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         baseline = baseline_of(inference, self.baseline)
         views = inference.windows.views
         at_baseline: dict[int, float] = {}
@@ -144,7 +145,7 @@ class SmoothGrad(Method):
     def passes(self, inference: Inference) -> float:
         return _BACKWARD * self.samples
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         deviation = self.noise * float(inference.volume.max() - inference.volume.min())
 
         def explain(number: int, x: Tensor, c: Tensor, told: Told) -> Tensor:

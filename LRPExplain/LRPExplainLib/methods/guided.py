@@ -10,8 +10,9 @@ from torch import Tensor, fx
 from .. import lrp
 from ..errors import UserError
 from ..imaging.windows import View
-from ..inference import Inference, Progress
+from ..inference import Inference
 from ..lrp.edit import packet
+from ..progress import ViewProgress
 from .base import Found, Method, Told, summed
 from .replay import Replay, scored
 
@@ -44,7 +45,7 @@ class GuidedBackprop(Method):
     def passes(self, inference: Inference) -> float:
         return 3.0
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         def explain(views: Sequence[View], x: Tensor, c: Tensor, told: Told) -> Tensor:
             guided = dict.fromkeys(rectifiers(inference.graph), _Guided.apply)
             replay = Replay(inference.graph, inference.setting.estimate.schedule, guided)

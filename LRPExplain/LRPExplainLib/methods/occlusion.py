@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..imaging.windows import View
-from ..inference import Inference, Progress
+from ..inference import Inference
+from ..progress import ViewProgress
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline
 from .gradients import counted
 from .replay import Scored
@@ -49,7 +50,7 @@ class Occlusion(Method):
         ]
         return 2.0 + torch.Size(blocks).numel() * inference.volume.shape[1]
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         baseline, windows = baseline_of(inference, self.baseline), inference.windows
         blocks = _blocks(inference.volume, baseline, self.edge)
         drops = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..inference import Inference, Progress
+from ..inference import Inference
+from ..progress import ViewProgress
 from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
 from .gradients import counted
@@ -53,7 +54,7 @@ class Rise(Method):
     def passes(self, inference: Inference) -> float:
         return 1.0 + self.masks
 
-    def relevance(self, inference: Inference, coefficients: Tensor, progress: Progress) -> Found:
+    def relevance(self, inference: Inference, coefficients: Tensor, progress: ViewProgress) -> Found:
         baseline, windows = baseline_of(inference, self.baseline), inference.windows
 
         def explain(number: int, x: Tensor, c: Tensor, told: Told) -> Tensor:

@@ -16,12 +16,12 @@ from ..errors import UserError
 from ..explain import Answered, answer
 from ..imaging import Box, Everywhere, Points, Region, read_segment
 from ..models import ExplainableModel, load_model, trust_request
+from ..progress import Progress
 from ..question import Question
 from ..stages import STAGES
 from .server import NeedsTrust
 
 Message = dict[str, Any]
-Progress = Callable[[str, float], None]
 __all__ = ["STAGES", "Answers"]
 _SETTINGS = ("*.json", "*.yaml", "*.yml")  # what cards, bundles and trained nnU-Nets say of themselves
 _MOST_FILES = 2000  # of a folder that are looked at: a model has fewer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,13 @@ from ..explanation import FACTS, Explanation
 from ..imaging import read_segment
 from ..models import trust_request
 from ..models.loading import load_recorded
+from ..progress import Progress
 from ..reporting import export_dicom as exported
 from ..reporting import make_record
 from ..reporting.places import volume_digest
 from .answers import ask_for_trust
 
 Message = dict[str, Any]
-Progress = Callable[[str, float], None]
 
 
 def evaluate(message: Message, progress: Progress) -> Message:

@@ -16,7 +16,8 @@ from ..inspection import inner_layers
 from ..methods import LRP
 from ..models import ExplainableModel
 from ..models.loading import load_recorded
-from .checks import Message, Progress, trusting
+from ..progress import Progress
+from .checks import Message, trusting
 
 
 def layers(message: Message, progress: Progress) -> Message:

@@ -41,6 +41,7 @@ def oblique_volume() -> sitk.Image:
     return make_volume()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell pytest-xdist (``--dist loadgroup``) what is to run in one process: a file, so that its fixtures are made
     once; the suites of `ONE_BY_ONE` together."""

@@ -7,7 +7,6 @@ explanation.json                        target, composite, ledger, model, volume
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UserError, reason
-from .folders import check_replaceable, whole_folder, write_json
+from .folders import check_replaceable, read_json, whole_folder, write_json
 from .imaging.grid import Grid
 from .imaging.segmentation import write_segmentation
 
@@ -216,10 +215,5 @@ def _same_image(a: sitk.Image, b: sitk.Image) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no '{path}': give an explanation folder that LRPExplain wrote.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' is not readable JSON ({reason(error)}): explain the volume again.") from error
+    content = read_json(path, "an explanation folder that LRPExplain wrote", "explain the volume again")
     return content if isinstance(content, dict) else {}

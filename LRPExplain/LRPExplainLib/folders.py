@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, reason
 
 _CLUTTER = (".DS_Store", "Thumbs.db")  # what systems leave in a folder that somebody has looked into
 
@@ -107,6 +107,20 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
             earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def read_json(path: Path, give: str, again: str) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        UserError: there is no such file, with what to ``give`` instead; or it is not JSON, with what to do ``again``.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no '{path}': give {give}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' is not readable JSON ({reason(error)}): {again}.") from error
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -1,11 +1,11 @@
 """Weights from what `lrpexplain evaluate` found out about how faithful a map is."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError, reason
+from ..errors import UserError
+from ..folders import read_json
 
 EVALUATION = "evaluation.json"
 _NEARBY = (EVALUATION, f"evaluation/{EVALUATION}")
@@ -41,12 +41,7 @@ def faithfulness_of(folder: Path, method: str, created: str, evaluations: Sequen
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no '{file}': give folders that 'lrpexplain evaluate' wrote.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{file}' is not readable JSON ({reason(error)}): evaluate again.") from error
+    facts = read_json(file, "folders that 'lrpexplain evaluate' wrote", "evaluate again")
     if not isinstance(facts, dict) or facts.get("format") != "lrpexplain-evaluation":
         raise UserError(f"'{file}' is no evaluation: give folders that 'lrpexplain evaluate' wrote.")
     return facts

@@ -19,9 +19,9 @@ import SimpleITK as sitk
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from ..errors import UserError, reason
+from ..errors import UserError
 from ..explanation import Explanation
-from ..folders import check_replaceable, whole_folder, write_json
+from ..folders import check_replaceable, read_json, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
 from ..inference import check_memory
@@ -102,12 +102,7 @@ class Evaluation:
             UserError: it holds no evaluation, or one that is not as the schema says.
         """
         path = Path(folder) / FACTS
-        try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"There is no '{path}': give a folder that 'lrpexplain evaluate' wrote.") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{path}' is not readable JSON ({reason(error)}): evaluate again.") from error
+        facts = read_json(path, "a folder that 'lrpexplain evaluate' wrote", "evaluate again")
         problem = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
         if problem is not None:
             raise UserError(f"'{path}' is no evaluation ({problem.message.splitlines()[0][:200]}): evaluate again.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import qt
 import slicer
 from LRPExplainLib.scene.panel.parameters import Biases, Composite, Device, Precision, Result, Start, Value, Where
 from LRPExplainLib.scene.panel.scenarios import Scenarios
@@ -170,10 +171,13 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         First this one ends, while its own library is there: the new one knows nothing of its worker and observers.
         """
+        entered = self.parent.isEntered
         self.cleanup()
         for name in [name for name in sys.modules if name.split(".")[0] == "LRPExplainLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
+        if entered:  # Slicer tells the new widget only when the module is entered again
+            slicer.util.getModuleWidget(self.moduleName).enter()
 
     def onSceneStartClose(self, caller, event) -> None:
         self.setParameterNode(None)
@@ -186,6 +190,11 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         onSceneImported(caller, event)  # once more, for a module that was loaded after Slicer's start
         if self.parent.isEntered:
             self.initializeParameterNode()
+            qt.QTimer.singleShot(0, self.refreshPanel)  # selectors list the new nodes only after this event
+
+    def refreshPanel(self) -> None:
+        if self.panel:
+            self.panel.refresh()
 
     def initializeParameterNode(self) -> None:
         self.setParameterNode(self.logic.getParameterNode())

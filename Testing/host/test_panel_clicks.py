@@ -84,6 +84,7 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     host.wait(lambda: ui.hotSpotsTable.rowCount > 0, 30)
     host.wait(lambda: ui.predictionTable.visible and ui.plotFrame.visible, 30)
     assert ui.predictionTable.item(0, 0).text() == "lesion"
+    assert person.volume_selector().currentNode() is not None
 
 
 def test_a_box_that_was_drawn_is_asked_about(with_small_model: Person) -> None:

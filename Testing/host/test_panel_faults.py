@@ -256,12 +256,21 @@ def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None
 def test_deleting_the_map_in_its_selector_leaves_no_legend(with_small_model: Person) -> None:
     person = with_small_model
     person.explain()
-    nodes = person.widget.panel.display.nodes
+    nodes, findings = person.widget.panel.display.nodes, person.widget.panel.findings
+    person.host.wait(lambda: len(nodes.charts) == 3, 10)
+    assert person.ui.predictionTable.visible
     legend, prediction = nodes.legend, nodes.segmentation
     slicer.mrmlScene.RemoveNode(nodes.relevance[0])
     person.host.wait(lambda: legend.GetScene() is None, 5)
     assert prediction.GetScene() is slicer.mrmlScene  # a result, whoever wants to go on with it
     assert not person.ui.sideBySideButton.enabled
+    for widget in (person.ui.predictionTable, person.ui.hotSpotsTable, person.ui.ledgerLabel, person.ui.plotFrame):
+        assert not widget.visible
+    assert person.ui.resultsComboBox.count == 0
+    findings.go_to(0)  # a click that was on its way
+    person.explain()
+    slicer.mrmlScene.RemoveNode(relevance_volumes()[0])  # while the findings are still being written
+    person.host.wait(lambda: findings.found is None and not person.ui.predictionTable.visible, 5)
     person.explain()
     assert len(relevance_volumes()) == 1
 

@@ -119,20 +119,26 @@ def test_the_records_pictures_are_of_the_views_that_show_relevance(
     person = with_small_model
     person.explain()
     nodes = person.widget.panel.display.nodes
-    assert set(photographs.photograph(nodes, tmp_path / "four-up")) == {"axial", "sagittal", "coronal", "3d"}
+    assert set(photographs.photograph(nodes, tmp_path / "four-up")) == {"axial", "sagittal", "coronal"}
+    person.click(person.ui.volumeRenderingCheckBox)  # only then does the 3D view show relevance
+    assert set(photographs.photograph(nodes, tmp_path / "with 3D")) == {"axial", "sagittal", "coronal", "3d"}
     slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
     assert set(photographs.photograph(nodes, tmp_path / "one")) == {"axial"}
 
     drawn = []
 
     def draw(view: Any, path: Path) -> Path:
-        drawn.append(view.mrmlSliceNode().GetLayoutName())
+        node = view.mrmlSliceNode()
+        drawn.append(node.GetLayoutName())
+        assert node.GetOrientationMarkerType() == node.OrientationMarkerTypeAxes
         return path
 
     monkeypatch.setattr(photographs, "_write", draw)
     person.click(person.ui.sideBySideButton)
     photographs.photograph(nodes, tmp_path / "beside")
     assert sorted(drawn) == ["LRPExplainGreen", "LRPExplainRed", "LRPExplainYellow"]
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    assert {node.GetOrientationMarkerType() for node in views} == {views[0].OrientationMarkerTypeNone}
     with monkeypatch.context() as without_main_window:
         without_main_window.setattr(slicer, "app", SimpleNamespace(layoutManager=lambda: None))
         assert photographs.photograph(nodes, tmp_path / "none") == {}

@@ -19,6 +19,7 @@ from LRPExplainLib.scene import (
     save,
     tables,
 )
+from LRPExplainLib.scene.host import vtk
 from LRPExplainLib.scene.nodes import ROLE_ATTRIBUTE
 
 
@@ -50,10 +51,33 @@ def test_results_stay(tmp_path: Path) -> None:
     shown = fully_shown(build(tmp_path))
     display.apply(shown, display.Display(hot_spots=True))
     tables.write(shown, findings_of(shown))
-    kept = [shown.segmentation, shown.hot_spots, *shown.tables.values()]
+    charts = list(shown.charts.values())
+    kept = [shown.segmentation, shown.hot_spots, *shown.tables.values(), *charts]
+    curves = [chart.GetNumberOfPlotSeriesNodes() for chart in shown.charts.values()]
     shown.scene.RemoveNode(shown.relevance[0])
     assert all(node.GetScene() is shown.scene for node in kept)
+    assert [chart.GetNumberOfPlotSeriesNodes() for chart in charts] == curves
+    assert set(curves) == {2}
     assert "legend" not in roles(shown.scene)
+
+
+@pytest.mark.parametrize("how", ["by its user", "by us"])
+def test_colours_go_after_what_is_shown_in_them(tmp_path: Path, how: str) -> None:
+    shown = fully_shown(build(tmp_path))
+    gone: list[str] = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_scene: Any, _event: str, node: Any) -> None:
+        gone.append(node.GetClassName())
+
+    shown.scene.AddObserver(shown.scene.NodeRemovedEvent, note)
+    if how == "by us":
+        remove(shown)
+    else:
+        shown.scene.RemoveNode(shown.relevance[0])
+    first_table = gone.index("vtkMRMLColorTableNode")
+    assert "vtkMRMLColorLegendDisplayNode" in gone[:first_table]
+    assert not [name for name in gone[first_table:] if name.endswith("DisplayNode")]
 
 
 def test_of_several_inputs_the_maps_that_are_left_keep_their_colours(tmp_path: Path) -> None:

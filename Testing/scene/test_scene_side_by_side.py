@@ -10,9 +10,9 @@ import pytest
 import slicer
 from hand_built import LANDMARK, build, head
 from LRPExplainLib.scene import load, present, presented_in, save, side_by_side
-from LRPExplainLib.scene.host import Application
+from LRPExplainLib.scene.host import Application, vtk
 from LRPExplainLib.scene.layout import LAYOUT, PAIRS, description, layout_node, register
-from LRPExplainLib.scene.nodes import add_segmentation, add_volume
+from LRPExplainLib.scene.nodes import add_segmentation, add_volume, announce_legend, legend_of
 from LRPExplainLib.scene.overlay import composites, hide, show, shown
 from LRPExplainLib.scene.side_by_side import active, enter, leave, put_left
 
@@ -161,13 +161,18 @@ def test_a_layer_that_the_user_changes_on_the_left_changes_on_the_right(case: An
 def test_leaving_brings_everything_back(case: Any) -> None:
     nodes, reference = case
     composite_of(nodes.scene, "Red").SetLinkedControl(True)
-    reference.GetDisplayNode().SetVisibility(False)
+    drawn = reference.GetDisplayNode()
+    drawn.SetVisibility(False)
+    drawn.SetVisibility2DFill(True)
+    drawn.SetVisibility2DOutline(False)
     enter(nodes, reference, "class_1")
-    assert reference.GetDisplayNode().GetVisibility()
+    assert drawn.GetVisibility()
+    assert (drawn.GetVisibility2DFill(), drawn.GetVisibility2DOutline()) == (0, 1)  # a fill would hide the relevance
     leave(nodes.scene)
     assert not active(nodes.scene)
     assert layout_node(nodes.scene).GetViewArrangement() == FOUR_UP
-    assert not reference.GetDisplayNode().GetVisibility()
+    assert not drawn.GetVisibility()
+    assert (drawn.GetVisibility2DFill(), drawn.GetVisibility2DOutline()) == (1, 0)
     assert [composite_of(nodes.scene, name).GetLinkedControl() for name in PAIRS] == [1, 0, 0]
     assert all(relevance_in(nodes.scene, name) for name in PAIRS)
     assert nodes.segmentation.GetDisplayNode().IsDisplayableInView("vtkMRMLSliceNodeRed")
@@ -175,6 +180,24 @@ def test_leaving_brings_everything_back(case: Any) -> None:
     assert view(nodes.scene, PAIRS["Red"]).GetFieldOfView()[0] != 50
     leave(nodes.scene)
     assert layout_node(nodes.scene).GetViewArrangement() == FOUR_UP
+
+
+def test_a_legend_is_announced_to_views_that_came_later(case: Any) -> None:
+    nodes, _reference = case
+    legend = legend_of(nodes.legend)
+    colors, views = legend.GetColorNodeID(), nodes.legend.GetNumberOfDisplayNodes()
+    came: list[Any] = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_scene: Any, _event: str, node: Any) -> None:
+        came.append(node)
+
+    nodes.scene.AddObserver(nodes.scene.NodeAddedEvent, note)
+    announce_legend(nodes.scene, nodes.legend)
+    assert came == [legend]
+    assert legend_of(nodes.legend) is legend
+    assert nodes.legend.GetNumberOfDisplayNodes() == views
+    assert (legend.GetColorNodeID(), legend.GetLabelFormat()) == (colors, "%.3g")
 
 
 def test_an_overlay_that_was_off_is_off_again_after_leaving(case: Any) -> None:

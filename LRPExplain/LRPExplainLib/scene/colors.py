@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TABLE_NAME = "LRP relevance"
+COLOR_TABLES = {"colors": TABLE_NAME, "legendColors": f"{TABLE_NAME} legend"}  # by role
 ENTRIES = 256
 ZERO_ROW = 127
 # Colour of what is transparent in the views, for the legend alone

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from ..errors import UserError
 from ..imaging.grid import Grid
 from . import hierarchy, nodes, record
+from .colors import COLOR_TABLES
 from .host import tr as _
 
 if TYPE_CHECKING:
@@ -29,10 +30,22 @@ def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any
     region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
     if legend is None:
-        legend = nodes.add_legend(scene, title, record.linked_one(first, "colors"))
+        # its colours first: they are then also saved, and loaded, before what is shown in them
+        legend = nodes.add_legend(scene, title, color_table(scene, first, "legendColors"))
         record.link(first, "legend", [legend])
-    legend.GetNthDisplayNode(1).SetTitleText(title)
+    shown = nodes.legend_of(legend)
+    if shown is not None:
+        shown.SetTitleText(title)
     hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])
+
+
+def color_table(scene: Any, first: Any, role: str) -> Any:
+    """The explanation's table of a role, "colors" or "legendColors"; made again where it was deleted."""
+    node = record.linked_one(first, role)
+    if node is None:
+        node = nodes.add_colors(scene, COLOR_TABLES[role], hidden=role != "colors")
+        record.link(first, role, [node])
+    return node
 
 
 def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> Any | None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from . import hierarchy, record
 from .host import in_slicer, vtk
-from .nodes import ROLE_ATTRIBUTE, remove_node, serving
+from .nodes import ROLE_ATTRIBUTE, remove_nodes, serving
 
-_RESULTS = ("prediction", "hotSpots", "table", "chart")
+_RESULTS = ("prediction", "hotSpots", "table", "chart", "series")
 
 
 @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -35,9 +35,7 @@ def on_about_to_be_removed(scene: Any, _event: str, node: Any) -> None:
 
     def remove() -> None:
         hierarchy.remove_items(scene, [each for each in (node, *going) if each.GetScene() is scene])
-        for each in reversed(going):
-            if each.GetScene() is scene:
-                remove_node(scene, each)
+        remove_nodes(scene, [each for each in reversed(going) if each.GetScene() is scene])
         hierarchy.remove_empty(scene, folder)
 
     if in_slicer():  # whoever removes it may be going through the scene, or through a folder of the Data module

@@ -16,8 +16,9 @@ from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
 from . import cleaning, glow, hot_spots, overlay, record, side_by_side
 from .cache import magnitudes_of
-from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, TABLE_NAME, ZERO_ROW, relevance_colors, window_for
-from .nodes import add_colors, set_colors
+from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
+from .companions import color_table
+from .nodes import legend_of, set_colors
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -95,7 +96,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     window, band = window_for(presented.limit, magnitudes.peak(), threshold)
     table = relevance_colors(band, display.color_map, display.sign)
     _keep(scene, first, display)
-    colors = _colors(scene, first, "colors", TABLE_NAME)
+    colors = color_table(scene, first, "colors")
     set_colors(colors, table)
     chosen = presented.relevance[display.input]
     cleaning.update(presented, chosen, threshold, display.selection)
@@ -115,15 +116,6 @@ def _keep(scene: Any, first: Any, display: Display) -> None:
     overlay.set_opacity(scene, first, display.opacity)
 
 
-def _colors(scene: Any, first: Any, role: str, name: str) -> Any:
-    """The explanation's colour table; made again where it was deleted."""
-    node = record.linked_one(first, role)
-    if node is None:
-        node = add_colors(scene, name, hidden=role != "colors")
-        record.link(first, role, [node])
-    return node
-
-
 def _set_window(node: Any, window: float, colors: Any) -> None:
     if node is None:
         return
@@ -140,14 +132,13 @@ def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, dis
     carrier = presented.legend
     if carrier is None:
         return
-    colors = _colors(presented.scene, presented.relevance[0], "legendColors", f"{TABLE_NAME} legend")
+    colors = color_table(presented.scene, presented.relevance[0], "legendColors")
     rows = {"both": table[: ENTRIES - 1], "positive": table[ZERO_ROW:], "negative": table[: ZERO_ROW + 1]}[display.sign]
     set_colors(colors, rows)
     low, high = {"both": (-window, window), "positive": (0.0, window), "negative": (-window, 0.0)}[display.sign]
     carrier.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
     carrier.GetDisplayNode().SetScalarRange(low, high)
-    for n in range(carrier.GetNumberOfDisplayNodes()):
-        node = carrier.GetNthDisplayNode(n)
-        if node.IsA("vtkMRMLColorLegendDisplayNode"):
-            node.SetNumberOfLabels(5 if display.sign == "both" else 3)
-            overlay.set_visible(presented.relevance[0], node, display.legend)
+    legend = legend_of(carrier)
+    if legend is not None:
+        legend.SetNumberOfLabels(5 if display.sign == "both" else 3)
+        overlay.set_visible(presented.relevance[0], legend, display.legend)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OPACITY = (0.02, 0.30)
 UNIT_MM = 3.0
 _STOPS = 6
+# Of the window, in which opacity begins: finer steps want larger textures than graphics cards may have.
+_STEP = 0.005
 
 
 def update(presented: PresentedNodes, shown: Any, display: Display, level: float, window: float) -> None:
@@ -70,7 +72,7 @@ def _color(properties: Any, display: Display, level: float, window: float) -> No
         for magnitude, rgb in zip(magnitudes, arm_colors(display.color_map, negative, along), strict=True):
             color.AddRGBPoint(sign * magnitude, *rgb.tolist())
         seen = display.sign in ("both", name)
-        opacity.AddPoint(sign * start * 0.999, 0.0)
+        opacity.AddPoint(sign * max(start - _STEP * window, 0.0), 0.0)
         opacity.AddPoint(sign * start, OPACITY[0] if seen else 0.0)
         opacity.AddPoint(sign * magnitudes[-1], OPACITY[1] if seen else 0.0)
     modifying = properties.StartModify()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ ROLE_ATTRIBUTE = "LRPExplain.Role"
 # Shares of the view; the text is as large as the width allows. Upper right: the anatomy is rarely there, and neither
 # are Slicer's own annotations.
 LEGEND_SIZE = (0.085, 0.36)
-LEGEND_POSITION = (0.98, 0.93)
+LEGEND_POSITION = (0.98, 0.84)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Tab10, for classes whose card names no colour
 _CLASS_COLORS = ((214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75), (227, 119, 194))
@@ -148,6 +148,7 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     display.SetVisibility2D(True)
     display.SetAndObserveColorNodeID(colors.GetID())  # views draw a legend as soon as it is there
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(display)
+    modifying = legend.StartModify()  # the format that fits names is none for numbers, and views would complain
     legend.SetTitleText(title)
     legend.SetUseColorNamesForLabels(False)  # as Slicer sets it for a table that people made
     legend.SetMaxNumberOfColors(256)  # Slicer takes the number of the table's entries, which is set later
@@ -155,7 +156,24 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     legend.SetNumberOfLabels(5)
     legend.SetSize(*LEGEND_SIZE)
     legend.SetPosition(*LEGEND_POSITION)
+    legend.EndModify(modifying)
     return carrier
+
+
+def legend_of(carrier: Any) -> Any:
+    """The display node of a legend that `add_legend` made; None where it was deleted."""
+    found = [carrier.GetNthDisplayNode(n) for n in range(carrier.GetNumberOfDisplayNodes())]
+    return next((node for node in found if node is not None and node.IsA("vtkMRMLColorLegendDisplayNode")), None)
+
+
+def announce_legend(scene: Any, carrier: Any) -> None:
+    """Let views that came later draw the legend: they draw only what they saw being added (seen in 5.13)."""
+    legend = legend_of(carrier)
+    if legend is not None:
+        scene.RemoveNode(legend)
+        scene.AddNode(legend)
+        carrier.AddAndObserveDisplayNodeID(legend.GetID())
+        legend.Modified()
 
 
 def add_segmentation(scene: Any, labels: sitk.Image, classes: Sequence[dict[str, Any]], name: str) -> Any:
@@ -212,11 +230,12 @@ def serving(node: Any) -> list[Any]:
     return [each for each in found if each is not None]
 
 
-def remove_node(scene: Any, node: Any) -> None:
-    """Remove a node and what serves it alone."""
-    for each in (node, *serving(node)):
-        if each.GetScene() is scene:
-            scene.RemoveNode(each)
+def remove_nodes(scene: Any, nodes: Iterable[Any]) -> None:
+    """Remove nodes and what serves them alone; colour tables last: views complain of what has lost its colours."""
+    for node in sorted(nodes, key=lambda each: bool(each.IsA("vtkMRMLColorNode"))):
+        for each in (node, *serving(node)):
+            if each.GetScene() is scene:
+                scene.RemoveNode(each)
 
 
 def array_of(node: Any) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .display import read
 from .host import SLICE_VIEWS, slicer, vtk
 from .layout import PAIRS
 from .side_by_side import active
@@ -20,7 +21,7 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
     """PNG files of the slice views through the strongest relevance and of the 3D view, by what they show.
 
     Side by side the views with relevance are taken. The user's slices are the same afterwards. Views that the layout
-    does not show are left out; without a main window there are none.
+    does not show are left out, as is a 3D view without relevance; without a main window there are none.
     """
     folder.mkdir(parents=True)
     manager = slicer.app.layoutManager()
@@ -32,8 +33,9 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
         for name, orientation in SLICE_VIEWS.items():
             widget = manager.sliceWidget(PAIRS[name] if beside else name)
             if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
-                taken[orientation.lower()] = _write(widget.sliceView(), folder / f"{orientation.lower()}.png")
-        for n in range(manager.threeDViewCount):
+                with _marked(widget.mrmlSliceNode()):
+                    taken[orientation.lower()] = _write(widget.sliceView(), folder / f"{orientation.lower()}.png")
+        for n in range(manager.threeDViewCount if read(presented).volume_rendering else 0):
             widget = manager.threeDWidget(n)
             if widget.mrmlViewNode().IsMappedInLayout() and "3d" not in taken:
                 taken["3d"] = _write(widget.threeDView(), folder / "3d.png")
@@ -43,6 +45,17 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
 def _write(view: Any, path: Path) -> Path:
     view.forceRender()
     return write_window(view.renderWindow(), path)
+
+
+@contextmanager
+def _marked(node: Any) -> Iterator[None]:
+    """Axes with the letters R, A, S in the view, for a moment: a picture must tell which side is which."""
+    before = node.GetOrientationMarkerType()
+    node.SetOrientationMarkerType(slicer.vtkMRMLAbstractViewNode.OrientationMarkerTypeAxes)
+    try:
+        yield
+    finally:
+        node.SetOrientationMarkerType(before)
 
 
 @contextmanager

@@ -120,8 +120,7 @@ def _remove(scene: Any, first: Any) -> None:
     folder = hierarchy.folder_of(first)
     ours = record.every_node(first)
     hierarchy.remove_items(scene, ours)
-    for node in reversed(ours):
-        nodes.remove_node(scene, node)
+    nodes.remove_nodes(scene, reversed(ours))
     hierarchy.remove_empty(scene, folder)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import overlay, record
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import LAYOUT, PAIRS, layout_node, register
+from .nodes import announce_legend
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -23,6 +24,8 @@ _BEFORE = record.PREFIX + "SideBySideBefore"
 # Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the
 # layout was set, with the interaction flags of a person's move).
 _SETTLING = 1.0
+# Seconds after which they are there, and draw a legend that is added.
+_MADE = 0.3
 _LINKS: dict[int, Any] = {}
 
 
@@ -54,6 +57,10 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     _link(scene, pairs)
     _restrict(scene, True)
     overlay.show(presented)
+    if in_slicer():
+        from .process import later
+
+        later(_MADE, partial(_announce_legends, scene))
 
 
 def put_left(scene: Any, other: PresentedNodes | None) -> None:
@@ -108,6 +115,15 @@ def arrange(scene: Any) -> None:
         _restrict(scene, True)
 
 
+def _announce_legends(scene: Any) -> None:
+    if not active(scene):
+        return
+    for first in record.records(scene):
+        carrier = record.linked_one(first, "legend")
+        if carrier is not None:
+            announce_legend(scene, carrier)
+
+
 class _View:
     """A slice view: its slice node and its composite node."""
 
@@ -160,13 +176,16 @@ def _restrict(scene: Any, on: bool) -> None:
 
 
 def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
-    """Make a segmentation visible; returns what to do to undo that."""
+    """Make a segmentation visible, as outlines, since a fill would hide the relevance; returns how to undo that."""
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     undo: dict[str, Any] = {"id": node.GetID(), "visible": display.GetVisibility(), "in_2d": display.GetVisibility2D()}
+    undo |= {"fill": display.GetVisibility2DFill(), "outline": display.GetVisibility2DOutline()}
     display.SetVisibility(True)
     display.SetVisibility2D(True)
+    display.SetVisibility2DFill(False)
+    display.SetVisibility2DOutline(True)
     if segment and node.GetSegmentation().GetSegment(segment):
         undo |= {"segment": segment, "segment_visible": display.GetSegmentVisibility(segment)}
         display.SetSegmentVisibility(segment, True)
@@ -180,6 +199,9 @@ def _restore_reference(scene: Any, undo: dict[str, Any] | None) -> None:
     display = node.GetDisplayNode()
     display.SetVisibility(undo["visible"])
     display.SetVisibility2D(undo["in_2d"])
+    if "fill" in undo:
+        display.SetVisibility2DFill(undo["fill"])
+        display.SetVisibility2DOutline(undo["outline"])
     if "segment" in undo and node.GetSegmentation().GetSegment(undo["segment"]):
         display.SetSegmentVisibility(undo["segment"], undo["segment_visible"])
 

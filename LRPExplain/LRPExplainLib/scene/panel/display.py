@@ -76,9 +76,11 @@ class DisplaySection(Section):
         self._put_left()
         self._show()
         self.panel.on_map()
+        self.panel.run.on_map(self.nodes)
         if self.nodes is not None:
-            self.panel.run.on_map(self.nodes)
             self.apply()
+        else:
+            self.panel.on_display()
 
     def close(self) -> None:
         super().close()

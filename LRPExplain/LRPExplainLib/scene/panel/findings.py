@@ -34,6 +34,7 @@ class FindingsSection(Section):
         self._timer.connect("timeout()", self._step)
         self._follower: Any = None
         self._plot_view: Any = None
+        self._reference: tuple[Any, str] = (None, "")
         self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
         self._plot.setMRMLScene(slicer.mrmlScene)
         self._plot.minimumHeight = _PLOT_HEIGHT
@@ -48,10 +49,22 @@ class FindingsSection(Section):
         """An explanation has been presented."""
         self.update()
 
+    def refresh(self) -> None:
+        """Hot spots and shares are told by the segments of the reference: another one gives others."""
+        reference = self.panel.volumes.reference
+        chosen = (reference.node, reference.segment)
+        if chosen != self._reference:
+            self._reference = chosen
+            if self.panel.display.nodes is not None:
+                self.update()
+
     def update(self) -> None:
-        """Compute all again, once nothing has changed for a moment."""
+        """Compute all again, once nothing has changed for a moment; without a map there is nothing to say at once."""
         self._steps = [self._examine]
-        self._timer.start(_PAUSE)
+        if self.panel.display.nodes is None:
+            self.compute()
+        else:
+            self._timer.start(_PAUSE)
 
     def compute(self) -> None:
         """Compute all now."""

@@ -138,8 +138,10 @@ class RunSection(Section):
         self._show_prediction(said)
 
     def on_map(self, nodes: Any) -> None:
-        """Another map is shown, perhaps of a scene that was loaded: what was predicted there is kept by its node."""
-        said = nodes.relevance[0].GetAttribute(_PREDICTION)
+        """Another map is shown, perhaps of a scene that was loaded, or none: a map's node keeps what was predicted."""
+        if nodes is None and not self.running:
+            self._show_prediction({})
+        said = nodes.relevance[0].GetAttribute(_PREDICTION) if nodes is not None else None
         if said and not self.running:
             self._show_prediction(json.loads(said))
 

@@ -57,10 +57,7 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     _link(scene, pairs)
     _restrict(scene, True)
     overlay.show(presented)
-    if in_slicer():
-        from .process import later
-
-        later(_MADE, partial(_announce_legends, scene))
+    _announce_legends(scene)
 
 
 def put_left(scene: Any, other: PresentedNodes | None) -> None:
@@ -107,6 +104,7 @@ def resume(scene: Any) -> None:
     if active(scene):
         register(scene).SetViewArrangement(LAYOUT)  # which Slicer could not show if it did not know it yet
         _link(scene, _pairs(scene, None))
+        _announce_legends(scene)
 
 
 def arrange(scene: Any) -> None:
@@ -116,12 +114,17 @@ def arrange(scene: Any) -> None:
 
 
 def _announce_legends(scene: Any) -> None:
-    if not active(scene):
-        return
-    for first in record.records(scene):
-        carrier = record.linked_one(first, "legend")
-        if carrier is not None:
+    """Let the views that are new draw the legends, once they are there."""
+
+    def announce() -> None:
+        carriers = [record.linked_one(first, "legend") for first in record.records(scene)] if active(scene) else []
+        for carrier in filter(None, carriers):
             announce_legend(scene, carrier)
+
+    if in_slicer():
+        from .process import later
+
+        later(_MADE, announce)
 
 
 class _View:

@@ -4,15 +4,17 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
-import SimpleITK as sitk
+# pytest-xdist's processes share the cores: each, and what it starts, keeps to its own. Read at the first import.
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if PROCESSES > 1:
+    for name in ("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // PROCESSES)))
+
+import pytest  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Testing"))
-# pytest-xdist's processes share the cores: each, and what it starts, keeps to its own (read when torch is imported).
-PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-if PROCESSES > 1:
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // PROCESSES)))
 # Suites that start processes and wait for them: never two at once, and first, since they take longest.
 ONE_BY_ONE = ("host", "worker")
 
@@ -49,8 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
 
     def group(item: pytest.Item) -> str:
-        path = item.path.relative_to(ROOT / "Testing")
-        return "one by one" if path.parts[0] in ONE_BY_ONE else str(path)
+        folder = item.path.parent
+        return "one by one" if any(folder == ROOT / "Testing" / name for name in ONE_BY_ONE) else item.location[0]
 
     items.sort(key=lambda item: group(item) != "one by one")
     for item in items:

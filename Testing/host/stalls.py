@@ -14,7 +14,7 @@ YARDSTICK = 0.018  # s
 
 
 class Stalls:
-    """Measures from its making until `stop`: the longest time between two ticks, in milliseconds.
+    """Measures within its ``with``: the longest time between two ticks, in milliseconds.
 
     ``longest`` is by the clock, ``busy`` by the processor time that this thread used meanwhile: on a crowded machine
     the clock also counts the time in which others ran. Limits are those of the machine of `YARDSTICK`: a machine that
@@ -26,24 +26,25 @@ class Stalls:
 
     def __init__(self) -> None:
         self.longest = self.busy = 0.0
-        self.ticks = 0
+        self._timer = QtCore.QTimer()
+        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._tick)
+
+    def __enter__(self) -> Stalls:
         gc.collect()
         gc.freeze()
         self.slowness = _slowness()
         self._last, self._used = time.perf_counter(), time.thread_time()
-        self._timer = QtCore.QTimer()
-        self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
-        self._timer.timeout.connect(self._tick)
         self._timer.start(self.INTERVAL)
+        return self
 
     def _tick(self) -> None:
         now, used = time.perf_counter(), time.thread_time()
         self.longest = max(self.longest, (now - self._last) * 1000 - self.INTERVAL)
         self.busy = max(self.busy, (used - self._used) * 1000)
         self._last, self._used = now, used
-        self.ticks += 1
 
-    def stop(self) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._tick()
         self._timer.stop()
         gc.unfreeze()

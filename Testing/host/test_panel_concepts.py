@@ -39,10 +39,9 @@ def test_channels_are_found_chosen_and_forgotten(with_small_model: Person) -> No
     assert ui.conceptsStatusLabel.text == "Cancelled."
 
     host.type(ui.conceptsSpinBox, "2")
-    stalls = Stalls()
-    person.click(ui.findConceptsButton)
-    host.wait(lambda: not panel.concepts.running, 60)
-    stalls.stop()
+    with Stalls() as stalls:
+        person.click(ui.findConceptsButton)
+        host.wait(lambda: not panel.concepts.running, 60)
     assert not stalls.problem(100)
     assert not ui.conceptsStatusLabel.text
     assert ui.conceptsTable.rowCount == 2

@@ -257,7 +257,7 @@ def test_deleting_the_map_in_its_selector_leaves_no_legend(with_small_model: Per
     person = with_small_model
     person.explain()
     nodes, findings = person.widget.panel.display.nodes, person.widget.panel.findings
-    person.host.wait(lambda: len(nodes.charts) == 3, 10)
+    person.host.wait(lambda: person.ui.resultsComboBox.count > 0, 10)  # once the findings are written
     assert person.ui.predictionTable.visible
     legend, prediction = nodes.legend, nodes.segmentation
     slicer.mrmlScene.RemoveNode(nodes.relevance[0])
@@ -273,6 +273,55 @@ def test_deleting_the_map_in_its_selector_leaves_no_legend(with_small_model: Per
     person.host.wait(lambda: findings.found is None and not person.ui.predictionTable.visible, 5)
     person.explain()
     assert len(relevance_volumes()) == 1
+
+
+@pytest.mark.parametrize("pressed", [["sideBySide"], ["showResult"], ["sideBySide", "showResult"]])
+def test_deleting_the_map_brings_the_users_layout_back(with_small_model: Person, pressed: list[str]) -> None:
+    person, layout = with_small_model, slicer.app.layoutManager().layout
+    person.explain()
+    person.host.wait(lambda: person.ui.resultsComboBox.count > 0, 10)
+    person.open(person.ui.trustCollapsibleButton)
+    buttons = [getattr(person.ui, f"{name}Button") for name in pressed]
+    for button in buttons:
+        person.click(button)
+    assert slicer.app.layoutManager().layout != layout
+    slicer.mrmlScene.RemoveNode(relevance_volumes()[0])
+    person.host.wait(lambda: person.ui.resultsComboBox.count == 0, 5)
+    assert slicer.app.layoutManager().layout == layout
+    assert [button.checked for button in buttons] == [False] * len(buttons)
+
+
+def test_a_reference_that_is_chosen_after_the_map_counts_and_goes_again(with_small_model: Person) -> None:
+    person = with_small_model
+    person.explain()
+    nodes = person.widget.panel.display.nodes
+    volume = nodes.volumes[0]
+    reference = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "reference")
+    reference.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    inside = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    inside[4:12, 4:12, 4:12] = 1
+    segment = reference.GetSegmentation().AddEmptySegment("", "cube")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(inside, reference, segment, volume)
+    person.host.wait(lambda: person.ui.resultsComboBox.count > 0, 10)
+    assert "segments" not in nodes.tables
+    person.ui.referenceSelector.setCurrentNode(reference)
+    person.host.wait(lambda: "segments" in nodes.tables and person.ui.sharesTable.rowCount > 0, 10)
+    assert person.ui.sharesTable.item(0, 0).text() == "cube"
+    person.ui.referenceSelector.setCurrentNode(None)
+    person.host.wait(lambda: "segments" not in nodes.tables, 10)
+    assert person.ui.resultsComboBox.findText("Table: segments") < 0
+
+
+def test_another_map_has_the_prediction_that_it_was_made_with_or_none(with_small_model: Person, tmp_path: Path) -> None:
+    person = with_small_model
+    person.explain()
+    first = relevance_volumes()[0]
+    assert person.ui.predictionTable.visible
+    other = person.widget.logic.explain(person.widget.panel.volumes.nodes, tmp_path / "small.ts").relevance[0]
+    person.ui.relevanceSelector.setCurrentNode(other)
+    assert not person.ui.predictionTable.visible  # nobody has said what was predicted for it
+    person.ui.relevanceSelector.setCurrentNode(first)
+    assert person.ui.predictionTable.visible
 
 
 def failing_pip(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], None]) -> None:

@@ -42,18 +42,17 @@ def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path
     assert ui.trustStatusLabel.text == "Cancelled."
     assert not ui.verdictLabel.text
 
-    stalls = Stalls()
-    for button, word in ((ui.faithfulnessButton, "Faithfulness: "), (ui.sanityButton, "Sanity: ")):
-        person.click(button)
-        host.wait(lambda: not trust.running, 120)
-        assert not ui.trustStatusLabel.text
-        assert word in ui.verdictLabel.text
-    assert "Faithfulness: " in ui.verdictLabel.text  # the first check is still there
+    with Stalls() as stalls:
+        for button, word in ((ui.faithfulnessButton, "Faithfulness: "), (ui.sanityButton, "Sanity: ")):
+            person.click(button)
+            host.wait(lambda: not trust.running, 120)
+            assert not ui.trustStatusLabel.text
+            assert word in ui.verdictLabel.text
+        assert "Faithfulness: " in ui.verdictLabel.text  # the first check is still there
 
-    host.choose(ui.otherMethodComboBox, "grad-cam")
-    person.click(ui.compareButton)
-    host.wait(lambda: not trust.running, 60)
-    stalls.stop()
+        host.choose(ui.otherMethodComboBox, "grad-cam")
+        person.click(ui.compareButton)
+        host.wait(lambda: not trust.running, 60)
     assert not stalls.problem(100)
     assert "grad-cam: rank correlation" in ui.trustStatusLabel.text
     assert len(maps()) == 4  # with the other method's, the consensus and the combination

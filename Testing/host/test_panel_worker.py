@@ -33,11 +33,10 @@ def test_the_event_loop_is_never_held_longer_than_100_ms_at_128_voxels(person: P
         slicer.mrmlScene.RemoveNode(node)
     person.host.choose(person.volume_selector(), large.GetName())
     person.host.wait(lambda: person.ui.explainButton.enabled, 30)
-    stalls = Stalls()
-    person.click(person.ui.explainButton)
-    person.wait_for_the_end(300)
-    person.host.wait(lambda: person.ui.hotSpotsTable.rowCount > 0, 60)
-    stalls.stop()
+    with Stalls() as stalls:
+        person.click(person.ui.explainButton)
+        person.wait_for_the_end(300)
+        person.host.wait(lambda: person.ui.hotSpotsTable.rowCount > 0, 60)
     assert not person.said()
     assert not stalls.problem(100)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import overlay
 from .display import read
 from .host import SLICE_VIEWS, slicer, vtk
 from .layout import PAIRS
@@ -29,13 +30,14 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
     if manager is None:
         return taken
     beside = active(presented.scene)
+    rendered = read(presented).volume_rendering and overlay.shown(presented)
     with _at(presented):
         for name, orientation in SLICE_VIEWS.items():
             widget = manager.sliceWidget(PAIRS[name] if beside else name)
             if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
                 with _marked(widget.mrmlSliceNode()):
                     taken[orientation.lower()] = _write(widget.sliceView(), folder / f"{orientation.lower()}.png")
-        for n in range(manager.threeDViewCount if read(presented).volume_rendering else 0):
+        for n in range(manager.threeDViewCount if rendered else 0):
             widget = manager.threeDWidget(n)
             if widget.mrmlViewNode().IsMappedInLayout() and "3d" not in taken:
                 taken["3d"] = _write(widget.threeDView(), folder / "3d.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import record
+from . import record, side_by_side
 from .host import slicer
 from .layout import layout_node
 
@@ -14,6 +14,7 @@ _BEFORE = record.PREFIX + "LayoutBefore"
 def show(node: Any) -> None:
     """Choose a layout that has a view for this table or chart node, and show it there."""
     scene = node.GetScene()
+    side_by_side.leave(scene)  # which ends with its layout, and could not be come back to
     layout = layout_node(scene)
     kind = slicer.vtkMRMLLayoutNode
     wanted = kind.SlicerLayoutFourUpTableView if node.IsA("vtkMRMLTableNode") else kind.SlicerLayoutFourUpPlotView

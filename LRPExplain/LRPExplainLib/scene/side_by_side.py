@@ -117,9 +117,11 @@ def _announce_legends(scene: Any) -> None:
     """Let the views that are new draw the legends, once they are there."""
 
     def announce() -> None:
-        carriers = [record.linked_one(first, "legend") for first in record.records(scene)] if active(scene) else []
-        for carrier in filter(None, carriers):
-            announce_legend(scene, carrier)
+        if not active(scene) or scene.IsImporting():
+            return
+        for carrier in [record.linked_one(first, "legend") for first in record.records(scene)]:
+            if carrier is not None:
+                announce_legend(scene, carrier)
 
     if in_slicer():
         from .process import later

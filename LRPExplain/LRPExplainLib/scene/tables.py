@@ -16,6 +16,7 @@ from . import record
 from .hierarchy import put_in_folder
 from .host import tr as _
 from .host import vtk
+from .nodes import remove_nodes
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -39,6 +40,8 @@ def writing(presented: PresentedNodes, findings: Findings) -> list[Callable[[], 
     parts: list[Callable[[], object]] = [partial(write_table, presented, "hot spots", _hot_spots(findings))]
     if findings.shares:
         parts.append(partial(write_table, presented, "segments", _shares(findings)))
+    elif "segments" in presented.tables:  # of a reference that is none any more
+        parts.append(partial(remove_nodes, presented.scene, [presented.tables["segments"]]))
     parts.append(partial(write_table, presented, "ledger", _ledger(findings)))
     return parts + [partial(_write_profile, presented, profile) for profile in findings.profiles]
 

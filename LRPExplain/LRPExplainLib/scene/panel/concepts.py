@@ -66,6 +66,10 @@ class ConceptsSection(Section):
         self._ask_for_layers()
         self._enable()
 
+    def on_reference(self) -> None:
+        """The table names the segments of the reference."""
+        self._show_table()
+
     def _tidy(self, steps: Generator[None, None, None]) -> None:
         """Take a step, and the next one when the application has served its user."""
         from ..process import later

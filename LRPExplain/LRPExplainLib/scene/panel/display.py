@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import slicer
 import vtk
 from slicer.i18n import tr as _
 
@@ -71,7 +72,9 @@ class DisplaySection(Section):
             except UserError as error:
                 self.nodes = None
                 self.panel.run.say(str(error))
-        if self.nodes is not None and (over or overlay.shown(self.nodes)):
+        if self.nodes is None:
+            self.ui.sideBySideButton.checked = False  # nothing is left to stand beside the image
+        elif over or overlay.shown(self.nodes):
             overlay.show(self.nodes)
         self._put_left()
         self._show()
@@ -142,7 +145,7 @@ class DisplaySection(Section):
                 self._put_left()
                 self._watch_layout()
             else:
-                side_by_side.leave(self.nodes.scene)
+                side_by_side.leave(slicer.mrmlScene)
         except UserError as error:
             self.panel.run.say(str(error))
 

@@ -56,7 +56,7 @@ class FindingsSection(Section):
         if chosen != self._reference:
             self._reference = chosen
             if self.panel.display.nodes is not None:
-                self.update()
+                self.panel.on_reference()
 
     def update(self) -> None:
         """Compute all again, once nothing has changed for a moment; without a map there is nothing to say at once."""
@@ -163,7 +163,7 @@ class FindingsSection(Section):
         """The same findings as tables and charts of the scene, each in a turn of its own."""
         from ..tables import writing
 
-        self._steps[:0] = writing(self.panel.display.nodes, self.found)
+        self._steps[:0] = [*writing(self.panel.display.nodes, self.found), self.panel.on_written]
 
     def _show_plot(self, *_index: Any) -> None:
         nodes = self.panel.display.nodes

@@ -125,6 +125,15 @@ class Panel(VTKObservationMixin):
         """Another map has been selected, or none."""
         self.concepts.update()
 
+    def on_reference(self) -> None:
+        """Another segmentation, or another of its segments, is the reference."""
+        self.findings.update()
+        self.concepts.on_reference()
+
+    def on_written(self) -> None:
+        """The findings are in the scene, as tables and charts."""
+        self.trust.on_map()
+
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""
         self.findings.update()

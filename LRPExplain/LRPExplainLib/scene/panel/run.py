@@ -139,11 +139,11 @@ class RunSection(Section):
 
     def on_map(self, nodes: Any) -> None:
         """Another map is shown, perhaps of a scene that was loaded, or none: a map's node keeps what was predicted."""
-        if nodes is None and not self.running:
-            self._show_prediction({})
-        said = nodes.relevance[0].GetAttribute(_PREDICTION) if nodes is not None else None
-        if said and not self.running:
-            self._show_prediction(json.loads(said))
+        from ..parts import whole_of
+
+        if not self.running:
+            said = whole_of(nodes.relevance[0]).GetAttribute(_PREDICTION) if nodes is not None else None
+            self._show_prediction(json.loads(said or "{}"))
 
     def _show_prediction(self, said: Mapping[str, Any]) -> None:
         rows = predictions(said)

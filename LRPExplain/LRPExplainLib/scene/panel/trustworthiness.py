@@ -238,6 +238,8 @@ class TrustSection(Section):
         combo.addItems([name for name, _node in found])
         combo.setCurrentIndex(max(0, combo.findText(chosen)))
         combo.blockSignals(blocked)
+        if not found:
+            self.ui.showResultButton.checked = False  # which brings the user's layout back
         combo.enabled = self.ui.showResultButton.enabled = bool(found)
 
     def _on_chosen(self) -> None:

@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Testing"))
 # Suites that start processes and wait for them: never two at once, and first, since they take longest.
-ONE_BY_ONE = ("host", "worker")
+ONE_BY_ONE = (ROOT / "Testing" / "host", ROOT / "Testing" / "worker")
 
 from helpers.conservation import print_conservation  # noqa: E402  (only now are they found)
 from helpers.volumes import make_volume  # noqa: E402
@@ -51,8 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
 
     def group(item: pytest.Item) -> str:
-        folder = item.path.parent
-        return "one by one" if any(folder == ROOT / "Testing" / name for name in ONE_BY_ONE) else item.location[0]
+        return "one by one" if item.path.parent in ONE_BY_ONE else item.location[0]
 
     items.sort(key=lambda item: group(item) != "one by one")
     for item in items:

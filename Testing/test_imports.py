@@ -119,19 +119,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stages",
         "progress",
     },
-    "explain": {
-        "errors",
-        "explanation",
-        "imaging",
-        "ledgers",
-        "lrp",
-        "methods",
-        "models",
-        "outcome",
-        "question",
-        "progress",
-    }
-    | {"readying", "running", "stages"},
+    "explain": {"errors", "explanation", "imaging", "ledgers", "lrp", "methods", "models", "outcome", "question"}
+    | {"progress", "readying", "running", "stages"},
     "running": {"errors", "inference"},
     "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages", "progress"},
     "forward": {"imaging", "inference", "outcome"},

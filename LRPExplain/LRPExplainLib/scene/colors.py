@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-TABLE_NAME = "LRP relevance"
-COLOR_TABLES = {"colors": TABLE_NAME, "legendColors": f"{TABLE_NAME} legend"}  # by role
+COLOR_TABLES = {"colors": "LRP relevance", "legendColors": "LRP relevance legend"}  # names by role
 ENTRIES = 256
 ZERO_ROW = 127
 # Colour of what is transparent in the views, for the legend alone

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from ..errors import UserError
 from . import display, following, hierarchy, nodes, overlay, parts, record
 from .cache import magnitudes_of
-from .colors import TABLE_NAME
+from .colors import COLOR_TABLES
 from .companions import add_companions
 from .host import Application, in_slicer, slicer
 from .host import tr as _
@@ -140,7 +140,7 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
     titles = [f"{node.GetName()} relevance for {what}" for node in volume_nodes]
     images = explanation.relevance[: explanation.given]  # what a model made for itself has no node
     if earlier is None:
-        colors = nodes.add_colors(scene, TABLE_NAME)
+        colors = nodes.add_colors(scene, COLOR_TABLES["colors"])
         maps = [nodes.add_relevance(scene, image, title, colors) for image, title in zip(images, titles, strict=True)]
         first = maps[0]
         record.link(first, "colors", [colors])

@@ -33,7 +33,7 @@ LINT: list[Command] = [
 ]
 # On all cores up to four: a process of the tests takes up to 4 GB. `Testing/conftest.py` says what goes together, and
 # in which order. The last command's last line is pytest's own summary. Coverage, a quarter slower: `run.py test --cov`.
-SHARED = ["--numprocesses", "logical", "--maxprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder"]
+SHARED = ["--numprocesses", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 TEST: list[Command] = [*LINT, ["-m", "pytest", *SHARED]]
 VERBS: dict[str, tuple[str, list[Command]]] = {
     "demo": ("explain the bundled model on a real brain volume", [["-m", "LRPExplainLib", "demo"]]),

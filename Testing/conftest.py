@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 # pytest-xdist's processes share the cores: each, and what it starts, keeps to its own. Read at the first import.
 PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -16,7 +17,7 @@ import SimpleITK as sitk  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Testing"))
 # Suites that start processes and wait for them: never two at once, and first, since they take longest.
-ONE_BY_ONE = (ROOT / "Testing" / "host", ROOT / "Testing" / "worker")
+ONE_BY_ONE = ("Testing/host/", "Testing/worker/")
 
 from helpers.conservation import print_conservation  # noqa: E402  (only now are they found)
 from helpers.volumes import make_volume  # noqa: E402
@@ -43,19 +44,26 @@ def oblique_volume() -> sitk.Image:
     return make_volume()
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist (``--dist loadgroup``) what is to run in one process: a file, so that its fixtures are made
-    once; the suites of `ONE_BY_ONE` together."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+def _suite(nodeid: str) -> str:
+    """What runs in one process with this test: its file, so that fixtures are made once, or all of `ONE_BY_ONE`."""
+    file = nodeid.split("::")[0]
+    return "one by one" if file.startswith(ONE_BY_ONE) else file
 
-    def group(item: pytest.Item) -> str:
-        return "one by one" if item.path.parent in ONE_BY_ONE else item.location[0]
 
-    items.sort(key=lambda item: group(item) != "one by one")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _suite(item.nodeid) != "one by one")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share whole suites. Not by pytest-xdist's groups: since pytest 9.2 xdist 3.8 cannot set the ids that tell them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Suites(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _suite(nodeid)
+
+    return Suites(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share whole suites. Not by pytest-xdist's groups: since pytest 9.2 xdist 3.8 cannot set the ids that tell them."""
+    """Share whole suites; not by xdist_group, whose marks have had no effect since pytest 9.2 (xdist 3.8)."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Suites(LoadScopeScheduling):

@@ -6,20 +6,17 @@ import gc
 import os
 import time
 
-import numpy as np
+from helpers.slowness import slowness
 from PySide6 import QtCore
-
-# What `_yardstick` takes on the machine for which limits are stated: two cores of an Intel Xeon of 2023, idle.
-YARDSTICK = 0.018  # s
 
 
 class Stalls:
     """Measures within its ``with``: the longest time between two ticks, in milliseconds.
 
     ``longest`` is by the clock, ``busy`` by the processor time that this thread used meanwhile: on a crowded machine
-    the clock also counts the time in which others ran. Limits are those of the machine of `YARDSTICK`: a machine that
-    is slower in a fixed piece of work has as much longer. Python's collector of garbage is kept from going through
-    what other tests have left in memory, which takes longer than anything that the panel does.
+    the clock also counts the time in which others ran. Limits are those of one machine (`helpers.slowness`): a slower
+    one has as much longer. Python's collector of garbage is kept from going through what other tests have left in
+    memory, which takes longer than anything that the panel does.
     """
 
     INTERVAL = 5  # ms between two ticks of an idle loop
@@ -33,7 +30,7 @@ class Stalls:
     def __enter__(self) -> Stalls:
         gc.collect()
         gc.freeze()
-        self.slowness = _slowness()
+        self.slowness = slowness()
         self._last, self._used = time.perf_counter(), time.thread_time()
         self._timer.start(self.INTERVAL)
         return self
@@ -48,7 +45,7 @@ class Stalls:
         self._tick()
         self._timer.stop()
         gc.unfreeze()
-        self.slowness = max(self.slowness, _slowness())
+        self.slowness = max(self.slowness, slowness())
 
     def problem(self, limit: float) -> str:
         """What went wrong, if the loop was held for more than ``limit`` ms; empty otherwise."""
@@ -59,19 +56,3 @@ class Stalls:
             f"{self.slowness:.1f} times as slow as the one of the limit, {limit:.0f} ms"
         )
         return said if held > limit * self.slowness else ""
-
-
-def _slowness() -> float:
-    """How many times as long as on the machine of the limits this one takes, and never less than 1."""
-    return max(1.0, min(_yardstick() for _ in range(3)) / YARDSTICK)
-
-
-def _yardstick() -> float:
-    """Seconds of processor time for some Python and some NumPy, as presenting a map is."""
-    values = np.random.default_rng(0).random((64, 64, 64), dtype=np.float32)
-    before = time.thread_time()
-    for _ in range(4):
-        np.sort(values, axis=2)
-    for number in range(100_000):
-        str(number)
-    return time.thread_time() - before

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from helpers.slowness import slowness
 
 from host.hands import Person, workers
 from host.host import Host
@@ -43,15 +44,15 @@ def test_the_event_loop_is_never_held_longer_than_100_ms_at_128_voxels(person: P
 
 def test_cancel_returns_within_a_second_and_leaves_nothing(person: Person) -> None:
     person.load_sample()
-    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    nodes, limit = slicer.mrmlScene.GetNumberOfNodes(), 1.0 * slowness()
     for wait in (0.0, 0.5, 2.0):
         person.begin()
         end = time.monotonic() + wait
         person.host.wait(lambda end=end: time.monotonic() > end)
         before = time.monotonic()
         person.click(person.ui.cancelButton)
-        person.host.wait(lambda: person.ui.explainButton.enabled, 1.0)
-        assert time.monotonic() - before < 1.0
+        person.host.wait(lambda: person.ui.explainButton.enabled, limit)
+        assert time.monotonic() - before < limit
     person.host.process()
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
     person.explain()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hand_built import build, head, like
+from helpers.slowness import slowness
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.scene import present
 from LRPExplainLib.scene.display import COLOR_MAPS, Display, apply, level, read
@@ -182,4 +183,4 @@ def test_a_slider_at_128_cubed_takes_milliseconds(tmp_path: Path) -> None:
         begin = time.perf_counter()
         apply(shown, Display(threshold=50 + 5 * n, opacity=0.1 * n, color_map=list(COLOR_MAPS)[n % 5]))
         taken.append(time.perf_counter() - begin)
-    assert np.median(taken) < 0.2  # 0.01 to 0.03 s; other processes share the machine
+    assert np.median(taken) < 0.2 * slowness()  # 0.01 to 0.03 s; other processes share the machine

@@ -11,7 +11,6 @@ request to the first map.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import statistics
 import subprocess
@@ -70,7 +69,7 @@ def dynunet(folder: Path) -> tuple[Path, Path]:
 
 def row(name: str, model: Path, volume: Path, out: Path, points: int, device: str) -> str:
     image = sitk.ReadImage(str(volume))
-    answers, rng = Answers(contextlib.nullcontext()), np.random.default_rng(0)
+    answers, rng = Answers(), np.random.default_rng(0)
 
     def ask() -> None:
         index = [int(rng.integers(size // 4, size - size // 4)) for size in image.GetSize()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import slicer
+from LRPExplainLib.errors import UserError
 from LRPExplainLib.scene import photographs
 from LRPExplainLib.scene.layout import LAYOUT, PAIRS
 
@@ -110,6 +111,29 @@ def test_scripts_check_compare_and_record_without_the_panel(with_small_model: Pe
     assert nodes.tables["complexity"].GetNumberOfRows() == len(facts["checks"]["complexity"])
     assert logic.compare(nodes, "grad-cam")["explanations"][1]["method"] == "grad-cam"
     assert logic.record(nodes, tmp_path / "case.html") == [str(tmp_path / "case.html"), str(tmp_path / "case.json")]
+
+
+def test_a_map_that_is_deleted_while_it_is_checked_ends_the_check(with_small_model: Person) -> None:
+    person = with_small_model
+    person.explain()
+    person.open(person.ui.trustCollapsibleButton)
+    person.click(person.ui.sanityButton)
+    slicer.mrmlScene.RemoveNode(person.widget.panel.display.nodes.relevance[0])
+    assert not person.widget.panel.trust.running
+    assert not [node for node in slicer.util.getNodesByClass("vtkMRMLTableNode") if "sanity" in node.GetName()]
+
+
+def test_a_script_that_waits_is_told_when_a_person_asks_for_something_else(with_small_model: Person) -> None:
+    from LRPExplainLib.scene.process import later  # which only Slicer can
+
+    person = with_small_model
+    person.explain()
+    nodes = person.widget.panel.display.nodes
+    later(0.05, lambda: person.click(person.ui.explainButton))
+    with pytest.raises(UserError, match="taken the place"):
+        person.widget.logic.evaluate(nodes, ["sanity"])
+    person.wait_for_the_end(60)
+    assert not person.said()
 
 
 def test_the_records_pictures_are_of_the_views_that_show_relevance(

@@ -160,6 +160,8 @@ def test_any_convolution(drawn: tuple[nn.Module, tuple[int, ...]], rule: str, se
     ),
     ("constant from the left", of(lambda x, w=shaped(2, 5): w @ x), (5, 3)),
     ("batched constant", of(lambda x, w=shaped(2, 3, 4): torch.bmm(x, w)), (2, 2, 3)),
+    ("constant vector", of(lambda x, w=shaped(6): torch.mv(x, w)), (3, 6)),
+    ("constant vector from the left", of(lambda x, w=shaped(4, 3): torch.mv(w, x[:, 0])), (3, 2)),
     ("batched constant from the left", of(lambda x, w=shaped(2, 4, 3): torch.bmm(w, x)), (2, 3, 2)),
     ("einsum", of(lambda x, w=shaped(3, 4): torch.einsum("nchw,kc->nkhw", x, w)), (2, 4, 2, 2)),
 )

@@ -189,8 +189,18 @@ def test_a_request_of_the_main_lane_takes_the_place_of_the_one_that_runs(
     loop.until(lambda: len(first["progress"]) > 2)
     _, second = loop.ask("explain", asked(model, volume, loop._folder / "second", target=1))
     loop.until(lambda: second["done"] or second["failed"])
-    assert first["done"] == first["failed"] == []
+    assert first["done"] == []
+    assert [event["kind"] for event in first["failed"]] == ["replaced"]
     assert second["failed"] == []
+
+
+def test_whoever_waits_for_a_request_is_told_when_the_client_is_closed(
+    loop: Loop, slow_model: Path, volume: Path
+) -> None:
+    _, first = loop.ask("explain", asked(slow_model, volume, loop._folder / "first", target=1))
+    loop.until(lambda: len(first["progress"]) > 2)
+    loop.client.close()
+    assert [event["kind"] for event in first["failed"]] == ["replaced"]
 
 
 @pytest.mark.parametrize(
@@ -312,6 +322,7 @@ def test_slicer_is_left_while_results_are_written(tmp_path: Path, model: Path, v
             while b'"returning"' not in child.stdout.readline():
                 assert child.poll() is None
             time.sleep(pause)
+            child.stdout.close()  # as when Slicer has crashed
             child.stdin.close()
-            assert child.wait(10) == 0
+            assert child.wait(10 * slowness()) == 0
         assert not folder.exists()

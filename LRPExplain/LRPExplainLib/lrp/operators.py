@@ -119,7 +119,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
     # layers with weights
     aten.convolution: _weighted(CONVOLUTION, 1),
     aten.addmm: _biased_matrix_product,
-    **dict.fromkeys((aten.mm, aten.bmm, aten.matmul, aten.mv), _matrix_product),
+    **dict.fromkeys((aten.mm, aten.bmm, aten.matmul), _matrix_product),
     # normalisation
     **dict.fromkeys((aten.native_group_norm, aten.native_layer_norm, channel_affine), NORM),
     # elementwise functions

@@ -61,6 +61,11 @@ def gated_linear_unit(x: Tensor, dim: int = -1) -> Tensor:
     return signal * gate.sigmoid()
 
 
+def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
+    """`aten.mv`: a product of matrices."""
+    return (matrix @ vector[:, None])[:, 0]
+
+
 def bicubic(
     x: Tensor, size: Sequence[int], align_corners: bool, scale_h: float | None = None, scale_w: float | None = None
 ) -> Tensor:
@@ -108,6 +113,7 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.std.correction: deviation,
     aten.var_mean.correction: variance_and_mean,
     aten.glu.default: gated_linear_unit,
+    aten.mv.default: matrix_vector,
     aten.upsample_bicubic2d.default: bicubic,
     aten._trilinear.default: trilinear,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,8 +59,12 @@ class SlicerProcess:
     def _read(self) -> None:
         *lines, self._rest = (self._rest + self._process.readAllStandardOutput().data()).split(b"\n")
         for line in lines:
-            if not self._over:
+            if self._over:
+                return
+            try:
                 self._client.received(self, line.decode())
+            except Exception:  # of who is told, not of the line: those after it are told all the same
+                traceback.print_exc()
 
     def _log(self) -> None:
         text = self._process.readAllStandardError().data().decode(errors="replace").rstrip()

@@ -14,7 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..errors import UserError
-from ..worker.client import Client
+from ..worker.client import MAIN, REPLACED, Client
 from . import asking
 from .export import export_volume
 from .process import SlicerProcess, later
@@ -22,7 +22,6 @@ from .saying import said
 
 Callback = Callable[..., None] | None
 _shared: Session | None = None
-MAIN = "main"
 
 
 def shared_session() -> Session:
@@ -228,17 +227,19 @@ class Session:
         try:
             next(run.presenting)
         except StopIteration as end:
-            run.presenting = None
-            if on_done is not None:
-                on_done(end.value)
+            run.presenting, result = None, end.value
         except Exception as error:  # whatever it is, the panel must say it and become usable again
             run.presenting = None
             if not isinstance(error, UserError):
                 traceback.print_exc()
             if on_failed is not None:
                 on_failed(str(error))
+            return
         else:
             later(0, lambda: self._step(run, on_done, on_failed))
+            return
+        if on_done is not None:
+            on_done(result)
 
     def _export(self, node: Any) -> Path:
         """The volume as a file, written once for each content of the node."""
@@ -259,17 +260,17 @@ class Session:
 
 def _waited(request: Callable[..., Run], *arguments: Any, **options: Any) -> Any:
     ends: dict[str, Any] = {}
-    request(
+    run = request(
         *arguments,
         **options,
         on_done=lambda content: ends.update(content=content),
         on_failed=lambda sentence: ends.update(sentence=sentence),
     )
-    while not ends:
+    while not ends and run.wanted:
         slicer.app.processEvents()
         time.sleep(0.005)
-    if "sentence" in ends:
-        raise UserError(ends["sentence"])
+    if "content" not in ends:
+        raise UserError(ends.get("sentence", said(REPLACED)))
     return ends["content"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from ..progress import Progress
 from ..question import Question
 from ..stages import STAGES
 from .server import NeedsTrust
+from .writing import WRITING
 
 Message = dict[str, Any]
 __all__ = ["STAGES", "Answers"]
@@ -29,14 +29,9 @@ _HOW = ("composite", "rules", "biases", "device", "memory", "precision", "method
 
 
 class Answers:
-    """Describes models and explains what they say.
+    """Describes models and explains what they say."""
 
-    Args:
-        writing: held while an explanation is written.
-    """
-
-    def __init__(self, writing: AbstractContextManager[Any]) -> None:
-        self._writing = writing
+    def __init__(self) -> None:
         self._model: tuple[object, ExplainableModel] | None = None
         self._answered: tuple[object, Answered] | None = None
 
@@ -76,7 +71,7 @@ class Answers:
         answered = self._answer(model, message, question, progress)
         predicted(_said(answered.prediction))
         explanation = answered.ask(question, progress)
-        with self._writing:
+        with WRITING:
             explanation.save(message["out"], compressed=False)  # it is read once, and at once
         return {"folder": message["out"]}
 

@@ -6,7 +6,6 @@ explanation's folder everywhere, and "trust" the SHA-256 that was agreed to, as 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from ..evaluation import evaluate as evaluated
 from ..evaluation.subject import recorded_question
 from ..explain import explain
 from ..explanation import FACTS, Explanation
+from ..folders import read_json
 from ..imaging import read_segment
 from ..models import trust_request
 from ..models.loading import load_recorded
@@ -29,6 +29,7 @@ from ..reporting import export_dicom as exported
 from ..reporting import make_record
 from ..reporting.places import volume_digest
 from .answers import ask_for_trust
+from .writing import WRITING
 
 Message = dict[str, Any]
 
@@ -52,7 +53,8 @@ def evaluate(message: Message, progress: Progress) -> Message:
     if out.exists():
         earlier = Evaluation.load(out).checks
         made = Evaluation(made.facts | {"checks": earlier | made.checks})
-    made.save(out)
+    with WRITING:
+        made.save(out)
     return {"facts": made.facts}
 
 
@@ -70,10 +72,12 @@ def compare_with(message: Message, progress: Progress) -> Message:
             method=message["method"],
             progress=progress,
         )
-    other.save(out / "method", compressed=False)
+    with WRITING:
+        other.save(out / "method", compressed=False)
     evaluation = message.get("evaluation")
     found = compare([message["explanation"], out / "method"], evaluations=[evaluation] if evaluation else [])
-    found.save(out / "comparison")
+    with WRITING:
+        found.save(out / "comparison")
     folders = [out / "method", out / "comparison" / "consensus", out / "comparison" / "combined"]
     return {"facts": found.facts, "folders": [str(folder) for folder in folders]}
 
@@ -90,13 +94,20 @@ def record(message: Message, progress: Progress) -> Message:
         message.get("missing"),
         with_names=bool(message.get("with_names")),
     )
-    made.save(out)
+    with WRITING:
+        made.save(out)
     return {"files": [str(out), str(out.with_suffix(".json"))]}
 
 
 def export_dicom(message: Message, progress: Progress) -> Message:
     """Write DICOM objects to the folder "out"; "series" has the files of each volume's slices, or none."""
     explanation, together = Explanation.load(message["explanation"]), Path(message["together"])
+    with WRITING:
+        return {"files": [str(path) for path in _exported(explanation, together, message, progress)]}
+
+
+def _exported(explanation: Explanation, together: Path, message: Message, progress: Progress) -> list[Path]:
+    """The DICOM objects; each series is brought together as one folder meanwhile, which is how it can be read."""
     volumes = []
     try:
         for n, (entry, files) in enumerate(zip(explanation.volumes, message["series"], strict=False)):
@@ -109,12 +120,11 @@ def export_dicom(message: Message, progress: Progress) -> Message:
                 entry = entry | {"path": str(folder), "sha256": volume_digest(folder)}
             volumes.append(entry)
         volumes += explanation.volumes[len(volumes) :]
-        made = exported(replace(explanation, volumes=volumes), message["out"])
+        return exported(replace(explanation, volumes=volumes), message["out"])
     except OSError as error:
         raise UserError(f"The DICOM files cannot be read ({error}): load the series again.") from error
     finally:
         shutil.rmtree(together, ignore_errors=True)
-    return {"files": [str(path) for path in made]}
 
 
 VERBS = {"evaluate": evaluate, "compare": compare_with, "record": record, "export-dicom": export_dicom}
@@ -124,7 +134,7 @@ VERBS = {"evaluate": evaluate, "compare": compare_with, "record": record, "expor
 def trusting(message: Message) -> Iterator[bool]:
     """Whether the explanation's model may run code; where it must and may not, the user is asked."""
     agreed = message.get("trust")
-    facts = json.loads((Path(message["explanation"]) / FACTS).read_text(encoding="utf-8"))
+    facts = read_json(Path(message["explanation"]) / FACTS, "the folder of an explanation", "explain once more")
     path = Path(facts["model"]["path"])
     try:
         yield agreed is not None and trust_request(path).sha256 == agreed

@@ -13,12 +13,14 @@ from ..sentences import Sentences
 
 _ = Sentences("worker.client")
 Message = dict[str, Any]
-CROSSHAIR = "crosshair"
+MAIN, CROSSHAIR = "main", "crosshair"
 LEAVE = json.dumps({"id": 0, "verb": "leave"}) + "\n"
 PATIENCE = 0.7  # seconds that a cancelled request has to end by itself
 CRASHED = _(
     "The computation ended without saying why: it may have run out of memory. Try again, or with a smaller volume."
 )
+
+REPLACED = _("Another request has taken the place of this one: start it again when that one is done.")
 
 
 class Process(Protocol):
@@ -45,6 +47,13 @@ class Request:
         self._callbacks = {}
         self._client.drop(self)
 
+    def give_way(self) -> None:
+        """Another takes its place: as `cancel`, but whoever waits for it is told."""
+        callbacks = self._callbacks
+        self.cancel()
+        if "on_failed" in callbacks:
+            callbacks["on_failed"]({"sentence": REPLACED, "kind": "replaced"})
+
     def tell(self, name: str, *content: Any) -> None:
         """Call a callback, if there is one and the request is still wanted."""
         callback = self._callbacks.get(name)
@@ -67,21 +76,23 @@ class Client:
         self._waiting: list[Request] = []
         self._count = 0
 
-    def request(self, verb: str, arguments: Message, lane: str = "main", **callbacks: Any) -> Request:
+    def request(self, verb: str, arguments: Message, lane: str = MAIN, **callbacks: Any) -> Request:
         """Ask; ``callbacks``: on_progress(stage, share, seconds_left), on_prediction(said), on_done(event),
         on_failed(event).
 
         In a lane only the newest of the waiting requests counts; what runs is finished, so that the crosshair's lane,
-        fed by the mouse, shows something all the time. It gives way to the lane "main".
+        fed by the mouse, shows something all the time. It gives way to the main lane, where the newest counts alone:
+        one whose place it takes has failed.
         """
         new = Request(self, verb, arguments, lane, callbacks)
-        gone = {lane, CROSSHAIR} if lane == "main" else {lane}
-        self._waiting = [old for old in self._waiting if old.lane not in gone]
-        self._waiting.append(new)
-        running = self._running
-        if running is not None and lane == "main" and running.lane in gone:
-            running.cancel()
+        gone = {MAIN, CROSSHAIR} if lane == MAIN else {lane}
+        replaced = [old for old in self._waiting if old.lane in gone]
+        if self._running is not None and lane == MAIN and self._running.lane in gone:
+            replaced.append(self._running)
+        self._waiting = [*(old for old in self._waiting if old not in replaced), new]
         self._next()
+        for old in replaced:
+            old.give_way() if old.lane == MAIN else old.cancel()
         return new
 
     @property
@@ -134,8 +145,11 @@ class Client:
 
     def close(self) -> None:
         """No process any more, and nothing that waits; the client can be used again."""
+        gone = [old for old in (*self._waiting, self._running) if old is not None]
         self._waiting = []
         self._end(kill=self._running is not None)
+        for old in gone:
+            old.give_way() if old.lane == MAIN else old.cancel()
 
     def _end(self, kill: bool) -> None:
         process, self._process, self._running = self._process, None, None

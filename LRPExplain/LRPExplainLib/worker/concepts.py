@@ -18,6 +18,7 @@ from ..models import ExplainableModel
 from ..models.loading import load_recorded
 from ..progress import Progress
 from .checks import Message, trusting
+from .writing import WRITING
 
 
 def layers(message: Message, progress: Progress) -> Message:
@@ -45,7 +46,8 @@ def concepts(message: Message, progress: Progress) -> Message:
             memory=message.get("memory"),
             precision=message.get("precision"),
         )
-    found.save(message["out"], compressed=False)
+    with WRITING:
+        found.save(message["out"], compressed=False)
     return {"facts": found.facts, "folder": message["out"]}
 
 

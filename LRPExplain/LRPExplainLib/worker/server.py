@@ -26,6 +26,7 @@ from typing import Any, TextIO
 from ..errors import UserError
 from ..file_names import read_as_utf8
 from .remaining import Stopwatch
+from .writing import WRITING
 
 Message = dict[str, Any]
 _SPEAK = 0.1  # seconds between two events of progress
@@ -63,15 +64,18 @@ class Server:
         self._folder, self._events = folder, events
         self._waiting: queue.Queue[Message] = queue.Queue()
         self._cancelled: set[int] = set()
-        self._writing = threading.Lock()  # held while results are written, so that none appears after the folder went
 
     def serve(self) -> None:
-        threading.Thread(target=self._listen, daemon=True).start()  # first: Slicer may be left during what follows
+        listener = threading.Thread(target=self._listen, daemon=True)
+        listener.start()  # first: Slicer may be left during what follows
         from .answers import STAGES, Answers  # loads PyTorch: here, and not in Slicer
 
-        self._answers, self._watch = Answers(self._writing), Stopwatch(STAGES, time.monotonic)
-        while True:
-            self._handle(self._waiting.get())
+        self._answers, self._watch = Answers(), Stopwatch(STAGES, time.monotonic)
+        try:
+            while True:
+                self._handle(self._waiting.get())
+        except OSError:  # nobody hears the answers any more: the listener clears up and ends the process
+            listener.join()
 
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
@@ -86,7 +90,7 @@ class Server:
                 self._cancelled.add(message["id"])
             else:
                 self._waiting.put(message)
-        with self._writing:
+        with WRITING:
             shutil.rmtree(self._folder, ignore_errors=True)
             os._exit(0)
 

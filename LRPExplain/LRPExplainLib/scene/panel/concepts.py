@@ -238,6 +238,8 @@ class ConceptsSection(Section):
         if model == self._model:
             return
         self._model = model
+        if self._asking is not None:  # about another model
+            self._asking.cancel()
         self._offer([], "")
         self._asking = self.panel.logic.session.ask(
             "layers", {"explanation": str(folder)}, lane=_LANE,

@@ -34,6 +34,7 @@ class TrustSection(Section):
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
         self._run: Any = None
+        self._about: Any = None  # the explanation that the last request is about
         for name in _CHECKS:
             getattr(ui, f"{name}Button").connect("clicked(bool)", _ignoring(self.check, name))
         ui.otherMethodComboBox.addItems(list(METHODS))
@@ -68,6 +69,8 @@ class TrustSection(Section):
 
     def on_map(self) -> None:
         """Another map is shown, or none."""
+        if self.running and self._about.relevance[0].GetScene() is None:  # the map that is checked was deleted
+            self.cancel()
         self._show_results()
         self.refresh()
 
@@ -123,6 +126,7 @@ class TrustSection(Section):
             return
         self.cancel()
         self.panel.begin(self)
+        self._about = self.nodes
         self._say("")
         try:
             self.panel.ensure(self.panel.logic.ensurePackages)
@@ -142,9 +146,8 @@ class TrustSection(Section):
             given = [(reference.node, segment) for segment in chosen]
 
         def done(event: dict[str, Any]) -> None:
-            checks.write_evaluation(nodes, event["facts"])
             nodes.relevance[0].SetAttribute(_VERDICT, "\n".join(verdicts(event["facts"])))
-            self._finish()
+            self._finish(write=lambda: checks.write_evaluation(nodes, event["facts"]))
 
         return checks.evaluate(self._session, nodes, [name], given, **self._callbacks(done))
 
@@ -157,8 +160,7 @@ class TrustSection(Section):
             self.panel.ensure(lambda: ensure_optional([_CAPTUM]))
 
         def done(facts: dict[str, Any]) -> None:
-            checks.write_comparison(nodes, facts)
-            self._finish(compared(facts))
+            self._finish(compared(facts), lambda: checks.write_comparison(nodes, facts))
             self.panel.display.refresh()
 
         return checks.compare(self._session, nodes, method, **self._callbacks(done))
@@ -204,11 +206,15 @@ class TrustSection(Section):
         self._say(sentence)
         self._show_running()
 
-    def _finish(self, text: str = "") -> None:
+    def _finish(self, text: str = "", write: Callable[[], None] = lambda: None) -> None:
+        """What ran is over, whatever comes of writing its results."""
         self._run = None
-        self._say(text)
-        self._show_running()
-        self._show_results()
+        try:
+            write()
+        finally:
+            self._say(text)
+            self._show_running()
+            self._show_results()
 
     def _show_running(self) -> None:
         self.ui.trustProgressBar.setVisible(self.running)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,19 @@ def shared_data() -> Path:
 def oblique_volume() -> sitk.Image:
     """An oblique, anisotropic volume with an odd origin."""
     return make_volume()
+
+
+@pytest.fixture
+def disk() -> Iterator[Callable[[int], None]]:
+    """Sets how large a file can grow, in bytes, for this process and those it starts; -1: as large as before."""
+    resource = pytest.importorskip("resource")  # of Unix
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size < 0 else size, before[1]))
+
+    yield limit
+    limit(-1)
 
 
 def _suite(nodeid: str) -> str:

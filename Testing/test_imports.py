@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "explain",
         "explanation",
+        "folders",
         "file_names",
         "imaging",
         "inference",
@@ -139,8 +140,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
     | {"lrp", "methods", "models", "question", "reporting", "running"},
     "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
-    "demonstration": {"demo", "errors", "explain", "explanation", "folders"},
-    "scene": {"scene", "errors", "explanation", "findings", "imaging", "sentences", "worker"},
+    "demonstration": {"demo", "errors", "explain", "explanation", "folders", "imaging"},
+    "scene": {"scene", "errors", "explanation", "findings", "imaging", "progress", "sentences", "worker"},
     "summaries": {"explanation"},
     "cli": {
         "cli",

@@ -11,6 +11,7 @@ from .errors import UserError
 from .explain import explain
 from .explanation import VIEWS, Explanation
 from .folders import whole_folder, write_json
+from .imaging.writing import write_image
 
 RIM_MM = 5.0
 FACTS, VOLUME, LESION, EXPLANATION, SCENE = "demo.json", "volume.nrrd", "lesion.nrrd", "explanation", "scene.mrb"
@@ -61,8 +62,8 @@ def run(
     with whole_folder(out, OWN) as partial:
         progress("planting", 0.0)
         case = demo_case(seed)
-        sitk.WriteImage(case.image, str(partial / VOLUME), useCompression=True)
-        sitk.WriteImage(case.mask, str(partial / LESION), useCompression=True)
+        write_image(case.image, partial / VOLUME)
+        write_image(case.mask, partial / LESION)
         explanation = explain(model, [partial / VOLUME], "lesion", composite, device, progress)
         explanation = replace(explanation, volumes=[explanation.volumes[0] | {"path": str((out / VOLUME).resolve())}])
         (partial / EXPLANATION).mkdir()

@@ -20,6 +20,7 @@ from .errors import UserError, reason
 from .folders import check_replaceable, read_json, whole_folder, write_json
 from .imaging.grid import Grid
 from .imaging.segmentation import write_segmentation
+from .imaging.writing import write_image
 
 FORMAT = "lrpexplain-explanation"
 VERSION = 1
@@ -128,7 +129,7 @@ class Explanation:
         facts |= {name: getattr(self, name) for name in _FACTS}
         for image, name in zip(self.relevance, relevance_names(len(self.relevance)), strict=True):
             # the noise in floating-point digits hardly compresses: the fastest level keeps the zeros small
-            sitk.WriteImage(image, str(folder / name), useCompression=compressed, compressionLevel=1)
+            write_image(image, folder / name, compressed, level=1)
         if self.prediction.segmentation is not None:
             facts["classes"] = self.prediction.classes
             write_segmentation(self.prediction.segmentation, self.prediction.classes, folder / SEGMENTATION, compressed)

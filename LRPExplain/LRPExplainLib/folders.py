@@ -85,7 +85,7 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
     It is a sibling, so that renaming it is one step on the same file system; an earlier result is removed last.
 
     Raises:
-        UserError: see `check_replaceable`; or the place cannot be written to.
+        UserError: see `check_replaceable`; or the place cannot be written to, before or while it is.
     """
     check_replaceable(folder, own)
     folder = Path(os.path.abspath(folder))
@@ -101,10 +101,13 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
         if folder.exists():
             folder.rename(earlier)
         partial.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if earlier.exists() and not folder.exists():
             earlier.rename(folder)
+        if isinstance(error, OSError) and (error.filename is None or str(error.filename).startswith(str(partial))):
+            why = error.strerror or error
+            raise UserError(f"'{folder}' could not be written ({why}): make room or choose another place.") from error
         raise
     shutil.rmtree(earlier, ignore_errors=True)
 

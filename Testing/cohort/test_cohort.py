@@ -276,7 +276,7 @@ def test_a_cohort_that_cannot_be_written_leaves_nothing(found, tmp_path, monkeyp
         raise OSError("full")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(UserError, match=r"could not be written \(full\)"):
         found.save(tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

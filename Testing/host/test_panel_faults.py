@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -137,18 +136,6 @@ def test_a_model_that_is_removed_after_it_was_loaded(person: Person, tmp_path: P
     assert bundled.name in refused(person)
     person.click(person.ui.demoModelButton)
     person.explain()
-
-
-@pytest.fixture
-def disk() -> Iterator[Callable[[int], None]]:
-    """Sets how large a file can grow, in bytes, for this process and those it starts; -1: as large as before."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size < 0 else size, before[1]))
-
-    yield limit
-    limit(-1)
 
 
 def test_a_full_disk_in_the_temporary_folder(person: Person, disk: Callable[[int], None]) -> None:

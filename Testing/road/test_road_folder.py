@@ -129,6 +129,16 @@ def test_nothing_is_left_when_writing_fails(tmp_path, explanation):
     assert Explanation.load(tmp_path / "out") == explanation
 
 
+def test_a_disk_that_is_full_is_said_and_the_earlier_result_stays(tmp_path, explanation, disk):
+    explanation.save(tmp_path / "out")
+    disk(4096)
+    with pytest.raises(UserError, match=r"could not be written .*: make room"):
+        explanation.save(tmp_path / "out")
+    disk(-1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert Explanation.load(tmp_path / "out") == explanation
+
+
 def _without(name):
     return lambda folder: (folder / name).unlink()
 

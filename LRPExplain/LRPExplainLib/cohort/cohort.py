@@ -22,6 +22,7 @@ from ..errors import UserError
 from ..explanation import Explanation, relevance_names
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
+from ..imaging.writing import write_image
 from ..progress import Progress
 from ..seeds import check_seed
 from .anatomy import mean_anatomy
@@ -92,7 +93,7 @@ class Cohort:
                 place.mkdir()
                 images = self.means[cluster["number"]]
                 for image, name in zip(images, mean_names(len(images)), strict=True):
-                    sitk.WriteImage(image, str(place / name), useCompression=True)
+                    write_image(image, place / name)
                 for view, png in drawn[cluster["number"]].items():
                     (place / f"mean_{view}.png").write_bytes(png)
                 for n, name in enumerate(cluster["examples"], 1):

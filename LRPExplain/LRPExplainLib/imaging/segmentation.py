@@ -14,6 +14,7 @@ from .grid import Grid
 from .labels import looks_grey
 from .reading import read_image
 from .regions import Segment
+from .writing import write_image
 
 _REPRESENTATION = "Binary labelmap"
 
@@ -46,7 +47,7 @@ def write_segmentation(
         }
         for field, text in fields.items():
             image.SetMetaData(f"Segment{segment}_{field}", text)
-    sitk.WriteImage(image, str(path), useCompression=compressed)
+    write_image(image, path, compressed)
 
 
 def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Image:

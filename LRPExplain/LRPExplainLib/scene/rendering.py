@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 from ..errors import UserError
-from .host import SLICE_VIEWS, THREE_D_VIEW, Application, slicer
+from ..progress import Progress, nobody
+from .host import SLICE_VIEWS, THREE_D_VIEW, Application
+from .nodes import announce_legend
 from .presented import PresentedNodes
 from .renderer import missing_renderer
 from .three_d import show_in_3d
 from .views import SliceView, ThreeDView
 
+_View = TypeVar("_View", SliceView, ThreeDView)
+
 
 def render(
     presented: PresentedNodes,
     folder: Path | str,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Progress = nobody,
     slices_only: bool = False,
 ) -> list[Path]:
     """Write axial.png, sagittal.png, coronal.png and 3d.png (900 x 900) to ``folder`` and return their paths.
@@ -33,39 +38,30 @@ def render(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     application = presented.application or Application(presented.scene)
-    three_d: ThreeDView | None = None
     if not slices_only:
         show_in_3d(presented)
-    slices = {name: SliceView(application, name) for name in SLICE_VIEWS}
-    if not slices_only:
-        three_d = ThreeDView(application, THREE_D_VIEW)
-    _announce_legend(presented)
-    tell = progress or (lambda stage, share: None)
-    count = len(SLICE_VIEWS) + (three_d is not None)
     paths: list[Path] = []
-    for name, orientation in SLICE_VIEWS.items():
-        tell(orientation, len(paths) / count)
-        view = slices[name]
-        view.show(orientation, presented.focus)
-        view.annotate(presented.caption, view.place())
-        view.mark_directions()
-        paths.append(view.write(folder / f"{orientation.lower()}.png"))
-    if three_d is not None:
-        tell("3D", len(paths) / count)
-        three_d.show(presented.focus)
-        three_d.annotate(presented.caption, "")
-        paths.append(three_d.write(folder / "3d.png"))
-        three_d.close()
-    for each in slices.values():
-        each.close()
+    with ExitStack() as views:  # each is closed whatever goes wrong in another
+        slices = {name: _open(views, SliceView(application, name)) for name in SLICE_VIEWS}
+        three_d = None if slices_only else _open(views, ThreeDView(application, THREE_D_VIEW))
+        if presented.legend is not None:
+            announce_legend(presented.scene, presented.legend)
+        count = len(slices) + (three_d is not None)
+        for name, orientation in SLICE_VIEWS.items():
+            progress(orientation, len(paths) / count)
+            view = slices[name]
+            view.show(orientation, presented.focus)
+            view.annotate(presented.caption, view.place())
+            view.mark_directions()
+            paths.append(view.write(folder / f"{orientation.lower()}.png"))
+        if three_d is not None:
+            progress("3D", len(paths) / count)
+            three_d.show(presented.focus)
+            three_d.annotate(presented.caption, "")
+            paths.append(three_d.write(folder / "3d.png"))
     return paths
 
 
-def _announce_legend(presented: PresentedNodes) -> None:
-    """Legends are drawn only by views that see them come (vtkMRMLColorLegendDisplayableManager has no other way in)."""
-    if presented.legend is None:
-        return
-    for n in range(presented.legend.GetNumberOfDisplayNodes()):
-        display = presented.legend.GetNthDisplayNode(n)
-        if display.IsA("vtkMRMLColorLegendDisplayNode"):
-            presented.scene.InvokeEvent(slicer.vtkMRMLScene.NodeAddedEvent, display)
+def _open(views: ExitStack, view: _View) -> _View:
+    views.callback(view.close)
+    return view

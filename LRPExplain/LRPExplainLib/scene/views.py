@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from .host import Application, quiet_vtk, slicer, vtk
 
 SIZE = 900  # pixels, square
@@ -89,6 +90,9 @@ def write_window(window: Any, path: Path) -> Path:
     writer.SetInputConnection(capture.GetOutputPort())
     writer.SetFileName(str(path))
     writer.Write()
+    if writer.GetErrorCode():
+        why = vtk.vtkErrorCode.GetStringFromErrorCode(writer.GetErrorCode())
+        raise UserError(f"'{path}' could not be written ({why}): make room or choose another place.")
     return path
 
 

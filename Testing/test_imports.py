@@ -91,7 +91,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "folders",
         "file_names",
         "imaging",
-        "inference",
+        "memory",
         "lrp",
         "progress",
     }
@@ -101,7 +101,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outcome": {"errors", "explanation", "imaging", "models"},
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
-    "inference": {"errors", "imaging", "lrp", "models", "outcome", "progress"},
+    "memory": {"errors", "lrp"},
+    "inference": {"errors", "imaging", "lrp", "memory", "models", "outcome", "progress"},
     "ledgers": set(),
     "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers"},
     "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds", "progress"},
@@ -113,6 +114,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",
         "inference",
         "lrp",
+        "memory",
         "methods",
         "models",
         "question",
@@ -122,9 +124,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "explain": {"errors", "explanation", "imaging", "ledgers", "lrp", "methods", "models", "outcome", "question"}
     | {"progress", "readying", "running", "stages"},
-    "running": {"errors", "inference"},
+    "running": {"errors", "memory"},
     "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages", "progress"},
-    "forward": {"imaging", "inference", "outcome"},
+    "forward": {"imaging", "inference", "memory", "outcome"},
     "evaluation": {
         "correlation",
         "errors",
@@ -134,12 +136,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forward",
         "imaging",
         "inference",
+        "memory",
         "progress",
     }
     | {"lrp", "methods", "models", "outcome", "question", "readying", "running", "seeds", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
     | {"lrp", "methods", "models", "question", "reporting", "running"},
-    "inspection": {"errors", "imaging", "inference", "lrp", "models", "outcome", "refusals"},
+    "inspection": {"errors", "imaging", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation", "folders", "imaging"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "progress", "sentences", "worker"},
     "summaries": {"explanation"},

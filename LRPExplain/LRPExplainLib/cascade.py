@@ -11,8 +11,9 @@ from torch import Tensor
 from . import lrp
 from .imaging import Grid, Windows, least_size, prepare
 from .imaging.stages import labels_of_logits
-from .inference import Inference, slices_of
+from .inference import Inference
 from .models import ExplainableModel, load_model
+from .models.example import slices_of
 from .models.formats.base import PreviousStage
 from .outcome import Segmentation, require_tensor
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .imaging.windows import View
-from .inference import VOXELS_AT_ONCE, Inference, short_of_memory
+from .inference import VOXELS_AT_ONCE, Inference
+from .memory import short_of_memory
 from .outcome import require_tensor
 
 _MOST_AT_ONCE = 64

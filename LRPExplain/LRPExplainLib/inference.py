@@ -5,16 +5,13 @@ what relevance needs, and starts each with exactly its share of the blended outp
 volume at once is run once.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import ceil, inf
-from pathlib import Path
+from math import ceil
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +19,7 @@ from . import lrp
 from .errors import UserError
 from .imaging.windows import View, Windows
 from .lrp.graph import shape_of
-from .models import ExplainableModel
+from .memory import GIB, check_memory, refuse_more_than_there_is, short_of_memory, usable_memory
 from .models.adapting import Adapted
 from .outcome import require_tensor
 from .progress import ViewProgress
@@ -36,11 +33,6 @@ Told = Callable[[float], None]
 # who is told the share done -> one attribution for each walk.
 Ask = Callable[[lrp.Evaluation, Tensor, bool, Told], Sequence[lrp.Attribution]]
 
-GIB = 1 << 30
-_CGROUP = Path("/sys/fs/cgroup")
-# Of the memory that is free, what a run plans with. The rest is for the volumes themselves, for other programs, and for
-# what allocators waste: on the CPU the resident size was seen at 0.9 to 1.3 times the estimate.
-_USABLE = 0.7
 # So many voxels keep a device busy; more of them at once only take memory. Two small windows at once are much faster on
 # the CPU than one: PyTorch gives a single sample of few channels to a slower convolution.
 VOXELS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 21}
@@ -101,7 +93,7 @@ class Inference:
         check_memory(memory)
         self.windows, self._module, self._volume = windows, module, volume
         self._composite, self._walks = composite or lrp.composite_named(RECKONED_LIKE), composite is not None
-        self.budget = int(memory * GIB) if memory is not None else int(free_memory(device) * _USABLE)
+        self.budget = int(memory * GIB) if memory is not None else usable_memory(device)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
         self._keep, self._precision, self._stated = keep, precision, memory is not None
@@ -114,7 +106,7 @@ class Inference:
         fits = tried[-1].estimate.peak <= self.budget
         self.setting = tried[-1] if fits else min(tried, key=lambda setting: setting.estimate.peak)
         if device.type == "cpu" and memory is None and not fits:
-            _refuse_more_than_there_is(self.setting.estimate)
+            refuse_more_than_there_is(self.setting.estimate)
         self._most = self.setting.batch  # views at once; a question about fewer takes fewer, the next one may take all
         self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
 
@@ -367,54 +359,6 @@ class Inference:
     def _needs_less(self, setting: Setting) -> bool:
         now = self.setting
         return setting.device != now.device or setting.estimate.peak < now.estimate.peak
-
-
-def slices_of(model: ExplainableModel) -> Mapping[str, Any] | None:
-    """The slices that a model's card asks for; without a card, those of a network whose convolutions are flat."""
-    if model.card.stated or model.card.preprocessing.slices is not None:
-        return model.card.preprocessing.slices
-    dimensions = {value.dim() for value in model.module.state_dict().values()}
-    return {} if 4 in dimensions and 5 not in dimensions else None
-
-
-def check_memory(memory: float | None) -> None:
-    """UserError unless this is an amount in GiB, or None."""
-    if memory is not None and not 0 < memory < inf:
-        raise UserError(f"{memory:g} GiB of memory are no amount: give a number above 0.")
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on CUDA those that PyTorch holds in reserve as well."""
-    if device.type == "cuda":
-        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserve
-    return min(int(psutil.virtual_memory().available), _container_memory())
-
-
-def _refuse_more_than_there_is(estimate: lrp.Estimate) -> None:
-    """UserError where the system would end the process: it gives out more memory than it has."""
-    there_is = free_memory(torch.device("cpu")) + psutil.swap_memory().free
-    if estimate.peak > there_is:
-        raise UserError(
-            f"The network needs about {estimate.peak / GIB:.1f} GiB of memory for one window, but"
-            f" {there_is / GIB:.1f} GiB are free: use smaller windows (--window), or a computer with more."
-        )
-
-
-def _container_memory() -> int:
-    """Bytes that are left of a container's own limit (Linux cgroup v2), where there is one."""
-    try:
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such container, or its limit is the word "max"
-        return sys.maxsize
-    return max(0, limit - used)
-
-
-def short_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "alloc" in str(error).lower()
 
 
 def _even(count: int, most: int) -> int:

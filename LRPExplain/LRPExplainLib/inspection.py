@@ -10,15 +10,12 @@ import torch
 from . import lrp
 from .imaging import Windows, least_size, prepare, read_volume
 from .imaging.segmentation import read_labels
-from .inference import slices_of
 from .models import ExplainableModel, ModelCard
 from .models.card import Preprocessing
-from .models.example import check_shape
+from .models.example import check_shape, default_shape, input_channels, slices_of
 from .outcome import require_tensor
 from .refusals import said_plainly
 
-# The side of the cube that a network without a stated size is captured for, unless its size multiple is larger.
-_SIDE = 32
 # Columns of the ledger's table and their headings.
 _FIGURES = {
     "relevance_out": "out",
@@ -82,8 +79,9 @@ def _example(
         images = [read_labels(path, on) if on else read_volume(path) for path, on in zip(volumes, labels, strict=False)]
         volume = prepare(images, wishes, least=least, labels=labels).tensor
     else:
-        size = [max(n, m) for n, m in zip(shape or _default_shape(model.card), least, strict=True)]
-        volume = torch.zeros(1, _channels(model), *size)
+        size = [max(n, m) for n, m in zip(shape or default_shape(model), least, strict=True)]
+        beside = (slices or {}).get("neighbours", 0)
+        volume = torch.zeros(1, max(1, input_channels(model) // (2 * beside + 1)), *size)
     windows = Windows(volume.shape[2:], wishes.window, slices)
     return windows.cut(volume, windows.views[0])
 
@@ -160,19 +158,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def _default_shape(card: ModelCard) -> list[int]:
-    wishes = card.preprocessing
-    size = [side or _SIDE for side in reversed(wishes.size or (0, 0, 0))]
-    return [-(-n // wishes.size_multiple) * wishes.size_multiple for n in size]
-
-
-def _channels(model: ExplainableModel) -> int:
-    """Volumes that are wanted: as the card says, else as the first convolution has it."""
-    if model.card.inputs:
-        return sum(entry.width for entry in model.card.inputs)
-    slices = slices_of(model)
-    wide, dimensions = (1, 5) if slices is None else (1 + 2 * slices.get("neighbours", 0), 4)
-    kernels = [value for value in model.module.state_dict().values() if value.dim() == dimensions]
-    return max(1, int(kernels[0].shape[1]) // wide) if kernels else 1

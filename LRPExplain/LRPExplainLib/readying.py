@@ -18,9 +18,11 @@ from .errors import UserError, number_of
 from .imaging import Grid, Prepared, Windows, check_volume, least_size, prepare, read_volume
 from .imaging.reading import volume_files
 from .imaging.segmentation import check_labels, read_labels
-from .inference import RECKONED_LIKE, Inference, check_memory, slices_of
+from .inference import RECKONED_LIKE, Inference
+from .memory import check_memory
 from .methods import Method
 from .models import ExplainableModel, ModelCard, load_model
+from .models.example import slices_of
 from .models.loading import sha256_of
 from .progress import nobody
 from .question import Question

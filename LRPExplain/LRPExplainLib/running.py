@@ -10,7 +10,7 @@ import torch
 
 from . import __version__
 from .errors import UserError
-from .inference import short_of_memory
+from .memory import short_of_memory
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.inspection import describe
 from LRPExplainLib.models import draft_card, load_model, read_card
+from LRPExplainLib.models.example import input_channels, slices_of
 from torch import nn
 
 
@@ -154,3 +155,27 @@ def test_of_nothing(tmp_path, missing, capsys):
     (tmp_path / "notes.txt").write_text("no model")
     assert main(["card", str(tmp_path / missing)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+class Linear(nn.Module):
+    """A network of volumes without a convolution, with a bias of four axes such as attention's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 2, 8, 8))
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) + self.bias
+
+
+def test_what_a_network_without_a_card_sees_is_told_from_its_kernels(tmp_path):
+    flat = load_model(save_model(tmp_path, nn.Sequential(nn.Conv2d(3, 2, 3), nn.Conv2d(2, 2, 1)), "flat"))
+    assert slices_of(flat) == {}
+    assert input_channels(flat) == 3
+    assert slices_of(load_model(save_model(tmp_path, Linear(), "linear"))) is None
+    named = {"depths": nn.Conv3d(4, 2, 3), "old": nn.utils.weight_norm(nn.Conv3d(4, 2, 3))}
+    for name, layer in named.items():
+        model = load_model(save_model(tmp_path, layer, name))
+        assert slices_of(model) is None
+        assert input_channels(model) == 4

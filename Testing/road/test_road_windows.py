@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume
-from LRPExplainLib import inference, lrp
+from LRPExplainLib import inference, lrp, memory
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain, plan
@@ -169,9 +169,9 @@ def test_little_memory_makes_small_batches_then_segments_with_the_same_result():
     _, expected, plenty = run(unet(), x, windows, None, "volume")
     assert (plenty.setting.batch, plenty.setting.estimate.schedule.starts) == (2, (0,))
     single = plenty.setting.single.peak
-    _, halved, less = run(unet(), x, windows, None, "volume", 1.2 * single / inference.GIB)
+    _, halved, less = run(unet(), x, windows, None, "volume", 1.2 * single / memory.GIB)
     assert (less.setting.batch, less.setting.estimate.schedule.starts) == (1, (0,))
-    _, found, least = run(unet(), x, windows, None, "volume", 0.7 * single / inference.GIB)
+    _, found, least = run(unet(), x, windows, None, "volume", 0.7 * single / memory.GIB)
     assert least.setting.batch == 1
     assert len(least.setting.estimate.schedule.starts) > 1
     assert least.setting.estimate.peak < less.setting.estimate.peak < plenty.setting.estimate.peak
@@ -202,25 +202,25 @@ def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monke
 
 def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
     x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
-    monkeypatch.setattr(inference, "free_memory", lambda device: 1 << 17)
-    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 17))
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 17)
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 17))
     with pytest.raises(UserError, match=r"about \d+\.\d GiB of memory for one window, but 0.0 GiB"):
         run(unet(), x, windows, None, "volume")
-    monkeypatch.setattr(inference.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 30))
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=1 << 30))
     _, found, ready = run(unet(), x, windows, None, "volume")
     assert len(ready.setting.estimate.schedule.starts) > 1
     assert float(found.relevance.abs().sum()) > 0
 
 
 def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(inference, "_CGROUP", tmp_path)
-    plenty = inference.free_memory(CPU)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    plenty = memory.free_memory(CPU)
     assert plenty > 1 << 16
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert inference.free_memory(CPU) > 1 << 16
+    assert memory.free_memory(CPU) > 1 << 16
     (tmp_path / "memory.max").write_text("5000\n")
-    assert inference.free_memory(CPU) == 4000
+    assert memory.free_memory(CPU) == 4000
 
 
 def test_nothing_asked_is_said():

@@ -24,7 +24,7 @@ from ..explanation import Explanation
 from ..folders import check_replaceable, read_json, whole_folder, write_json
 from ..imaging import Grid, Segment, read_volume
 from ..imaging.grid import same_grid
-from ..inference import check_memory
+from ..memory import check_memory
 from ..progress import Progress, nobody
 from ..running import running, versions
 from ..seeds import check_seed

@@ -1,7 +1,9 @@
 """An input that a model could be given, where no volume is at hand: from its card, or guessed from its weights."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from .loading import ExplainableModel
 _SIDE = 32
 _AXES = ("k", "j", "i")
 _MOST_GROUPS = 16
+_NAMES = re.compile("weight|kernel")
+_LENGTHS = ("weight_g", "weight.original0")  # of weight_norm, old and new
 _MOST_VOXELS = 2**31  # some ten times the largest volumes there are
 
 
@@ -23,7 +27,7 @@ def example_input(model: ExplainableModel, shape: Sequence[int] | None = None) -
         shape: [D, H, W] of a volume; None: the card's window or size, or a small cube.
     """
     slices = model.card.preprocessing.slices
-    sides = list(shape or _default_shape(model))
+    sides = list(shape or default_shape(model))
     if slices is not None or kernel_dimensions(model) == 2:
         del sides[_AXES.index((slices or {}).get("axis", "k"))]
     return torch.zeros(1, input_channels(model), *sides)
@@ -67,16 +71,29 @@ def kernel_dimensions(model: ExplainableModel) -> int:
     return kernels[0].dim() - 2 if kernels else 3
 
 
+def slices_of(model: ExplainableModel) -> Mapping[str, Any] | None:
+    """The slices that a model's card asks for; without a card, those of a network whose convolutions are flat."""
+    slices = model.card.preprocessing.slices
+    if model.card.stated or slices is not None:
+        return slices
+    return {} if kernel_dimensions(model) == 2 else None
+
+
 def _kernels(model: ExplainableModel) -> list[Tensor]:
-    """Of the convolutions, over volumes or else over slices; in the order of the layers."""
-    weights: list[Tensor] = [tensor for name, tensor in model.module.named_parameters() if name.endswith("weight")]
+    """Of the convolutions, over volumes or else over slices; in the order of the layers.
+
+    Known by their names, since attention has biases of four axes; the lengths of normalised weights are none.
+    """
+    state = model.module.state_dict()
+    weights = [tensor for name, tensor in state.items() if _NAMES.search(name) and not name.endswith(_LENGTHS)]
     for dimensions in (5, 4):
-        if found := [weight for weight in weights if weight.dim() == dimensions]:
+        if found := [tensor for tensor in weights if tensor.dim() == dimensions]:
             return found
     return []
 
 
-def _default_shape(model: ExplainableModel) -> list[int]:
+def default_shape(model: ExplainableModel) -> list[int]:
+    """[D, H, W] of a volume for a model of which none is given: the card's window or size, or a small cube."""
     wishes = model.card.preprocessing
     wanted = (wishes.window or {}).get("size") or wishes.size or (0, 0, 0)
     sides = [side or _SIDE for side in reversed(wanted)]

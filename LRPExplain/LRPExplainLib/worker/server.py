@@ -160,8 +160,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> str:
-    from ..inference import short_of_memory
     from ..lrp import LRPError
+    from ..memory import short_of_memory
 
     if short_of_memory(error) or (error.__cause__ is not None and short_of_memory(error.__cause__)):
         return "memory"

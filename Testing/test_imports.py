@@ -75,10 +75,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeds": {"errors"},
     "correlation": set(),
     "progress": set(),
+    "digests": set(),
+    "schemas": set(),
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
-    "imaging": {"imaging", "errors"},
-    "models": {"models", "errors", "lrp"},
+    "imaging": {"imaging", "digests", "errors"},
+    "models": {"models", "digests", "errors", "lrp", "schemas"},
     "demo": {"demo", "errors", "seeds"},
     "worker": {
         "worker",
@@ -139,9 +141,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "memory",
         "progress",
     }
-    | {"lrp", "methods", "models", "outcome", "question", "readying", "running", "seeds", "summaries"},
+    | {"lrp", "methods", "models", "outcome", "question", "readying", "running", "schemas", "seeds", "summaries"},
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
-    | {"lrp", "methods", "models", "question", "reporting", "running"},
+    | {"digests", "lrp", "methods", "models", "question", "reporting", "running", "schemas"},
     "inspection": {"errors", "imaging", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation", "folders", "imaging"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "progress", "sentences", "worker"},

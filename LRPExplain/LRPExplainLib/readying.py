@@ -16,14 +16,13 @@ from . import lrp
 from .cascade import previous_segmentation, with_geometry
 from .errors import UserError, number_of
 from .imaging import Grid, Prepared, Windows, check_volume, least_size, prepare, read_volume
-from .imaging.reading import volume_files
+from .imaging.reading import volume_digest
 from .imaging.segmentation import check_labels, read_labels
 from .inference import RECKONED_LIKE, Inference
 from .memory import check_memory
 from .methods import Method
 from .models import ExplainableModel, ModelCard, load_model
 from .models.example import slices_of
-from .models.loading import sha256_of
 from .progress import nobody
 from .question import Question
 from .refusals import said_plainly
@@ -223,7 +222,7 @@ def _read(volumes: Sequence[sitk.Image | PathLike], card: ModelCard) -> tuple[li
                 file.name,
                 str(file.resolve()),
             )
-            digest = sha256_of(*volume_files(file))
+            digest = volume_digest(file)
         images.append(image)
         sources.append({"name": name, "path": path, "sha256": digest, "geometry": Grid.of(image).as_dict()})
     return images, sources

@@ -11,7 +11,16 @@ import pytest
 import SimpleITK as sitk
 from helpers.volumes import make_volume, rotation
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.imaging import Box, Everywhere, Points, Segment, read_markups, read_segment, read_segments
+from LRPExplainLib.imaging import (
+    Box,
+    Everywhere,
+    Points,
+    Segment,
+    read_markups,
+    read_segment,
+    read_segments,
+    segmentation,
+)
 from LRPExplainLib.imaging.grid import Grid
 from LRPExplainLib.imaging.segmentation import check_labels
 
@@ -247,12 +256,16 @@ def parcels(shape: tuple[int, ...], count: int, step: int, seed: int = 0) -> np.
     return labels
 
 
-def hashed(monkeypatch) -> list[str]:
+def hashed(monkeypatch):
     """The files that are hashed from now on."""
-    names: list[str] = []
-    digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: (names.append(file.name), digest(file, kind))[1])
-    return names
+    seen, original = [], segmentation.sha256_of
+
+    def watched(path):
+        seen.append(str(path))
+        return original(path)
+
+    monkeypatch.setattr(segmentation, "sha256_of", watched)
+    return seen
 
 
 def test_an_atlas_of_many_large_labels_is_a_label_map(tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ import SimpleITK as sitk
 from helpers.networks import classes, save_model, segmenter
 from LRPExplainLib import cli, demonstration
 from LRPExplainLib.demo import share_inside
+from LRPExplainLib.digests import sha256_of
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.lrp import LRPError
-from LRPExplainLib.models.loading import sha256_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("nilearn") is None, reason="nilearn carries the brain")
 

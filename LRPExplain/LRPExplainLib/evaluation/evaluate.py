@@ -4,7 +4,6 @@ evaluation.json  every figure, as evaluation.schema.json says
 evaluation.md    the same as tables for people
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from ..errors import UserError
 from ..explanation import Explanation
@@ -27,6 +24,7 @@ from ..imaging.grid import same_grid
 from ..memory import check_memory
 from ..progress import Progress, nobody
 from ..running import running, versions
+from ..schemas import read_schema, schema_problem
 from ..seeds import check_seed
 from .agreement import SHIFTS, TOLERANCE_MM, TOP_ML, agreement
 from .clock import part
@@ -103,9 +101,9 @@ class Evaluation:
         """
         path = Path(folder) / FACTS
         facts = read_json(path, "a folder that 'lrpexplain evaluate' wrote", "evaluate again")
-        problem = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
+        problem = schema_problem(facts, read_schema(SCHEMA))
         if problem is not None:
-            raise UserError(f"'{path}' is no evaluation ({problem.message.splitlines()[0][:200]}): evaluate again.")
+            raise UserError(f"'{path}' is no evaluation ({problem}): evaluate again.")
         return cls(facts)
 
 

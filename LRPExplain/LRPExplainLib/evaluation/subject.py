@@ -14,10 +14,10 @@ from ..errors import UserError
 from ..explanation import Explanation
 from ..forward import Forward
 from ..imaging import Everywhere, Windows, region_of
-from ..imaging.reading import volume_files
+from ..imaging.reading import volume_digest
 from ..inference import RECKONED_LIKE, Inference
 from ..models import ExplainableModel
-from ..models.loading import load_recorded, sha256_of
+from ..models.loading import load_recorded
 from ..outcome import read_outcome, require_tensor
 from ..progress import nobody
 from ..question import Asked, Question
@@ -268,7 +268,7 @@ def _volumes(explanation: Explanation) -> list[Path]:
         path = Path(entry["path"])
         if not path.exists():
             raise UserError(f"The volume '{path}' has gone: put it back, or explain it where it is now.")
-        if sha256_of(*volume_files(path)) != entry["sha256"]:
+        if volume_digest(path) != entry["sha256"]:
             raise UserError(f"The volume '{path}' has changed since the explanation was made: explain it again.")
         paths.append(path)
     return paths

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..digests import sha256_of
 from ..errors import UserError, reason
 from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem
 
@@ -52,6 +53,11 @@ def volume_files(path: Path) -> list[Path]:
         return [path]
     with _quiet():
         return sorted(Path(name) for name in _series_files(path))
+
+
+def volume_digest(path: Path) -> str:
+    """SHA-256 of the volume at `path`, as explanations record it."""
+    return sha256_of(*volume_files(path))
 
 
 def check_volume(image: sitk.Image, name: str) -> None:

@@ -1,6 +1,5 @@
 """Label maps as Slicer's segmentation files (.seg.nrrd), and segments from these or plain label maps."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from ..digests import sha256_of
 from ..errors import UserError
 from .grid import Grid
 from .labels import looks_grey
@@ -118,8 +118,7 @@ class _Labels:
         self._path = path
         image, self._layers = _layers(path)
         self._grid, self._table = Grid.of(image), _segments(image)
-        with path.open("rb") as file:
-            self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self._sha256 = sha256_of(path)
 
     def names(self) -> list[str]:
         """Of the segments that are not empty; label values where the file has no names."""

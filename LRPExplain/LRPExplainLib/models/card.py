@@ -4,15 +4,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from ..errors import UserError
+from ..schemas import read_schema, schema_problem
+
+SCHEMA = Path(__file__).with_name("card.schema.json")
 
 # Okabe and Ito's colours, told apart by colour-blind people too; for classes whose card gives none.
 _PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -174,10 +173,9 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         raise UserError(f"There is no model card '{path}': check the path.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"The model card '{path}' is not readable JSON ({error}): correct it.") from error
-    problem = best_match(_validator().iter_errors(content))
+    problem = schema_problem(content, read_schema(SCHEMA))
     if problem is not None:
-        where = "/".join(str(part) for part in problem.absolute_path) or "top level"
-        raise UserError(f"The model card '{path}' is wrong at {where} ({problem.message.splitlines()[0]}): correct it.")
+        raise UserError(f"The model card '{path}' is wrong ({problem}): correct it.")
     names = [entry["name"] for entry in content.get("output", {}).get("classes", ())]
     if len(set(names)) != len(names):
         raise UserError(f"The model card '{path}' gives two classes the same name: tell them apart.")
@@ -194,12 +192,9 @@ def recorded_card(content: Mapping[str, Any]) -> ModelCard:
 
 def preprocessing_problem(wishes: Preprocessing) -> str | None:
     """Where and why the schema refuses this part of a card; None if it does not."""
-    schema: Any = _validator().schema
+    schema = read_schema(SCHEMA)
     part = {"$defs": schema["$defs"], **schema["properties"]["preprocessing"]}
-    found = best_match(Draft202012Validator(part).iter_errors(json.loads(json.dumps(asdict(wishes)))))
-    if found is None:
-        return None
-    return f"{'/'.join(str(step) for step in found.absolute_path)} ({found.message.splitlines()[0][:200]})"
+    return schema_problem(json.loads(json.dumps(asdict(wishes))), part)
 
 
 def color(index: int) -> tuple[int, int, int]:
@@ -247,8 +242,3 @@ def _twice(stated: str | None, ends_in: str | None) -> list[str]:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-@cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(Path(__file__).with_name("card.schema.json").read_text(encoding="utf-8")))

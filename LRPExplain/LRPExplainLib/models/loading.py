@@ -16,9 +16,9 @@ from ..errors import UserError
 from .adapting import adapt
 from .card import ModelCard, default_card, read_card, recorded_card
 from .formats import FORMATS, Format
-from .formats.base import PreviousStage, sha256_of
+from .formats.base import PreviousStage
 
-__all__ = ["ExplainableModel", "TrustRequest", "load_model", "sha256_of", "trust_request"]
+__all__ = ["ExplainableModel", "TrustRequest", "load_model", "trust_request"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ from ..explanation import Explanation
 from ..findings import Findings
 from ..folders import check_replaceable, whole_folder
 from ..imaging import Grid
+from ..imaging.reading import volume_digest
 from .findings import findings_of
-from .places import volume_digest
 
 if TYPE_CHECKING:
     from pydicom import Dataset

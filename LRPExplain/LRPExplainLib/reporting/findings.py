@@ -14,8 +14,7 @@ from ..findings import Field, Findings, HotSpot, Layer, Magnitudes, Reference, S
 from ..findings.reference import OUTSIDE
 from ..imaging import Grid, read_volume
 from ..imaging.grid import same_grid
-from ..imaging.reading import volume_files
-from ..models.loading import sha256_of
+from ..imaging.reading import volume_digest
 
 _RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -77,7 +76,7 @@ def _source(entry: dict[str, Any]) -> Field | None:
         return None
     path = Path(entry["path"])
     try:
-        if not path.exists() or sha256_of(*volume_files(path)) != entry["sha256"]:
+        if not path.exists() or volume_digest(path) != entry["sha256"]:
             return None
         return _field(read_volume(path))
     except (UserError, OSError):

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..digests import sha256_of
 from ..errors import UserError, number_of
-from ..imaging.reading import volume_files
-from ..models.loading import sha256_of
 from .aliases import last_part
 
 
@@ -67,8 +66,3 @@ class Places:
             return found[0] if len(found) == 1 else next(same, found[0])
         name = given if given is not None else recorded
         raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")
-
-
-def volume_digest(path: Path) -> str:
-    """SHA-256 of a volume, as explanations record it."""
-    return sha256_of(*volume_files(path))

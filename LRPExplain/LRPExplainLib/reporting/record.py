@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from ..errors import UserError, reason
 from ..evaluation import Evaluation
@@ -26,6 +24,7 @@ from ..explanation import Explanation, Prediction
 from ..folders import beside, check_writable
 from ..imaging.reading import volume_files
 from ..running import versions
+from ..schemas import read_schema, schema_problem
 from .aliases import Aliases, Verbatim, last_part
 from .commands import explain_command, verify_command
 from .findings import findings_facts
@@ -66,7 +65,7 @@ class Record:
         """
         path = Path(file)
         check_place(path)
-        problem = _problem(self.facts)
+        problem = schema_problem(self.facts, read_schema(SCHEMA))
         if problem is not None:
             raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -95,7 +94,7 @@ class Record:
             facts = json.loads(text)
         except ValueError as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
-        problem = _problem(facts)
+        problem = schema_problem(facts, read_schema(SCHEMA))
         if problem is not None:
             raise UserError(f"'{path}' is no record ({problem}): make it again.")
         return cls(facts, pictures, whole)
@@ -169,14 +168,6 @@ def make_record(
         "commands": {"explain": explain_command(told), "verify": verify_command(last_part(name))},
     }
     return Record(facts, shown)
-
-
-def _problem(facts: Any) -> str | None:
-    """Where and why the schema refuses these facts; None if it does not."""
-    found = best_match(Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).iter_errors(facts))
-    if found is None:
-        return None
-    return f"{'/'.join(str(part) for part in found.absolute_path) or 'the whole'}: {found.message[:200]}"
 
 
 def _told(evaluation: Evaluation, aliases: Aliases, with_names: bool) -> dict[str, Any]:

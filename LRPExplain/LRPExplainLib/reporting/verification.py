@@ -9,15 +9,17 @@ from typing import Any
 import SimpleITK as sitk
 
 from .. import __version__
+from ..digests import sha256_of
 from ..errors import UserError
 from ..evaluation.subject import recorded_composite, recorded_method, recorded_precision, recorded_question
 from ..explain import explain
 from ..explanation import Explanation
+from ..imaging.reading import volume_digest
 from ..models import ExplainableModel
-from ..models.loading import load_recorded, sha256_of
+from ..models.loading import load_recorded
 from ..question import Question
 from .fingerprint import block_sums, distance, fingerprint
-from .places import Places, volume_digest
+from .places import Places
 from .record import Record, class_sizes
 
 # Another device, another order of sums: float32 differs by some 1e-5; another model or volume by far more than this.

@@ -22,12 +22,12 @@ from ..explain import explain
 from ..explanation import FACTS, Explanation
 from ..folders import read_json
 from ..imaging import read_segment
+from ..imaging.reading import volume_digest
 from ..models import trust_request
 from ..models.loading import load_recorded
 from ..progress import Progress
 from ..reporting import export_dicom as exported
 from ..reporting import make_record
-from ..reporting.places import volume_digest
 from .answers import ask_for_trust
 from .writing import WRITING
 

@@ -1,12 +1,12 @@
 """What a format is."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from ...digests import sha256_of
 from ...errors import UserError
 from ..card import ModelCard
 
@@ -59,16 +59,6 @@ class Format:
     recognises: Callable[[Path], bool]
     load: Callable[[Path, ModelCard | None, bool], Loaded]
     trusted: Callable[[Path], tuple[list[str], str]] = lambda path: ([], sha256_of(path))
-
-
-def sha256_of(*files: Path) -> str:
-    """SHA-256 of the contents of the files, one after another, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def require_one_input(name: str, inputs: Sequence[str]) -> None:

@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...digests import sha256_of
 from ...errors import UserError, reason
 from ..archive import opened, rewritten, stored
 from ..card import ModelCard, default_card
-from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input
 
 _OPERATOR = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b|save\b|_)\w+\.\w+"

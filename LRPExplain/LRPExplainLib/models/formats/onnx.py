@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from ...digests import sha256_of
 from ...errors import UserError, reason
 from ..card import ModelCard
-from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input
 
 _MISSING = "Reading '{path}' needs onnx2torch: install it with 'pip install onnx onnx2torch', or export TorchScript."
 

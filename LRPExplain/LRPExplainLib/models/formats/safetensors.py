@@ -4,12 +4,13 @@ from pathlib import Path
 
 from torch import nn
 
+from ...digests import sha256_of
 from ...errors import UserError
 from ..architectures import ARCHITECTURES
 from ..budget import build
 from ..card import ModelCard
 from ..states import fill, read_safetensors
-from .base import Format, Loaded, has_suffix, sha256_of
+from .base import Format, Loaded, has_suffix
 
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:

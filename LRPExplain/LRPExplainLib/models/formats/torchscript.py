@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...digests import sha256_of
 from ...errors import UserError, reason
 from ..archive import DAMAGED, Source, opened, rewritten, stored
 from ..card import ModelCard
 from ..claims import check_claims
 from ..monai import InMemory, bundle_card
-from .base import Format, Loaded, has_suffix, require_one_input, sha256_of
+from .base import Format, Loaded, has_suffix, require_one_input
 
 # Operators that read, write or map files, or ask for what is not arithmetic.
 _FILES = {"save", "from_file", "load", "_load_for_lite_interpreter"}

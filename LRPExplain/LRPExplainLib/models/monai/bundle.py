@@ -50,7 +50,7 @@ def bundle_card(files: BundleFiles, weights: str, run: Evaluator | None = None, 
         card = _card(metadata, read_config(files, run) if translate else None, weights)
     problem = preprocessing_problem(card.preprocessing)
     if problem is not None:
-        raise Untranslated(f"The bundle '{files.name}' asks for a senseless preprocessing/{problem}: correct it.")
+        raise Untranslated(f"The bundle '{files.name}' asks for a senseless preprocessing ({problem}): correct it.")
     return card
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ...digests import sha256_of
 from ...errors import UserError
 from ..archive import Source, is_zip, opened
 
@@ -103,11 +104,7 @@ class InZip:
         return sorted(name for name in names if name.endswith(_CODE))
 
     def digest(self, weights: str) -> str:
-        digest = hashlib.sha256()
-        with self.path.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return sha256_of(self.path)
 
     def _bytes(self, file: str) -> bytes:
         with opened(self.path, str(self.path)) as archive:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ...digests import sha256_of
 from ...errors import UserError
 from ..archive import Source, is_zip, opened
-from ..formats.base import sha256_of
 
 PLANS, DATASET = "plans.json", "dataset.json"
 # The first that a fold has; the last is what a training that was stopped leaves.

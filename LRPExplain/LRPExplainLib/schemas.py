@@ -22,7 +22,7 @@ def read_schema(path: Path) -> Mapping[str, Any]:
 
 
 def schema_problem(facts: Any, schema: Mapping[str, Any]) -> str | None:
-    """Where and why the schema refuses the facts, such as "at classes/0/name: 3 is not a string"; None if it does not."""
+    """Where and why the schema refuses the facts, as "at classes/0/name: 3 is not a string"; None if it does not."""
     found = best_match(Draft202012Validator(schema).iter_errors(facts))
     if found is None:
         return None

@@ -88,7 +88,7 @@ def test_a_gated_linear_unit_is_the_signal_times_its_gate() -> None:
 
 
 def test_bicubic_weights_below_zero_are_seen() -> None:
-    """Along one axis it is one linear layer: z+ on a signal that is not negative leaves those weights nothing."""
+    """Along one axis it is one average with fixed weights: z+ of what is not negative leaves those weights nothing."""
     x = noise(1, 1, 6, 1).abs()
     model = of(lambda x: F.interpolate(x, (11, 1), mode="bicubic"))()
     start = noise(1, 1, 11, 1, seed=3).abs()
@@ -96,7 +96,7 @@ def test_bicubic_weights_below_zero_are_seen() -> None:
     assert (w < 0).any()
     z = w.clamp(min=0) * x.flatten()
     expected = (z / z.sum(1, keepdim=True)).T @ start.flatten()
-    found = attribute(capture(model, x), x, start, COMPOSITES["epsilon"].override({"linear": z_plus()}))
+    found = attribute(capture(model, x), x, start, COMPOSITES["epsilon"].override({"average": z_plus()}))
     assert difference(found.relevance.flatten(), expected) < 1e-5
 
 

@@ -24,6 +24,7 @@ from .rules import LinearRule, Rule, Stabilizer
 from .sums import total
 
 aten = torch.ops.aten
+_OUT_OF_SIGHT = 50.0  # below the highest of a row: exp(-50) is 2e-22
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,17 @@ class Selection(Answer):
 
     source = "adjoint of the selection; constants absorb like a bias"
 
+    def __init__(self, framed: bool = False) -> None:
+        self._framed = framed  # it may select from a frame of zeros around its signal
+
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         signals = [source for source in call.node.all_input_nodes if not call.is_constant(source)]
         leaves = {node: relevance.new_zeros(shape_of(node)).requires_grad_() for node in signals}
         with torch.enable_grad():
             y = self._run(call, leaves)
         flow = Flow(list(torch.autograd.grad(y, list(leaves.values()), relevance)))
-        if any(_is_value(call.values[node]) for node in call.node.all_input_nodes if call.is_constant(node)):
+        constants = [node for node in call.node.all_input_nodes if call.is_constant(node)]
+        if self._framed or any(_is_value(call.values[node]) for node in constants):
             # ones for signals and zeros for constants tell which outputs are copies of which
             with torch.no_grad():
                 from_signal = self._run(call, {node: torch.ones_like(leaf) for node, leaf in leaves.items()})
@@ -394,7 +399,7 @@ class Choose(Answer):
 
 
 class Masking(Answer):
-    """`masked_fill`: what was overwritten by a constant is absorbed like a bias."""
+    """`masked_fill`: what was overwritten goes to what it was overwritten with; a constant absorbs like a bias."""
 
     source = "adjoint of the selection; constants absorb like a bias"
     light = True
@@ -403,12 +408,10 @@ class Masking(Answer):
         return [arguments(node)[1]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source, mask = call.args[:2]
-        if call.is_constant(source):
-            return [], Flow([], bias=[total(relevance)])
+        source, mask, value = call.args[:3]
         filled = call.values[mask].expand_as(relevance)
-        kept = relevance.masked_fill(filled, 0.0)
-        return [source], Flow([unbroadcast(kept, shape_of(source))], bias=[total(relevance.masked_fill(~filled, 0.0))])
+        sides = [relevance.masked_fill(filled, 0.0), relevance.masked_fill(~filled, 0.0)]
+        return _handed_out(call, [source, value], sides)
 
 
 class Switch(Answer):
@@ -460,11 +463,36 @@ def summing(call: Call) -> tuple[Sources, LinearMap]:
         if arg not in signals:
             bias = torch.as_tensor(call.value(arg), dtype=inputs[0].dtype, device=inputs[0].device) * factor
     output = call.output if call.node in call.values else inputs[0].new_empty(0)
-    if bias is not None:  # an attention mask's -inf hides its element: no relevance gets there, no scale counts it
-        hidden = torch.isinf(bias)
+    if bias is not None:  # what an attention mask hides gets no relevance: it is no part of the scale of the sum
+        hidden = _hidden(bias, call.node)
         bias = bias.masked_fill(hidden, 0.0)
-        output = output.masked_fill(hidden, 0.0) if output.numel() else output
+        output = torch.where(hidden, inputs[0], output) if output.numel() else output
     return sources, Sum(inputs, output, shape_of(call.node), bias)
+
+
+def _hidden(mask: Tensor, node: fx.Node) -> Tensor:
+    """Where a constant summand is so low that the softmax that follows it gives nothing to its element.
+
+    Networks write such masks as -inf, -100, -1e9 or the lowest number there is; rows of padding are low as a whole.
+    """
+    hidden = torch.isinf(mask)
+    if mask.dim() == 0 or not _before_softmax(node):
+        return hidden
+    top = mask.amax(-1, keepdim=True)
+    padding = (mask.amin(-1, keepdim=True) == top) & (top <= mask.amax() - _OUT_OF_SIGHT)
+    return hidden | (mask <= top - _OUT_OF_SIGHT) | padding
+
+
+def _before_softmax(node: fx.Node) -> bool:
+    """Whether a softmax along the last axis follows, at once or through views that keep that axis."""
+    while len(node.users) == 1:
+        (user,) = node.users
+        if packet(user) in (aten._softmax, aten._safe_softmax):
+            return arguments(user)[1] % len(shape_of(user)) == len(shape_of(user)) - 1
+        if packet(user) is not aten.reshape or shape_of(user)[-1:] != shape_of(node)[-1:]:
+            return False
+        node = user
+    return False
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:

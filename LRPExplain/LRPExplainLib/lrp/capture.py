@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
 from .spelled import STEPS
 
+_ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
 _ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 
 
@@ -54,7 +56,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         raise LRPError(
             f"A model is needed, but got {type(model).__name__}; give an nn.Module or a loaded ScriptModule."
         )
-    with _buffers_kept(model):
+    with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild = _trace(model, [_plain(x) for x in inputs])
         passes.refuse_randomness(traced.graph)
         passes.refuse_shapes_from_data(traced.graph)
@@ -111,11 +113,17 @@ def _without_onednn() -> Iterator[None]:
 def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
     """The calls of a function, none of which writes in place."""
     try:
-        traced = _traced(functionalize(function), inputs)
+        traced = _functionalised(function, inputs)
     except Exception:  # a functionalised tensor cannot be read even where its value is known: `shape.tolist()`
         traced = _traced(function, inputs)
     if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
-        traced = _traced(functionalize(traced), inputs)
+        traced = _functionalised(traced, inputs)
+    return traced
+
+
+def _functionalised(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
+    traced = _traced(functionalize(function), inputs)
+    passes.forget_writes_to_inputs(traced.graph)
     return traced
 
 
@@ -127,16 +135,20 @@ def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.G
 
 
 @contextmanager
-def _buffers_kept(model: Any) -> Iterator[None]:
-    """Put back the buffers that a network writes or replaces in its forward pass (counters, caches)."""
+def _kept(model: Any) -> Iterator[None]:
+    """Put back what a network writes or replaces in its forward pass: buffers, and attributes such as a cached mask,
+    which would stay a tensor without values.
+    """
     modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)] if _is_module(model) else []
-    held = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
+    held = [(module.__dict__, dict(module.__dict__)) for module in modules]
+    held += [(value, dict(value)) for _, before in held for value in before.values() if isinstance(value, dict)]
     values = [(buffer, buffer.clone()) for buffer in model.buffers()] if _is_module(model) else []
     try:
         yield
     finally:
-        for module, name, buffer in held:
-            module._buffers[name] = buffer
+        for attributes, before in held:
+            attributes.clear()
+            attributes.update(before)
         with torch.no_grad():
             for buffer, value in values:
                 buffer.copy_(value)

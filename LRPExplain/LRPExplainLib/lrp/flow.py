@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import torch
 from torch import Tensor
@@ -185,6 +186,8 @@ class _Passage:
                 above = d if sign > 0 else -d
                 if output is not None:
                     above = above.sub((y if bias is None else y - bias).abs(), alpha=least)
+                    if bias is not None:  # where it is large, little of what it is subtracted from is left exact
+                        above = above.sub(y.abs() + bias.abs(), alpha=torch.finfo(y.dtype).eps / least)
                 if not in_memory_order(above).amin() > 0:
                     mask = (above <= 0).logical_and_(r != 0)
                     found = found or bool(mask.any())
@@ -256,13 +259,23 @@ class _Passage:
         if term.input in ("+", "|.|") and self.layer.non_negative:
             return x
         if term.input == "low":
-            value = _bound(x, self.rule.low, torch.amin)
+            value = self._bound(x, self.rule.low, torch.amin, inf)
         elif term.input == "high":
-            value = _bound(x, self.rule.high, torch.amax)
+            value = self._bound(x, self.rule.high, torch.amax, -inf)
         else:
             value = modify(x, term.input)
         blind = term.input in ("low", "high", "one")
         return value * self.layer.frame() if blind and self.layer.frame is not None else value
+
+    def _bound(self, x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor], none: float) -> Tensor:
+        """A bound of the layer's input, else the extreme value of each sample, of which a frame of zeros is no part."""
+        if bound is not None:
+            return torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x)
+        if self.layer.frame is not None:
+            x = x.masked_fill(self.layer.frame() == 0, none)
+        samples = self.layer.samples or len(x)
+        found = extreme(x.reshape(samples, -1), dim=1).repeat_interleave(len(x) // samples)
+        return found.view(-1, *(1,) * (x.dim() - 1)).expand_as(x)
 
     def _denominator(
         self, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], bias: Tensor | None, like: Tensor
@@ -354,12 +367,6 @@ def _paste(flow: Flow, inner: Flow, layer: LinearMap, cut: Cut, apart: bool) -> 
         whole[cut.source].copy_(part) if apart else whole[cut.source].add_(part)
     flow.bias += inner.bias
     flow.stabiliser += inner.stabiliser
-
-
-def _bound(x: Tensor, bound: float | Tensor | None, extreme: Callable[..., Tensor]) -> Tensor:
-    if bound is None:
-        return extreme(x, dim=tuple(range(1, x.dim())), keepdim=True).expand_as(x)
-    return torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x)
 
 
 def _share(relevance: Tensor, output: Tensor, part: Part) -> Tensor:

@@ -119,6 +119,8 @@ def dense(call: Call) -> tuple[Sources, LinearMap]:
         return w if gamma is None else w * gamma.flatten()
 
     layer = Matmul(call.value(source), _weights(call, weight, scaled), _output(call, stats), from_left)
+    batch = shape_of(call.graph.inputs[0])[0] if shape_of(call.graph.inputs[0]) else 1
+    layer.samples = batch if batch and not from_left and len(layer.inputs[0]) % batch == 0 else None
     own = None if bias is None else call.value(bias) * beta
     _add_constants(layer, own, stats, call.mean)
     return [source], layer

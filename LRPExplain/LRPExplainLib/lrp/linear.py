@@ -42,6 +42,8 @@ class LinearMap(ABC):
         weighted: has weights that a rule may modify; otherwise its coefficients are fixed and non-negative.
         fresh: `apply` and `adjoint` return tensors that nobody else holds, and that may be written to.
         slab: the most elements of the output that are worked on at once, to need less memory; None: all.
+        samples: how many samples the first axis of the input holds, where that has several places of each (tokens of a
+            transformer, one after the other); None: it is the batch.
         frame: makes 1 where the input is a signal and 0 in a frame of zeros that was put around it, broadcastable to
             the input; None without such a frame. Rules that do not look at the input's values would see one.
     """
@@ -59,6 +61,7 @@ class LinearMap(ABC):
     weighted: bool = False
     fresh: bool = False
     slab: int | None = None
+    samples: int | None = None
     frame: Callable[[], Tensor] | None = None
 
     @abstractmethod

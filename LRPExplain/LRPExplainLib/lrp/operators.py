@@ -11,6 +11,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 import torch
@@ -39,10 +40,10 @@ from .answers import (
 )
 from .edit import packet
 from .errors import LRPError
-from .graph import Graph, arguments, layer_of, require_graph, shape_of
+from .graph import Graph, arguments, keywords, layer_of, require_graph, shape_of
 from .layers import convolution, dense, standing_norm
 from .linear import unbroadcast
-from .passes import channel_affine
+from .passes import channel_affine, resample
 
 aten = torch.ops.aten
 Pick = Callable[[fx.Node, Graph], Answer | None]
@@ -54,6 +55,7 @@ DENSE = LinearLayer("linear", dense, "Bach 2015; Montavon 2019")
 NORM = LinearLayer("norm", standing_norm, "statistics of the sample held fixed: an affine map per channel", light=True)
 SUM = LinearLayer("sum", summing, "a sum is a linear layer with weights one", light=True)
 SHIFT = LinearLayer("bias", summing, "a constant summand is a bias", light=True)
+RESAMPLING = LinearLayer("average", dense, "a linear layer with fixed weights of both signs")
 AVERAGE = LinearLayer("average", averaging, "a linear layer with fixed non-negative weights")
 SELECTION = Selection()
 
@@ -81,10 +83,10 @@ def _product(node: fx.Node, graph: Graph) -> Answer | None:
         return SCALING if packet(node) is aten.mul or graph.is_constant(b) else ACTIVATION
     if packet(node) is aten.div:
         return Normalised(0)
-    divisors = [_seen(factor, DIVISORS) for factor in (a, b)]
+    divisors = [_is_divisor(factor, graph) for factor in (a, b)]
     if any(divisors) and not all(divisors):
         return Normalised(divisors.index(False))
-    gate = _gate_of(a, b)
+    gate = _gate_of(a, b, graph)
     return Product("product" if gate is None else "gate", gate)
 
 
@@ -92,7 +94,7 @@ def _matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
     a, b = arguments(node)[:2]
     if graph.is_constant(a) or graph.is_constant(b):
         return DENSE
-    return SignalMatmul(_gate_of(a, b))
+    return SignalMatmul(_gate_of(a, b, graph))
 
 
 def _biased_matrix_product(node: fx.Node, graph: Graph) -> Answer | None:
@@ -110,14 +112,20 @@ def _sampling(node: fx.Node, graph: Graph) -> Answer | None:
     return AVERAGE if graph.is_constant(grid) and mode in (0, 1) else None
 
 
-def _weighted(answer: Answer, weight: int) -> Pick:
-    """A layer whose weight must be a constant."""
-    return lambda node, graph: answer if graph.is_constant(arguments(node)[weight]) else None
+def _convolution(node: fx.Node, graph: Graph) -> Answer | None:
+    """Its weight and bias must be constants."""
+    return CONVOLUTION if all(map(graph.is_constant, arguments(node)[1:3])) else None
+
+
+def _placing(node: fx.Node, graph: Graph) -> Answer | None:
+    """Values put in the place of others, but not added to them."""
+    accumulate = arguments(node)[3] if len(arguments(node)) > 3 else keywords(node).get("accumulate", False)
+    return None if accumulate else SELECTION
 
 
 OPERATORS: dict[Any, Answer | Pick] = {
     # layers with weights
-    aten.convolution: _weighted(CONVOLUTION, 1),
+    aten.convolution: _convolution,
     aten.addmm: _biased_matrix_product,
     **dict.fromkeys((aten.mm, aten.bmm, aten.matmul), _matrix_product),
     # normalisation
@@ -149,6 +157,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
         AVERAGE,
     ),
     **dict.fromkeys((aten.grid_sampler_2d, aten.grid_sampler_3d), _sampling),
+    resample: RESAMPLING,
     **dict.fromkeys(
         (
             aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.adaptive_max_pool2d,
@@ -175,11 +184,13 @@ OPERATORS: dict[Any, Answer | Pick] = {
         (
             aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d, aten.replication_pad1d,
             aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
-            aten.index_select, aten.gather, aten.index_put, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
-            aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.im2col, aten.stack, aten.diagonal,
+            aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
+            aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.stack, aten.diagonal,
         ),
         SELECTION,
     ),
+    aten.im2col: Selection(framed=True),
+    aten.index_put: _placing,
     aten.where: Choose(),
     aten.masked_fill: Masking(),
     operator.getitem: RESHAPE,  # the walk hands a tuple's relevance to the call that made it; see propagation
@@ -193,15 +204,21 @@ OPERATORS: dict[Any, Answer | Pick] = {
     ),
 }  # fmt: skip
 
-GATES = {
-    aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.gt, aten.ge, aten.lt, aten.le, aten.eq,
-    aten.ne,
-}  # fmt: skip
+DECISIONS = {kind for kind, answer in OPERATORS.items() if isinstance(answer, Switch)}
+GATES = {aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, *DECISIONS}
 PROBABILITIES = {
     "softmax": {aten._softmax, aten._safe_softmax},
     "sigmoid": {aten.sigmoid, aten.hardsigmoid},
 }  # by what they are made of a network's last values
 DIVISORS = {aten.rsqrt, aten.reciprocal}  # times one of these is a division
+SCALINGS = {aten.mul, aten.div, aten.neg}
+# What a gate remains one through, where all that it is joined with are constants or gates: 1 - z, a pooled map, say
+GATE_KEEPING = {
+    *SCALINGS, aten.add, aten.sub, aten.rsub, aten.clamp, aten.clamp_min, aten.clamp_max, aten.cat, aten.where,
+    aten.constant_pad_nd, aten.masked_fill, aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax,
+    aten.maximum, aten.minimum, aten.pow, aten.sqrt,
+    *(kind for kind, answer in OPERATORS.items() if answer in (AVERAGE, SELECTION)),
+}  # fmt: skip
 TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
     aten.select, aten.slice, aten.repeat, aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
@@ -216,7 +233,8 @@ NON_NEGATIVE = {
 SIGN_KEEPING = {
     aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax, aten.maximum, aten.minimum, aten.cat,
     *(key for key, answer in OPERATORS.items() if answer in (AVERAGE, SELECTION, RESHAPE, SWAP, EXPAND)),
-    aten.permute, aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.unbind, operator.getitem,
+    aten.im2col, aten.permute, aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.unbind,
+    operator.getitem,
 }  # fmt: skip
 
 
@@ -275,7 +293,7 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
         kind = packet(node)
         signals = [source for source in node.all_input_nodes if source not in graph.constants]
         keeps = (kind in SIGN_KEEPING and len(signals) == len(node.all_input_nodes)) or (
-            kind in (aten.add, aten.mul) and len(signals) == 2
+            kind in (aten.add, aten.mul) and len(signals) == 2 and keywords(node).get("alpha", 1) >= 0
         )
         floor = (
             arguments(node)[1]
@@ -301,10 +319,55 @@ def ends_in(graph: Graph) -> str | None:
     return next((name for name, kinds in PROBABILITIES.items() if _seen(graph.outputs[0], kinds)), None)
 
 
-def _gate_of(a: Any, b: Any) -> int | None:
+def _gate_of(a: Any, b: Any, graph: Graph) -> int | None:
     """Which of two factors is a gate, if just one is."""
-    gates = [_seen(a, GATES), _seen(b, GATES)]
+    gates = [_is_gate(a, graph), _is_gate(b, graph)]
     return gates.index(True) if any(gates) and not all(gates) else None
+
+
+def _is_gate(node: Any, graph: Graph) -> bool:
+    """Whether a factor says how much of the other passes: made of nothing but gates, decisions and constants."""
+    if not isinstance(node, fx.Node) or node.op != "call_function":
+        return False
+    kind = packet(node)
+    if kind in GATES or _reaches_one(node, graph):
+        return True
+    signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
+    if kind in TRANSPARENT:
+        signals = signals[:1]
+    elif kind not in GATE_KEEPING:
+        return False
+    return bool(signals) and all(_is_gate(source, graph) for source in signals)
+
+
+def _reaches_one(node: fx.Node, graph: Graph) -> bool:
+    """A hard sigmoid that is spelled out: something cut to 0..1, or to 0..c and divided by c, as `relu6(x + 3) / 6`."""
+    if packet(node) in (aten.mul, aten.div):
+        x, factor = arguments(node)[:2]
+        if not isinstance(x, fx.Node) or isinstance(factor, fx.Node):
+            return False
+        most = factor if packet(node) is aten.div else 1 / factor if factor else 0.0
+    else:
+        x, most = node, 1.0
+    bounds = (*arguments(x)[1:3], None, None)[:2] if packet(x) in (aten.clamp, aten.hardtanh) else (None, None)
+    bounds = (0.0, 6.0) if packet(x) is aten.relu6 else bounds
+    return bounds[0] == 0 and isinstance(bounds[1], (int, float)) and isclose(bounds[1], most, rel_tol=1e-6)
+
+
+def _is_divisor(node: Any, graph: Graph) -> bool:
+    """Whether a factor is one over a signal, times a constant perhaps."""
+    while isinstance(node, fx.Node) and node.op == "call_function":
+        kind = packet(node)
+        args = arguments(node)
+        if kind in DIVISORS or (kind is aten.div and graph.is_constant(args[0])):
+            return True
+        if kind is aten.pow:
+            return isinstance(args[1], (int, float)) and args[1] < 0
+        signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
+        if kind not in SCALINGS | TRANSPARENT or (kind in SCALINGS and len(signals) != 1):
+            return False
+        node = signals[0] if signals else None
+    return False
 
 
 def _seen(argument: Any, kinds: set[Any]) -> bool:

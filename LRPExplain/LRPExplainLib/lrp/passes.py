@@ -18,16 +18,13 @@ from .linear import scale_channels
 
 aten = torch.ops.aten
 
-RANDOM = {
-    aten.native_dropout, aten.bernoulli, aten.rand, aten.randn, aten.rand_like, aten.randn_like, aten.randint,
-    aten.randperm, aten.normal, aten.uniform, aten.multinomial, aten.rrelu_with_noise, aten.rrelu_with_noise_functional,
-}  # fmt: skip
 SAME_VALUES = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.lift_fresh, aten.contiguous}
 FROM_SHAPE = {  # calls that read their first argument's shape and none of its values
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
 NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
+BICUBIC = {aten.upsample_bicubic2d, aten._upsample_bicubic2d_aa}
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
 
@@ -44,6 +41,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     drop_copies(graph)
     spell_convolution(graph)
     constants = fold_constants(traced)
+    spell_bicubic(graph, constants)
     join_dense_biases(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
@@ -59,7 +57,8 @@ def refuse_randomness(graph: fx.Graph) -> None:
     """LRPError when the network draws random numbers or updates running statistics."""
     for node in graph.nodes:
         kind = packet(node)
-        if kind in RANDOM and (node.users or kind is aten.native_dropout):
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if random and (node.users or kind is aten.native_dropout):
             raise LRPError(
                 f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
                 "call model.eval() first or remove the random layer."
@@ -89,6 +88,13 @@ def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) 
                 f"The model reads a value of its data as a Python number ({node.name}), so its graph cannot be "
                 "captured; keep it a tensor (leave out .item() or float())."
             )
+
+
+def forget_writes_to_inputs(graph: fx.Graph) -> None:
+    """Remove what functionalised calls end with: the copying of what a network wrote to its inputs into these."""
+    for node in list(graph.nodes):
+        if node.target is aten.copy_.default and arguments(node)[0].op == "placeholder" and not node.users:
+            graph.erase_node(node)
 
 
 def writes_in_place(graph: fx.Graph) -> bool:
@@ -246,6 +252,41 @@ def spell_results(graph: fx.Graph) -> None:
                 if index not in known:
                     result = graph.call_function(operator.getitem, (node, index))
                     result.meta = {**node.meta, "val": value}
+
+
+def resample(a: Tensor, b: Tensor) -> Tensor:
+    """A product of matrices of which one, a constant, resamples along an axis."""
+    return a @ b
+
+
+def spell_bicubic(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """Bicubic resampling as a matrix per axis: its weights have signs, which rules must see."""
+    for node in list(graph.nodes):
+        kind = packet(node)
+        if kind not in BICUBIC:
+            continue
+        x = node.args[0]
+        like = x.meta["val"]
+        with graph.inserting_before(node):
+            down, across = (constant(graph, constants, matrix, x) for matrix in _along_axes(node))
+            columns = graph.call_function(resample, (x, across))
+            columns.meta = {**node.meta, "val": like.new_empty(*like.shape[:-1], shape_of(node)[-1])}
+            rows = graph.call_function(resample, (down, columns))
+            rows.meta = dict(node.meta)
+        replace(graph, node, rows)
+
+
+def _along_axes(resampling: fx.Node) -> tuple[Tensor, Tensor]:
+    """The matrices from the left and from the right: what the call makes of images that are one at a time."""
+    x, size, align_corners, *scales = arguments(resampling)
+    like = x.meta["val"]
+    matrices = []
+    for axis, scale in zip((-2, -1), (*scales, None, None), strict=False):
+        length = like.shape[axis]
+        eye = torch.eye(length, dtype=torch.float64)[None, None]
+        matrix = function_of(resampling)(eye, [size[axis], length], align_corners, scale, None)[0, 0]
+        matrices.append(matrix.to(like.device, like.dtype))
+    return matrices[0], matrices[1].mT.contiguous()
 
 
 def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -52,7 +53,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
     steps = steps_to(graph, output)
     answers = require_answers(graph, steps)
-    norms = {} if composite.normalization == "identity" else _foldable(answers)
+    norms = {} if composite.normalization == "identity" else _foldable(answers, graph)
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     _require_layers(composite, answers)
@@ -89,8 +90,8 @@ def _goes_by_sign(node: fx.Node, answer: Answer, rule: Rule, never_negative: Set
     return not grouped and any(source not in never_negative for source in node.all_input_nodes)
 
 
-def _foldable(answers: Mapping[fx.Node, Answer]) -> dict[fx.Node, fx.Node]:
-    """Layer -> the normalisation that alone reads it."""
+def _foldable(answers: Mapping[fx.Node, Answer], graph: Graph) -> dict[fx.Node, fx.Node]:
+    """Layer -> the normalisation that alone reads it, and whose channels are the layer's."""
     norms = {}
     for node in answers:
         if packet(node) not in NORMS:
@@ -99,9 +100,17 @@ def _foldable(answers: Mapping[fx.Node, Answer]) -> dict[fx.Node, fx.Node]:
         if answers.get(layer) not in (CONVOLUTION, DENSE) or sum(user in answers for user in layer.users) != 1:
             continue
         by_rows = packet(node) is aten.native_layer_norm
-        if by_rows == (answers[layer] is DENSE):
+        if by_rows != (answers[layer] is DENSE):
+            continue
+        if not by_rows or (len(arguments(node)[1]) == 1 and graph.is_constant(_matrices(layer)[1])):
             norms[layer] = node
     return norms
+
+
+def _matrices(product: fx.Node) -> tuple[Any, ...]:
+    """The two factors of a product of matrices."""
+    args = arguments(product)
+    return args[1:3] if packet(product) is aten.addmm else args[:2]
 
 
 def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:

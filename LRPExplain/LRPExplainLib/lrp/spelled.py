@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 aten = torch.ops.aten
 Axes = Sequence[int] | int | None
@@ -66,21 +65,6 @@ def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix @ vector[:, None])[:, 0]
 
 
-def bicubic(
-    x: Tensor, size: Sequence[int], align_corners: bool, scale_h: float | None = None, scale_w: float | None = None
-) -> Tensor:
-    """`aten.upsample_bicubic2d` as a matrix per axis: its weights have signs, which rules must see."""
-
-    def along(length: int, out: int, scale: float | None) -> Tensor:
-        with _disable_current_modes():  # its numbers are known while the network is traced
-            eye = torch.eye(length, dtype=torch.float64)[None, None]
-            matrix = aten.upsample_bicubic2d.default(eye, [out, length], align_corners, scale, None)[0, 0]
-            return matrix.to(x.device, x.dtype)
-
-    rows, columns = along(x.shape[-2], size[0], scale_h), along(x.shape[-1], size[1], scale_w)
-    return rows @ (x @ columns.mT)
-
-
 def trilinear(
     a: Tensor,
     b: Tensor,
@@ -114,6 +98,5 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.var_mean.correction: variance_and_mean,
     aten.glu.default: gated_linear_unit,
     aten.mv.default: matrix_vector,
-    aten.upsample_bicubic2d.default: bicubic,
     aten._trilinear.default: trilinear,
 }

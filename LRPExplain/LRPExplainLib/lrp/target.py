@@ -35,6 +35,8 @@ class Target:
         """
         relevance = torch.zeros_like(output)
         for sample, index in enumerate(self._indices(output)):
+            if index == self.rather_than:
+                raise LRPError(f"The target asks for class {index} rather than itself; choose two classes.")
             relevance[sample, index] = output[sample, index]
             if self.rather_than is not None:
                 relevance[sample, self.rather_than] = -output[sample, self.rather_than]
@@ -87,7 +89,21 @@ class Target:
 
 
 def start_relevance(target: Tensor | Target | int, output: Tensor) -> Tensor:
-    """Relevance at the output for a target object, a class index or a tensor that is the start relevance itself."""
+    """Relevance at the output for a target object, a class index or a tensor that is the start relevance itself.
+
+    Raises:
+        LRPError: it does not fit the output, or is not finite.
+    """
+    start = _start(target, output)
+    if not start.isfinite().all():
+        raise LRPError(
+            "The values that are asked about are not finite, so there is nothing to share out; look for NaN or"
+            " infinity in the input, the weights or the start relevance."
+        )
+    return start
+
+
+def _start(target: Tensor | Target | int, output: Tensor) -> Tensor:
     if isinstance(target, Target):
         return target.start(output)
     if not isinstance(target, Tensor):

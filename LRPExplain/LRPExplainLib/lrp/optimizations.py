@@ -4,8 +4,8 @@
         lrp.attribute(...)
 
 or, for a whole process, LRPEXPLAIN_WITHOUT=onednn,channels-last in its environment. None of them changes a result by
-more than rounding, but that `box` and `slabs` take the scale of a relative stabiliser from the part that they work on (see
-the README). `benchmarks/peers.py --without NAME` measures what one is worth.
+more than rounding, but that `box` and `slabs` take the scale of a relative stabiliser from the part that they work on
+(see the README). `benchmarks/peers.py --without NAME` measures what one is worth.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "correlation": set(),
     "progress": set(),
     "digests": set(),
+    "markdown": set(),
     "schemas": set(),
     "findings": {"findings", "errors", "sentences"},
     "lrp": {"lrp"},
@@ -106,8 +107,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory": {"errors", "lrp"},
     "inference": {"errors", "imaging", "lrp", "memory", "models", "outcome", "progress"},
     "ledgers": set(),
-    "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers"},
-    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "reporting", "seeds", "progress"},
+    "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers", "markdown"},
+    "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "markdown", "reporting", "seeds", "progress"},
     "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds", "progress"},
     "stages": {"progress"},
     "readying": {
@@ -138,6 +139,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "forward",
         "imaging",
         "inference",
+        "markdown",
         "memory",
         "progress",
     }

@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,8 @@ def read_json(path: Path, give: str, again: str) -> Any:
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Facts as people and programs read them; ValueError for NaN and infinity, which JSON has not."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def json_number(value: float) -> float | None:
+    """For `write_json`: None for NaN and infinity."""
+    return float(value) if isfinite(value) else None

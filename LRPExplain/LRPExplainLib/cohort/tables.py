@@ -1,7 +1,9 @@
 """A cohort for people: its sentences, and its tables as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ..markdown import table_lines
 
 ALIGNED = {
     "space": "places are compared in patient space (mm)",
@@ -24,15 +26,16 @@ CAVEAT = (
 def tables(facts: Mapping[str, Any]) -> str:
     """Clusters, explanations, and what was left out."""
     parts = [
-        f"# {title(facts)}", "", summary(facts), "", *_rows(HEADER, [cluster_row(row) for row in facts["clusters"]]),
+        f"# {title(facts)}", "", summary(facts), "",
+        *table_lines(HEADER, [cluster_row(row) for row in facts["clusters"]]),
         "", LEGEND, "", CAVEAT, "",
-        *_rows(["cluster", "explanations, the most typical first"], [
+        *table_lines(["cluster", "explanations, the most typical first"], [
             [str(row["number"]), ", ".join(dict.fromkeys([*row["examples"], *row["members"]]))]
             for row in facts["clusters"]
         ]),
     ]  # fmt: skip
     if facts["left_out"]:
-        parts += ["", *_rows(["left out", "why"], [[row["name"], row["why"]] for row in facts["left_out"]])]
+        parts += ["", *table_lines(["left out", "why"], [[row["name"], row["why"]] for row in facts["left_out"]])]
     return "\n".join([*parts, *(f"\nNote: {note}" for note in facts["notes"])])
 
 
@@ -76,7 +79,3 @@ def cluster_row(row: Mapping[str, Any]) -> list[str]:
 
 def _figure(value: float | None, shape: str) -> str:
     return "–" if value is None else format(value, shape)
-
-
-def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]

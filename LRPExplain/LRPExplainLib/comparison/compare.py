@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from ..correlation import pearson
 from ..errors import UserError, number_of
 from ..explanation import Explanation
-from ..folders import check_replaceable, whole_folder, write_json
+from ..folders import check_replaceable, json_number, whole_folder, write_json
 from ..imaging.grid import Grid
 from ..ledgers import ledger_facts
 from . import maps
@@ -207,9 +207,9 @@ def _agreement(
         {
             "a": names[a],
             "b": names[b],
-            "spearman": _known(pearson(signed[a], signed[b])),
-            "spearman_abs": _known(pearson(by_size[a], by_size[b])),
-            "top_k_overlap": _known(maps.overlap(top[a], top[b])),
+            "spearman": json_number(pearson(signed[a], signed[b])),
+            "spearman_abs": json_number(pearson(by_size[a], by_size[b])),
+            "top_k_overlap": json_number(maps.overlap(top[a], top[b])),
         }
         for a, b in combinations(range(len(names)), 2)
     ]
@@ -262,8 +262,3 @@ def _explanation(name: str, values: np.ndarray, first: Explanation, parameters: 
         ledger=ledger | {"conserves": False, "note": _NOTE},
         provenance=first.provenance | {"created": datetime.now(UTC).isoformat(timespec="seconds"), "timings": {}},
     )  # fmt: skip
-
-
-def _known(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None

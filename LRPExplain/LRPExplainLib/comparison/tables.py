@@ -1,7 +1,9 @@
 """A comparison for people, as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ..markdown import table_lines
 
 
 def table(facts: Mapping[str, Any]) -> str:
@@ -16,12 +18,12 @@ def table(facts: Mapping[str, Any]) -> str:
     return "\n".join([
         f"Explained: {facts['target']}",
         "",
-        *_rows(["map", "and", "Spearman", "of magnitudes", f"overlap of the top {facts['top_ml']:g} ml"], pairs),
+        *table_lines(["map", "and", "Spearman", "of magnitudes", f"overlap of the top {facts['top_ml']:g} ml"], pairs),
         "",
         f"Ranks over the {facts['voxels']} voxels where any map differs from 0; two random maps would overlap by"
         f" {facts['chance_overlap']:.3f}.",
         "",
-        *_rows(["map", "faithfulness (ABPC)", "weight in the combined map"], weighed),
+        *table_lines(["map", "faithfulness (ABPC)", "weight in the combined map"], weighed),
         "",
         f"Weights: {_SOURCES[facts['weights_from']]}.",
         *(f"Note: {note}" for note in facts["notes"]),
@@ -33,10 +35,6 @@ _SOURCES = {
     "faithfulness": "each map's faithfulness",
     "equal": "all alike; 'lrpexplain evaluate --checks faithfulness' tells which map to trust more",
 }
-
-
-def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def _figure(value: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..folders import json_number
 from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .localisation import (
@@ -115,11 +116,11 @@ def _row(name: str | None, ranked: Ranked, mask: Array, steps: Array, k: int, to
         "tolerance_mm": tolerance_mm,
         "top_k": k,
         "measures": {
-            key: {"value": known(value), "null": against_null(value, null[key], key in _LESS_IS_MORE)}
+            key: {"value": json_number(value), "null": against_null(value, null[key], key in _LESS_IS_MORE)}
             for key, value in measured.items()
         },
         "overlaps": [
-            {key: known(value) for key, value in asdict(row).items()} for row in overlaps(ranked, places)
+            {key: json_number(value) for key, value in asdict(row).items()} for row in overlaps(ranked, places)
         ],
     }  # fmt: skip
 
@@ -138,11 +139,6 @@ def against_null(value: float, null: Sequence[float], less_is_more: bool = False
         "percentile": 100 * float((better < 0).mean() + (better == 0).mean() / 2),
         "p": (1 + int((better >= 0).sum())) / (1 + len(sample)),
     }
-
-
-def known(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None
 
 
 def _shifts(shape: Sequence[int], count: int, seed: int) -> Array:

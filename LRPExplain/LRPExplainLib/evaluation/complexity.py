@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..folders import json_number
+
 Array = np.ndarray
 # A voxel with less than this share of the largest magnitude does not count as part of the explanation.
 EFFECTIVE = 1e-5
@@ -59,7 +61,7 @@ def complexity_facts(relevance: Array, spacing: Sequence[float]) -> dict[str, An
     effective = effective_complexity(relevance)
     figures = {"sparseness": sparseness(relevance), "complexity": complexity(relevance)}
     return {
-        **{name: None if np.isnan(value) else value for name, value in figures.items()},
+        **{name: json_number(value) for name, value in figures.items()},
         "effective_complexity": effective,
         "effective_ml": effective * ml,
         "mass_ml": [{"mass": mass, "volume_ml": mass_voxels(relevance, mass) * ml} for mass in MASSES],

@@ -14,9 +14,9 @@ from scipy.ndimage import maximum, minimum
 from torch import Tensor
 
 from ..errors import UserError
+from ..folders import json_number
 from ..progress import Progress, nobody
 from ..seeds import check_seed
-from .agreement import known
 from .baselines import BASELINES, Original, Replace
 from .clock import Clock
 from .curves import abpc, aopc, area, faithfulness_correlation, steps
@@ -220,7 +220,7 @@ def _one_baseline(
         "abpc": abpc(curves["most_relevant_first"], curves["least_relevant_first"]),
         "deletion_auc": area(shares, curves["most_relevant_first"]),
         "insertion_auc": area(shares, curves["insertion"]),
-        "faithfulness_correlation": known(correlation),
+        "faithfulness_correlation": json_number(correlation),
     }
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..correlation import pearson
 from ..errors import UserError
+from ..folders import json_number
 from ..progress import Progress, nobody
 from ..seeds import check_seed
-from .agreement import known
 from .clock import Clock
 from .complexity import discrete_entropy
 from .localisation import Array
@@ -163,10 +163,10 @@ def likeness(one: Tensor, other: Tensor) -> dict[str, float | None]:
     if not seen.any():
         return dict.fromkeys(LIKENESS)
     return {
-        "spearman": known(spearman(a[seen], b[seen])),
-        "spearman_abs": known(spearman(np.abs(a[seen]), np.abs(b[seen]))),
-        "pearson": known(pearson(a[seen], b[seen])),
-        "ssim": known(_mean_ssim(a[0], b[0])),
+        "spearman": json_number(spearman(a[seen], b[seen])),
+        "spearman_abs": json_number(spearman(np.abs(a[seen]), np.abs(b[seen]))),
+        "pearson": json_number(pearson(a[seen], b[seen])),
+        "ssim": json_number(_mean_ssim(a[0], b[0])),
     }
 
 

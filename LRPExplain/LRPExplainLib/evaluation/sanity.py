@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..folders import json_number
 from ..progress import Progress, nobody
-from .agreement import known
 from .clock import part
 from .randomisation import (
     SMOOTH_SAMPLES,
@@ -37,7 +37,7 @@ def sanity(subject: Subject, original: Tensor, seed: int = 0, progress: Progress
     random = fully_randomised(subject.model.module, seed)
     return {
         "mprt": cascade,
-        "emprt": known(emprt(original, subject.relevance(random))),
+        "emprt": json_number(emprt(original, subject.relevance(random))),
         "smooth_mprt": smooth_mprt(subject, random, seed=seed, progress=part(progress, ends[0], ends[1])),
         "random_logit": random_logit(subject, original, seed, part(progress, ends[1], ends[2])),
         "stability": stability(subject, original, seed=seed, progress=part(progress, ends[2], ends[3])),

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..folders import json_number
 from ..progress import Progress, nobody
 from ..seeds import check_seed
-from .agreement import known
 from .clock import Clock
 from .localisation import Array
 from .subject import Subject
@@ -72,8 +72,8 @@ def stability(
     return {
         "samples": samples,
         "radius": reach,
-        "max_sensitivity": known(max(moved)),
-        "average_sensitivity": known(float(np.mean(moved))),
-        "relative_input_stability": known(max(relative)),
+        "max_sensitivity": json_number(max(moved)),
+        "average_sensitivity": json_number(float(np.mean(moved))),
+        "relative_input_stability": json_number(max(relative)),
         "target_value_change": max(values),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..markdown import table_lines
 from .randomisation import LIKENESS
 
 _LABELS = {
@@ -34,7 +35,7 @@ def _agreement(found: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in volume["segments"]:
             which = f"{_volume(volume)}, {row['segment'] or 'all segments'} ({row['volume_ml']:.3g} ml)"
             lines += ["", f"{which}, relevance {volume['speaks']} the target", ""]
-            lines += _table(
+            lines += table_lines(
                 ["measure", "value", "by chance", "z", "percentile", "p"],
                 [[_LABELS[key], _number(m["value"]), *_chance(m["null"])] for key, m in row["measures"].items()],
             )
@@ -42,7 +43,7 @@ def _agreement(found: Sequence[Mapping[str, Any]]) -> list[str]:
                 [f"{o['threshold']:.0%}", *(_number(o[key]) for key in ("dice", "iou", "volume_ml"))]
                 for o in row["overlaps"]
             ]
-            lines += ["", *_table(["threshold", "Dice", "IoU", "ml"], thresholds)]
+            lines += ["", *table_lines(["threshold", "Dice", "IoU", "ml"], thresholds)]
             lines += ["", f"Pointing game: within {row['tolerance_mm']:g} mm. Top-k: {row['top_k']} voxels."]
         if not volume["segments"]:
             lines += ["", f"{_volume(volume)}: no relevance {volume['speaks']} the target."]
@@ -56,12 +57,12 @@ def _faithfulness(found: Mapping[str, Any]) -> list[str]:
         "faithfulness_correlation": "faithfulness correlation",
     }  # fmt: skip
     rows = [[name, *(_number(row[key]) for key in keys)] for name, row in found["baselines"].items()]
-    lines = ["## Faithfulness", "", *_table(["baseline", *keys.values()], rows)]
+    lines = ["## Faithfulness", "", *table_lines(["baseline", *keys.values()], rows)]
     for name, row in found["baselines"].items():
         curves = ("most_relevant_first", "least_relevant_first", "insertion")
         points = zip(*(row[curve] for curve in curves), strict=True)
         lines += ["", f"Replaced by {name}; scores as shares of the target value {found['target_value']:.6g}", ""]
-        lines += _table(
+        lines += table_lines(
             ["pieces", "most relevant first", "least relevant first", "insertion"],
             [[str(point[0]["pieces"]), *(_number(curve["score"]) for curve in point)] for point in points],
         )
@@ -83,7 +84,7 @@ def _sanity(found: Mapping[str, Any]) -> list[str]:
         "",
         "How like the map is to the original one; where it should change, the lower the better:",
         "",
-        *_table(header, rows),
+        *table_lines(header, rows),
         "",
         f"Efficient MPRT: the map's entropy rises by {_number(found['emprt'])} of itself in the random model.",
         f"Under noise of ±{stable['radius']:.3g} on the input, {stable['samples']} times: max sensitivity"
@@ -102,7 +103,7 @@ def _complexity(found: Sequence[Mapping[str, Any]]) -> list[str]:
          _number(row["effective_ml"]), *(_number(entry["volume_ml"]) for entry in row["mass_ml"])]
         for row in found
     ]  # fmt: skip
-    return ["## Complexity", "", *_table(header, rows)]
+    return ["## Complexity", "", *table_lines(header, rows)]
 
 
 _WRITERS: dict[str, Callable[[Any], list[str]]] = {
@@ -129,15 +130,3 @@ def _chance(null: Mapping[str, float | None] | None) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown, its columns aligned for those who read it as it is."""
-    widths = [max(len(str(row[n])) for row in [header, *rows]) for n in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return (
-            f"| {' | '.join(cell.replace('|', '/').ljust(width) for cell, width in zip(cells, widths, strict=True))} |"
-        )
-
-    return [line(header), f"|{'|'.join('-' * (width + 2) for width in widths)}|", *(line(row) for row in rows)]

@@ -4,7 +4,8 @@ Names and definitions are those of the literature and of Quantus; each function 
 """
 
 from .baselines import BASELINES
-from .evaluate import CHECKS, Evaluation, Settings, evaluate, plan
+from .checks import CHECKS, Settings
+from .evaluate import Evaluation, evaluate, plan
 from .evaluate import check_output as check_evaluation_output
 from .faithfulness import Perturbation, Perturbed, faithfulness
 from .subject import Method, Request, Subject, attribution_method, lrp_method

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from . import lrp
 from .errors import UserError
-from .explanation import Explanation
+from .explanation import Explanation, Prediction
 from .imaging import Prepared, Region
 from .ledgers import ledger_facts
 from .methods import LRP, Method, method_named
 from .models import ExplainableModel, ModelCard
-from .outcome import read_outcome, require_tensor
+from .outcome import Outcome, read_outcome, require_tensor
 from .progress import Progress, nobody
 from .question import Asked, Question, as_question
 from .readying import How, PathLike, Ready, device_name, get_ready
@@ -133,8 +133,8 @@ class Answered:
     _ready: Ready
     _output: Tensor
     _card: ModelCard
-    _outcome: Any
-    prediction: Any
+    _outcome: Outcome
+    prediction: Prediction
     _timings: dict[str, float]
 
     def ask(self, question: Question, progress: Progress | None = None) -> Explanation:

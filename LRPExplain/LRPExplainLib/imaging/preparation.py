@@ -61,6 +61,7 @@ class Prepared:
             field of view.
         grid: where the voxels of `tensor` are; all channels share it.
         sources: the grids of the volumes as they were given.
+        maps: per volume the way in, from the voxels of its source [K, J, I] to the model's [D, H, W], with its adjoint.
         widths: how many channels each volume has.
         core, box: `grid` without padding, and what was left of the first volume before that was resampled to it.
     """

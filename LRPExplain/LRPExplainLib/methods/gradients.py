@@ -1,7 +1,7 @@
 """Methods that look at the gradient of the target value: by captum, on the captured network within autograd."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
@@ -14,7 +14,7 @@ from ..inference import Inference
 from ..progress import ViewProgress
 from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
-from .replay import Scored
+from .replay import Scored, counted
 from .with_captum import captum_attr, quiet
 
 _BACKWARD = 3.0  # a forward pass and its backward pass
@@ -159,18 +159,6 @@ class SmoothGrad(Method):
                 )  # fmt: skip
 
         return Found(summed(inference, coefficients, one_by_one(inference, explain), progress))
-
-
-def counted(told: Told, passes: int) -> Callable[[], None]:
-    """Tells the share of so many passes each time one is done."""
-    done = 0
-
-    def ran() -> None:
-        nonlocal done
-        done += 1
-        told(done / passes)
-
-    return ran
 
 
 def _leaf(x: Tensor) -> Tensor:

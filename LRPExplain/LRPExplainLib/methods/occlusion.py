@@ -12,8 +12,7 @@ from ..imaging.windows import View
 from ..inference import Inference
 from ..progress import ViewProgress
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline
-from .gradients import counted
-from .replay import Scored
+from .replay import Scored, counted
 from .with_captum import captum_attr, quiet
 
 

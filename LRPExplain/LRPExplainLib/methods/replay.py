@@ -15,7 +15,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from .. import lrp
-from ..inference import Inference
+from ..inference import Inference, Told
 from ..lrp.graph import kernel_of
 from ..lrp.inner import steps_to
 from ..lrp.optimizations import without
@@ -54,6 +54,18 @@ class Scored:
             x = torch.cat([x, x[-1:].expand(self._batch - n, *x.shape[1:])])
         y = self._replay(x) if torch.is_grad_enabled() else self._graph.forward(x)
         return scored(y[:n], c)
+
+
+def counted(told: Told, passes: int) -> Callable[[], None]:
+    """Tells the share of so many passes each time one is done."""
+    done = 0
+
+    def ran() -> None:
+        nonlocal done
+        done += 1
+        told(done / passes)
+
+    return ran
 
 
 def scored(y: Tensor, c: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from ..inference import Inference
 from ..progress import ViewProgress
 from ..seeds import check_seed
 from .base import Found, Method, Told, baseline_of, one_by_one, require, require_baseline, summed
-from .gradients import counted
-from .replay import Scored
+from .replay import Scored, counted
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

@@ -82,7 +82,7 @@ class ModelCard:
         task: "segmentation", "classification" or "regression"; None in a default card until an output has been seen.
         weights: file name of the weights.
         network: architecture and arguments, for weights without code.
-        inputs: one per channel; empty in a default card: one channel per given volume.
+        inputs: one per volume; empty in a default card: as many as volumes are given, of one channel each.
         composite: the composite that suits the network, or None.
         rules: rules for roles or layer name patterns, put before the composite's own.
         biases: whether biases absorb or share what they receive, or None.

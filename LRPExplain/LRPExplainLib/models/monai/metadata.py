@@ -27,7 +27,6 @@ class Metadata:
 
     name: str
     inputs: tuple[CardInput, ...]
-    channels: int | None
     classes: tuple[ClassInfo, ...]
     task: str | None
     dimensions: int | None
@@ -48,7 +47,6 @@ def read_metadata(content: Mapping[str, Any], fallback: str) -> Metadata:
     return Metadata(
         name=str(content.get("name") or fallback),
         inputs=_inputs(image),
-        channels=_count(image),
         classes=_classes(pred),
         task=_task(pred),
         dimensions=len(shape) if len(shape) in (2, 3) else None,

@@ -272,7 +272,7 @@ def _crop(component: Component, channels: Channels, volumes: int) -> list[Step]:
     if len(margins) != 1:
         raise component.complaint("has another margin for each axis: write a card for this model.")
     step = {"above": 0, "margin": int(margins.pop())}
-    return [Step("crop", step, component, {"ends at the edge": bool(component.get("allow_smaller", False))})]
+    return [Step("crop", step, component)]
 
 
 def _sizes(component: Component, argument: str) -> list[int]:

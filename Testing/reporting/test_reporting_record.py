@@ -382,7 +382,7 @@ def test_a_record_of_a_map_made_of_others_says_that_it_is_not_computed_again(oth
 
 def test_what_is_not_as_the_schema_says_is_not_saved(explanation, tmp_path):
     record = make_record(replace(explanation, composite=explanation.composite | {"biases": "hidden"}), "case.html")
-    with pytest.raises(UserError, match=r"no record \(composite/biases"):
+    with pytest.raises(UserError, match=r"no record \(at composite/biases"):
         record.save(tmp_path / "case.html")
     assert not list(tmp_path.iterdir())
 

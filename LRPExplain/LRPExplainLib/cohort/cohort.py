@@ -23,7 +23,7 @@ from ..explanation import Explanation, relevance_names
 from ..folders import check_replaceable, whole_folder, write_json
 from ..imaging.grid import Grid
 from ..imaging.writing import write_image
-from ..progress import Progress
+from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .anatomy import mean_anatomy
 from .collect import Found, check_alike, find
@@ -148,7 +148,7 @@ def cohort(
     require_sklearn()
     check_space(align, grid_mm)
     check_seed(seed)
-    tell = progress or (lambda stage, share: None)
+    tell = progress or nobody
     used, left_out, first, space = _read(find(folders), align, grid_mm, tell)
     tell("grouping", 0.95)
     maps, start, stop = together([one for _, _, blocks in used for one in blocks])

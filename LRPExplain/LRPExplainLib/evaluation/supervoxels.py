@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..errors import UserError
 from ..imaging import Grid
+from ..imaging.grid import nearest_on
 
 Array = np.ndarray
 EDGE_MM = 10.0
@@ -75,12 +75,7 @@ PIECES: dict[str, Pieces] = {"blocks": blocks, "slic": slic}
 
 def brought_to(labels: Array, grid: Grid, target: Grid) -> Array:
     """Labels on `grid` looked up at the voxels of `target`, 0 where `grid` does not reach; int32 [D, H, W]."""
-    image = grid.image(labels.astype(np.int32))
-    found = sitk.Resample(
-        image, target.size, sitk.Transform(), sitk.sitkNearestNeighbor, target.origin, target.spacing,
-        target.direction, 0,
-    )  # fmt: skip
-    return sitk.GetArrayFromImage(found)
+    return nearest_on(grid.image(labels.astype(np.int32)), target)
 
 
 def relevance_of(labels: Sequence[Array], maps: Sequence[Array]) -> Array:

@@ -17,6 +17,7 @@ _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "
 _SLIVER = 1e-3
 # Voxels that lie this close together (in voxels) are the same.
 _ALIKE = 0.01
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class Grid:
     def axes(self) -> np.ndarray:
         """3x3, columns: the step in mm from one voxel to the next along i, j and k."""
         return np.asarray(self.direction).reshape(3, 3) * np.asarray(self.spacing)
+
+    @property
+    def ijk_to_ras(self) -> np.ndarray:
+        """4x4: from a voxel's index (i, j, k, 1) to RAS in mm, as MRML keeps it."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.axes, self.origin
+        return _LPS_TO_RAS @ matrix
 
     def point(self, index: Sequence[float]) -> Triple:
         """The position in mm of a (continuous) index i, j, k."""
@@ -181,10 +189,23 @@ def same_grid(one: Grid, other: Grid) -> bool:
     """Whether every voxel of one lies on the other's voxel of the same index, to a hundredth of a voxel."""
     if one.size != other.size:
         return False
-    inverse = np.linalg.inv(one.axes)
-    shift = inverse @ np.subtract(other.origin, one.origin)
-    growth = np.abs(inverse @ other.axes - np.eye(3)) @ np.asarray(one.size, dtype=float)
+    matrix, shift = index_map(one, other)
+    growth = np.abs(matrix - np.eye(3)) @ np.asarray(one.size, dtype=float)
     return bool(np.max(np.abs(shift) + growth) < _ALIKE)
+
+
+def index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix [3, 3] and offset [3]: source index (i, j, k) = matrix @ target index + offset."""
+    inverse = np.linalg.inv(source.axes)
+    return inverse @ target.axes, inverse @ np.subtract(target.origin, source.origin)
+
+
+def nearest_on(labels: sitk.Image, grid: Grid) -> np.ndarray:
+    """A label map of any geometry looked up at the voxels of a grid, 0 where it does not reach; [k, j, i], its type."""
+    found = sitk.Resample(
+        labels, grid.size, sitk.Transform(), sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction, 0
+    )
+    return sitk.GetArrayFromImage(found)
 
 
 def _triple(values: Sequence[float] | np.ndarray) -> Triple:

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from .grid import Grid, Triple
+from .grid import Grid, Triple, nearest_on
 
 _LPS_FROM_RAS = np.array([-1.0, -1.0, 1.0])
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -88,10 +88,7 @@ class Segment:
 
     def mask(self, grid: Grid, inside: np.ndarray) -> np.ndarray:
         binary = self.image != 0
-        found = sitk.Resample(
-            binary, grid.size, sitk.Transform(), sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction, 0
-        )
-        voxels = (sitk.GetArrayViewFromImage(found) != 0) & inside
+        voxels = (nearest_on(binary, grid) != 0) & inside
         if not voxels.any():
             own = np.argwhere(sitk.GetArrayViewFromImage(binary))[:, ::-1]
             if not len(own):

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .grid import Grid, cut, respace
+from .grid import Grid, cut, index_map, respace
 
 # Axes count as parallel when no voxel of the target is misplaced by more than this (in source voxels).
 _PARALLEL = 0.01
@@ -71,7 +71,7 @@ class AxisLink:
 
 def align(source: Grid, target: Grid) -> tuple[AxisLink, AxisLink, AxisLink] | None:
     """How the axes of two grids correspond, one link per source axis; None when they are not parallel."""
-    matrix, offset = _index_map(source, target)
+    matrix, offset = index_map(source, target)
     dominant = np.abs(matrix).argmax(axis=1)
     if len(set(dominant.tolist())) != 3:
         return None
@@ -128,13 +128,13 @@ class Oblique:
     """Trilinear interpolation between grids at any angle; a finer source is first averaged along its own axes."""
 
     def __init__(self, source: Grid, target: Grid) -> None:
-        matrix, _ = _index_map(source, target)
+        matrix, _ = index_map(source, target)
         # how many source voxels one step on the target grid covers along each source axis
         steps = np.maximum(1.0, np.sqrt((matrix**2).sum(axis=1)))
         coarse = respace(source, tuple(np.asarray(source.spacing) * steps))
         self._average = linear_map(source, coarse) if coarse.size != source.size else None
         self._grid, self._target = coarse, target
-        self._matrix, self._offset = _index_map(coarse, target)
+        self._matrix, self._offset = index_map(coarse, target)
         self.inside = torch.cat([self._positions(start, stop)[1] for start, stop in self._slabs()])
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -308,13 +308,7 @@ def overlap(grid: Grid, other: Grid) -> Grid:
 
 def _whole_steps(grid: Grid, other: Grid) -> list[int]:
     """The index (i, j, k) on `grid` of the other's first voxel."""
-    return [round(step) for step in _index_map(grid, other)[1].tolist()]
-
-
-def _index_map(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Source index (i, j, k) = matrix @ target index + offset."""
-    inverse = np.linalg.inv(source.axes)
-    return inverse @ target.axes, inverse @ np.subtract(target.origin, source.origin)
+    return [round(step) for step in index_map(grid, other)[1].tolist()]
 
 
 def _is_identity(matrix: Tensor) -> bool:

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from .grid import Grid, core_grid, same_grid
+from .grid import Grid, core_grid, nearest_on, same_grid
 from .resampling import linear_map, nearest, placed
 from .splines import resize, separate_axis
 
@@ -22,15 +22,8 @@ _NOTHING = -1  # the label of what lies outside the images' foreground, which is
 
 def on_grid(labels: sitk.Image, grid: Grid) -> Tensor:
     """A label map of any geometry on a grid, by nearest neighbour: int64 [K, J, I]; 0 where it does not reach."""
-    if not same_grid(Grid.of(labels), grid):
-        resampler = sitk.ResampleImageFilter()
-        resampler.SetSize(grid.size)
-        resampler.SetOutputOrigin(grid.origin)
-        resampler.SetOutputSpacing(grid.spacing)
-        resampler.SetOutputDirection(grid.direction)
-        resampler.SetInterpolator(sitk.sitkNearestNeighbor)
-        labels = resampler.Execute(labels)
-    return torch.from_numpy(sitk.GetArrayFromImage(labels).astype(np.int64))
+    same = same_grid(Grid.of(labels), grid)
+    return torch.from_numpy((sitk.GetArrayFromImage(labels) if same else nearest_on(labels, grid)).astype(np.int64))
 
 
 def channels(

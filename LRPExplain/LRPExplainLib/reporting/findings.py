@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
@@ -15,8 +14,6 @@ from ..findings.reference import OUTSIDE
 from ..imaging import Grid, read_volume
 from ..imaging.grid import same_grid
 from ..imaging.reading import volume_digest
-
-_RAS_FROM_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 def findings_facts(explanation: Explanation, names: Sequence[str]) -> dict[str, Any]:
@@ -63,11 +60,7 @@ def _spot(spot: HotSpot, classes: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _field(image: sitk.Image) -> Field:
-    grid = Grid.of(image)
-    matrix = np.eye(4)
-    matrix[:3, :3] = _RAS_FROM_LPS[:, None] * grid.axes
-    matrix[:3, 3] = _RAS_FROM_LPS * np.asarray(grid.origin)
-    return Field(sitk.GetArrayFromImage(image), matrix)
+    return Field(sitk.GetArrayFromImage(image), Grid.of(image).ijk_to_ras)
 
 
 def _source(entry: dict[str, Any]) -> Field | None:

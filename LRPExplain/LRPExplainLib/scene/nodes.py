@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from ..imaging.grid import Grid
 from .host import slicer, vtk
 
 # Attribute by which nodes of this package are found again in a scene, also after saving and loading
@@ -17,17 +18,8 @@ ROLE_ATTRIBUTE = "LRPExplain.Role"
 # are Slicer's own annotations.
 LEGEND_SIZE = (0.085, 0.36)
 LEGEND_POSITION = (0.98, 0.84)
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Tab10, for classes whose card names no colour
 _CLASS_COLORS = ((214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75), (227, 119, 194))
-
-
-def ijk_to_ras(image: sitk.Image) -> NDArray[np.float64]:
-    """The 4x4 matrix from voxel index (i, j, k) to RAS in mm, as MRML keeps it (SimpleITK speaks LPS)."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return _LPS_TO_RAS @ matrix
 
 
 def has_grid_of(node: Any, image: sitk.Image, tolerance: float = 0.1) -> bool:
@@ -39,7 +31,7 @@ def has_grid_of(node: Any, image: sitk.Image, tolerance: float = 0.1) -> bool:
     node.GetIJKToRASMatrix(matrix)
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [*image.GetSize(), 1]
     found = [matrix.MultiplyPoint(corner) for corner in corners.tolist()]
-    return bool(np.abs(corners @ ijk_to_ras(image).T - found).max() <= tolerance)
+    return bool(np.abs(corners @ Grid.of(image).ijk_to_ras.T - found).max() <= tolerance)
 
 
 def has_grid_like(node: Any, other: Any) -> bool:
@@ -79,7 +71,7 @@ def by_role(scene: Any, role: str, class_name: str = "vtkMRMLNode") -> list[Any]
 def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     """A scalar volume node with the image's voxels and geometry and Slicer's automatic grey window."""
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
-    node.SetIJKToRASMatrix(_vtk_matrix(ijk_to_ras(image)))
+    node.SetIJKToRASMatrix(_vtk_matrix(Grid.of(image).ijk_to_ras))
     node.SetAndObserveImageData(_vtk_image(image))
     display = scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
@@ -124,7 +116,7 @@ def add_relevance(scene: Any, image: sitk.Image, name: str, colors: Any) -> Any:
 def set_voxels(node: Any, image: sitk.Image) -> None:
     """Replace the voxels and the geometry of a volume node; its display stays."""
     modifying = node.StartModify()
-    node.SetIJKToRASMatrix(_vtk_matrix(ijk_to_ras(image)))
+    node.SetIJKToRASMatrix(_vtk_matrix(Grid.of(image).ijk_to_ras))
     node.SetAndObserveImageData(_vtk_image(image))
     node.EndModify(modifying)
 
@@ -196,7 +188,7 @@ def add_segmentation(scene: Any, labels: sitk.Image, classes: Sequence[dict[str,
 def set_segments(node: Any, labels: sitk.Image, classes: Sequence[dict[str, Any]]) -> None:
     """Replace the segments of a segmentation node; see `add_segmentation`."""
     image = _vtk_image(labels, slicer.vtkOrientedImageData())
-    image.SetImageToWorldMatrix(_vtk_matrix(ijk_to_ras(labels)))
+    image.SetImageToWorldMatrix(_vtk_matrix(Grid.of(labels).ijk_to_ras))
     replace_segments(node, image, classes)
 
 

@@ -266,6 +266,13 @@ def test_several_threads_may_capture() -> None:
     assert torch.backends.mkldnn.enabled == before
 
 
+@pytest.mark.parametrize("decide", [lambda y: y.argmax(1), lambda y: y.argmax(1).float(), lambda y: (y > 0)[:, :1]])
+def test_decisions_are_not_explained(decide: Callable[[Tensor], Tensor]) -> None:
+    model, x = Function(lambda x: decide(conv(x, 0))), noise(1, 4, 6, 6)
+    with pytest.raises(LRPError, match="returns decisions"):
+        attribute(capture(model, x), x, 0, "epsilon")
+
+
 def test_what_is_not_finite_is_not_shared_out() -> None:
     with pytest.raises(LRPError, match="not finite"):
         explain(nn.Linear(2, 2), torch.ones(1, 2), torch.full((1, 2), float("nan")), "epsilon")

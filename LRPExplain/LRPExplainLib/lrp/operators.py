@@ -319,6 +319,15 @@ def ends_in(graph: Graph) -> str | None:
     return next((name for name, kinds in PROBABILITIES.items() if _seen(graph.outputs[0], kinds)), None)
 
 
+def require_scores(output: fx.Node) -> None:
+    """LRPError where the network returns decisions: relevance cannot cross the last argmax of a segmentation."""
+    if _seen(output, DECISIONS):
+        raise LRPError(
+            "The model returns decisions (such as an argmax), which relevance cannot cross; give it without its last"
+            " step, so that it returns the scores that were compared."
+        )
+
+
 def _gate_of(a: Any, b: Any, graph: Graph) -> int | None:
     """Which of two factors is a gate, if just one is."""
     gates = [_is_gate(a, graph), _is_gate(b, graph)]

@@ -15,7 +15,7 @@ from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, layer_of, results_of
 from .inner import steps_to
-from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers
+from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers, require_scores
 from .passes import NORMS
 from .remaking import Recipe, recipes
 from .rules import PASS, LinearRule, Rule
@@ -51,6 +51,7 @@ class Plan:
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
+    require_scores(output)
     steps = steps_to(graph, output)
     answers = require_answers(graph, steps)
     norms = {} if composite.normalization == "identity" else _foldable(answers, graph)

@@ -268,11 +268,13 @@ class Spectral(nn.Module):
         return torch.fft.fft(self.first(x)).real
 
 
-ONES = torch.ones(3, 2)
+ONES, TWO = torch.ones(3, 2), torch.zeros(2, 2)
+PLACES = torch.tensor([[0, 1], [1, 1], [0, 0]])
 grid_sample = partial(F.grid_sample, align_corners=False)
 UNANSWERED: dict[str, tuple[nn.Module, list[Tensor], str]] = {
     "fft": (Spectral(), [SQUARE], "aten._fft_r2c"),
-    "logsumexp": (of(lambda x: torch.logsumexp(x, 1))(), [SQUARE], "aten.logsumexp"),
+    "sums of exponentials so far": (of(lambda x: torch.logcumsumexp(x, 1))(), [SQUARE], "aten.logcumsumexp"),
+    "scattered maxima": (of(lambda x, i=PLACES: TWO.scatter_reduce(0, i, x, "amax"))(), [ONES], "aten.scatter_reduce"),
     "weights of the signal": (of(F.conv2d)(), [SQUARE, torch.randn(2, 3, 1, 1)], "aten.convolution"),
     "bias of the signal": (of(lambda x, b: torch.addmm(b, x, ONES))(), [ONES.T, torch.ones(2)], "aten.addmm"),
     "product over an axis": (of(lambda x: x.prod(1))(), [SQUARE], "aten.prod"),

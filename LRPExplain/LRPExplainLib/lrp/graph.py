@@ -204,8 +204,19 @@ def last_uses(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
 
 def shape_of(node: fx.Node) -> torch.Size:
     """Shape of a node's (first) output tensor as seen at capture."""
-    value = node.meta["val"]
-    return (value[0] if isinstance(value, (tuple, list)) else value).shape
+    return first_of(node).shape
+
+
+def first_of(node: fx.Node) -> Any:
+    """A node's (first) output as seen at capture."""
+    value = node.meta.get("val")
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def is_decision(node: fx.Node) -> bool:
+    """Whether a node's (first) output tensor is of integers or booleans: an index, a mask, a count, and no signal."""
+    first = first_of(node)
+    return isinstance(first, Tensor) and not (first.is_floating_point() or first.is_complex())
 
 
 def arguments(node: fx.Node) -> tuple[Any, ...]:
@@ -233,8 +244,7 @@ def kernel_of(node: fx.Node) -> Callable[..., Any]:
     """What runs that operator: the fastest there is; in half precision, on a detour where PyTorch has no kernel."""
     if packet(node) in FASTER:
         return FASTER[packet(node)]
-    value = node.meta.get("val")
-    first = value[0] if isinstance(value, (tuple, list)) else value
+    first = first_of(node)
     in_half = isinstance(first, Tensor) and first.dtype in HALF
     return partial(run_in_half, function_of(node)) if in_half else function_of(node)
 

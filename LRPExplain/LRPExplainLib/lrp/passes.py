@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, fx
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import arguments, function_of, results_of, shape_of
+from .graph import arguments, first_of, function_of, is_decision, results_of, shape_of
 from .idioms import restore_gelu, restore_group_norm
 from .linear import scale_channels
 
@@ -28,6 +29,9 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
 NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
+PROMOTING = {  # calls that make numbers of masks and counts beside numbers
+    aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.where, aten.cat, aten.stack,
+}  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
 
@@ -43,6 +47,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_writes_as_reads(graph)
     drop_copies(graph)
     spell_convolution(graph)
+    spell_promotions(graph)
     constants = fold_constants(traced)
     join_dense_biases(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
@@ -163,6 +168,26 @@ def spell_convolution(graph: fx.Graph) -> None:
         if packet(node) is aten._convolution:
             node.target = aten.convolution.default
             node.args = node.args[:9]
+
+
+def spell_promotions(graph: fx.Graph) -> None:
+    """A mask or a count among numbers is made a number first, so that it has its share like any other."""
+    for node in list(graph.nodes):
+        if packet(node) in PROMOTING and not is_decision(node):
+            condition = 1 if packet(node) is aten.where else 0
+            rest = fx.node.map_arg(node.args[condition:], partial(_number, graph, node))
+            node.args = (*node.args[:condition], *rest)
+
+
+def _number(graph: fx.Graph, user: fx.Node, source: fx.Node) -> fx.Node:
+    """What a call reads, in the call's own dtype if it is a decision."""
+    if not is_decision(source):
+        return source
+    dtype = first_of(user).dtype
+    with graph.inserting_before(user):
+        number = graph.call_function(aten._to_copy.default, (source,), {"dtype": dtype})
+    number.meta = {**source.meta, "val": source.meta["val"].to(dtype)}
+    return number
 
 
 def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:

@@ -16,13 +16,13 @@ from .answers import Call
 from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
 from .flow import Flow
-from .graph import Graph, Progress, arguments, layer_of, no_progress, require_graph, shape_of
+from .graph import Graph, Progress, arguments, first_of, is_decision, layer_of, no_progress, require_graph, shape_of
 from .inner import layers_named, only
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import operator_name
 from .planning import Plan, make_plan
-from .precision import as_relevance
+from .precision import as_relevance, relevance_type
 from .remaking import Recipe
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
@@ -243,7 +243,7 @@ class _Walk:
 
     def _step(self, node: fx.Node, relevance: Any) -> None:
         answer, rule = self.plan.answers[node], self.plan.rules[node]
-        if node.target is operator.getitem:
+        if node.target is operator.getitem and not is_decision(node):
             parent, index = arguments(node)
             if self.plan.answers[parent].many:
                 self.pending.setdefault(parent, {})[index] = relevance
@@ -263,6 +263,8 @@ class _Walk:
             self._send(source, part)
 
     def _send(self, node: fx.Node, relevance: Tensor) -> None:
+        if not is_decision(node):  # in mixed precision each layer has relevance in its own
+            relevance = relevance.to(relevance_type(first_of(node).dtype, self.graph.precision))
         waiting = self.pending.get(node)
         self.pending[node] = relevance if waiting is None else waiting + relevance
 

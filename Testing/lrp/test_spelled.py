@@ -123,6 +123,8 @@ WRITTEN: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "addcmul": (lambda x, y: torch.addcmul(x, x, y, value=-2), lambda x, y: x + x * y * -2),
     "addcdiv": (lambda x, y: torch.addcdiv(x, x, y.exp()), lambda x, y: x + x / y.exp()),
     "dot": (lambda x, y: torch.dot(x[0], y[0]), lambda x, y: (x[:1] @ y[:1].mT)[0, 0]),
+    "a product with a vector": (lambda x, y: x @ y[0], lambda x, y: (x @ y[:1].mT)[:, 0]),
+    "a product of a vector": (lambda x, y: x[0] @ y.mT, lambda x, y: (x[:1] @ y.mT)[0]),
     "scatter_add": (
         lambda x, y: x.scatter_add(1, PLACES.expand(2, 3), y),
         lambda x, y: x + y[:, :3] @ F.one_hot(PLACES, 4).double(),
@@ -149,6 +151,58 @@ def test_it_is_crossed_as_when_its_arithmetic_is_written(name: str) -> None:
     ]
     for ours, theirs in zip(*maps, strict=True):
         assert difference(ours, theirs) < 1e-9
+
+
+MEAN, VARIANCE, SHIFT = noise(4, seed=6), noise(4, seed=7).abs(), noise(4, seed=8)
+
+
+def style(x: Tensor) -> Tensor:
+    """A factor per channel."""
+    return x.mean((0, 2, 3))
+
+
+def along(factor: Tensor) -> Tensor:
+    return factor[:, None, None]
+
+
+STYLED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "batch": (
+        lambda x: F.batch_norm(x, MEAN, VARIANCE, style(x), style(x)),
+        lambda x: F.batch_norm(x, MEAN, VARIANCE) * along(style(x)) + along(style(x)),
+    ),
+    "batch, one of them": (
+        lambda x: F.batch_norm(x, MEAN, VARIANCE, style(x), SHIFT),
+        lambda x: F.batch_norm(x, MEAN, VARIANCE) * along(style(x)) + along(SHIFT),
+    ),
+    "group": (
+        lambda x: F.group_norm(x, 2, style(x), style(x)),
+        lambda x: F.group_norm(x, 2) * along(style(x)) + along(style(x)),
+    ),
+    "group, a shift alone": (
+        lambda x: F.group_norm(x, 2, None, style(x)), lambda x: F.group_norm(x, 2) + along(style(x)),
+    ),
+    "instance": (
+        lambda x: F.instance_norm(x, weight=style(x), bias=style(x)),
+        lambda x: F.instance_norm(x) * along(style(x)) + along(style(x)),
+    ),
+    "layer": (
+        lambda x: F.layer_norm(x, (5, 3), x.mean((0, 1)), x.mean((0, 1))),
+        lambda x: F.layer_norm(x, (5, 3)) * x.mean((0, 1)) + x.mean((0, 1)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STYLED)
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume", "attn-lrp"])
+def test_a_norm_whose_factors_are_computed_is_crossed_as_when_they_are_written_behind_it(
+    name: str, composite: str
+) -> None:
+    x, start = noise(2, 4, 5, 3), noise(2, 4, 5, 3, seed=3)
+    graphs = [capture(of(f)(), x) for f in STYLED[name]]
+    assert difference(graphs[0](x), STYLED[name][0](x)) < 1e-12
+    ours, theirs = (attribute(graph, x, start, composite) for graph in graphs)
+    assert difference(ours.relevance, theirs.relevance) < 1e-3  # whose stabiliser is that of a sample
+    assert abs(ours.ledger.gap) <= 1e-9 * float(start.abs().sum())
 
 
 def test_bicubic_weights_below_zero_are_seen() -> None:

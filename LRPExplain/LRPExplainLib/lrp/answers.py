@@ -277,7 +277,11 @@ class LinearLayer(Answer):
 
     def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
         sources = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
-        if len(sources) != 1 or shape_of(sources[0]) != relevance.shape:
+        if len(sources) != 1:
+            raise LRPError(
+                f"The rule 'pass' does not fit {layer_of(call.node)}, which has {len(sources)} signals to share among."
+            )
+        if shape_of(sources[0]) != relevance.shape:
             raise LRPError(f"The rule 'pass' does not fit {layer_of(call.node)}, which changes its input's shape.")
         return sources, Flow([relevance])
 

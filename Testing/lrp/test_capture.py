@@ -399,6 +399,51 @@ def test_what_is_given_in_the_wrong_kind_is_refused(case: str) -> None:
     assert_one_sentence(caught.value, words)
 
 
+def in_inference_mode(make: Callable[[], Any]) -> Any:
+    with torch.inference_mode():
+        return make()
+
+
+class Averaging(nn.Module):
+    """Each kind of step whose adjoint PyTorch derives, the first of them at the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.floor = nn.BatchNorm2d(4), nn.Parameter(torch.zeros(4, 1, 1))
+        self.conv, self.group, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(F.avg_pool2d(x, 2)))
+        x = F.interpolate(F.max_pool2d(torch.maximum(x, self.floor), 2), scale_factor=2, mode="bilinear")
+        return self.head(self.group(x).roll(1, 2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("made_in_it", ["nothing", "model", "input", "both"])
+@pytest.mark.parametrize("around", ["nothing", "capture", "attribute", "both"])
+def test_inference_mode_changes_nothing(made_in_it: str, around: str) -> None:
+    torch.manual_seed(0)
+    model, x = Averaging().eval(), torch.randn(1, 2, 16, 16)
+    expected = attribute(capture(model, x), x, 1, "gamma")
+    if made_in_it in ("model", "both"):
+        weights, model = model.state_dict(), in_inference_mode(lambda: Averaging().eval())
+        in_inference_mode(lambda: model.load_state_dict(weights))
+    given = in_inference_mode(x.clone) if made_in_it in ("input", "both") else x
+
+    def called(step: str, make: Callable[[], Any]) -> Any:
+        return in_inference_mode(make) if around in (step, "both") else make()
+
+    graph = called("capture", lambda: capture(model, given))
+    called("attribute", lambda: graph(given))
+    evaluation = called("attribute", lambda: evaluate(graph, given, "gamma"))
+    held = called("attribute", lambda: evaluation.held(1, "conv"))
+    for found in (
+        called("attribute", lambda: evaluation.attribute(1)),
+        called("attribute", lambda: evaluation.attribute(held, layer="conv")),
+    ):
+        torch.testing.assert_close(found.relevance, expected.relevance)
+        assert not found.relevance.is_inference()
+
+
 class Counting(nn.Module):
     """Writes to one buffer and replaces another in its forward pass."""
 

@@ -32,6 +32,7 @@ from .spelled import STEPS
 _ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 
 
+@torch.inference_mode(False)  # in which nothing could be derived, as adjoints are
 def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph:
     """Turn a network into a :class:`Graph` for inputs of these shapes.
 
@@ -137,8 +138,8 @@ def _buffers_kept(model: Any) -> Iterator[None]:
     finally:
         for module, name, buffer in held:
             module._buffers[name] = buffer
-        with torch.no_grad():
-            for buffer, value in values:
+        for buffer, value in values:
+            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
                 buffer.copy_(value)
 
 

@@ -119,7 +119,7 @@ class Graph:
 
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
         """The inputs as a list, or an LRPError when they do not fit the shapes and types the graph was captured for."""
-        given = [require_tensor(x) for x in inputs]
+        given = [differentiable(require_tensor(x)) for x in inputs]
         wanted = [tuple(shape_of(node)) for node in self.inputs]
         if [tuple(x.shape) for x in given] != wanted:
             raise LRPError(
@@ -135,6 +135,7 @@ class Graph:
                 )
         return given
 
+    @torch.inference_mode(False)
     def to(self, where: torch.device | str | torch.dtype) -> Graph:
         """Move the constants to a device, or the graph to bfloat16, in place; returns the graph.
 
@@ -176,6 +177,11 @@ def require_tensor(x: object) -> Tensor:
     raise LRPError(
         f"The model's inputs are tensors, but got {type(x).__name__}; make one of an array with torch.from_numpy."
     )
+
+
+def differentiable(x: Tensor) -> Tensor:
+    """The tensor, or its copy if it was made in inference mode: no adjoint could read it."""
+    return x.clone() if x.is_inference() else x
 
 
 def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:

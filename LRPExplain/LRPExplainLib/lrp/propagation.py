@@ -80,6 +80,7 @@ def attribute(
     return evaluation.attribute(target, at=at, channels=channels, last=True)
 
 
+@torch.inference_mode(False)
 def evaluate(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
@@ -131,6 +132,7 @@ class Evaluation:
         self._explained = graph.outputs[output]
         self.output = graph.result([at_hand(values[node]) for node in graph.outputs])
 
+    @torch.inference_mode(False)
     def attribute(
         self,
         target: Tensor | Target | int,
@@ -166,6 +168,7 @@ class Evaluation:
             {name: found[named[name]].to(dtype) for name in at},
         )
 
+    @torch.inference_mode(False)
     def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
         """Relevance of the output of an inner layer, where the walk ends; arguments as for :func:`attribute`."""
         node = layers_named(self._plan.steps, {layer})[layer]

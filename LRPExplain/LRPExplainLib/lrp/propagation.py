@@ -17,7 +17,7 @@ from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
 from .flow import Flow
 from .graph import Graph, Progress, arguments, first_of, is_decision, layer_of, no_progress, require_graph, shape_of
-from .inner import layers_named, only
+from .inner import layers_named, only, require_channels
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import operator_name
@@ -149,10 +149,12 @@ class Evaluation:
         says that no further question follows: each activation is released as soon as the walk has read it.
         """
         at, channels = list(at), channels or {}
+        if not isinstance(channels, Mapping):
+            raise LRPError(f"Channels are told by a dict from a layer's name to a list, but got {channels!r}.")
         named = layers_named(self._plan.steps, {*at, *channels, *([layer] if layer else [])})
+        conditions = {named[name]: require_channels(kept, shape_of(named[name])) for name, kept in channels.items()}
         begin = named[layer] if layer else self._explained
         walk = self._walk(self._start(target, begin), begin, last)
-        conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
             found = walk.run(begin, conditions, {named[name] for name in at}, progress)
         dtype = walk.start.dtype

@@ -9,7 +9,10 @@ from __future__ import annotations
 import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import fields, is_dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -263,13 +266,28 @@ def layer_of(node: fx.Node) -> str:
 def flatten_output(value: Any) -> tuple[list[Tensor], Rebuild]:
     """The tensors in a network's output, and a function that puts others in their place."""
     leaves, spec = pytree.tree_flatten(value)
-    where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    rest = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    parts = [_flatten_leaf(leaf) for leaf in leaves]
 
     def rebuild(tensors: list[Tensor]) -> Any:
-        filled: list[Any] = list(rest)
-        for i, tensor in zip(where, tensors, strict=True):
-            filled[i] = tensor
+        left = iter(tensors)
+        filled = [put(list(islice(left, len(found)))) for found, put in parts]
         return pytree.tree_unflatten(filled, spec)
 
-    return [leaves[i] for i in where], rebuild
+    return [tensor for found, _ in parts for tensor in found], rebuild
+
+
+def _flatten_leaf(leaf: Any) -> tuple[list[Tensor], Rebuild]:
+    """A tensor, a dataclass with tensors, or what has none and is returned as it is."""
+    if isinstance(leaf, Tensor):
+        return [leaf], lambda tensors: tensors[0]
+    if not is_dataclass(leaf) or isinstance(leaf, type):
+        return [], lambda tensors: leaf
+    found, put = flatten_output({field.name: getattr(leaf, field.name) for field in fields(leaf)})
+
+    def rebuild(tensors: list[Tensor]) -> Any:
+        made = copy(leaf)
+        for name, value in put(tensors).items():
+            object.__setattr__(made, name, value)  # frozen ones, too
+        return made
+
+    return found, rebuild

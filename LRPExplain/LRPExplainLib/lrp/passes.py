@@ -111,7 +111,8 @@ def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> No
         if node.op == "placeholder":
             depends_on_input.add(node)
         elif node.op == "get_attr":
-            found = names.get(identity(getattr(traced, node.target)))
+            value = getattr(traced, node.target)
+            found = names.get(identity(value)) if isinstance(value, Tensor) else None
             if found is not None:
                 origin[node] = found.rpartition(".")[0] or found
         elif node.op == "call_function":

@@ -255,6 +255,25 @@ def test_decisions_absorb_what_they_get(name: str, joined: object) -> None:
     assert abs(found.ledger.gap) <= TOLERANCE
 
 
+INTEGERS = {
+    "divided": lambda x: x / 3, "shifted": lambda x: x - 0.5, "split": lambda x: x.split(1, 1)[1] * 0.5,
+    "moved": lambda x: torch.cat([x, x.flip(1)], 1).transpose(1, 2)[:, 1:].double(),
+    "chosen": lambda x: x[:, x.argmax(1)[0]] * 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_an_input_of_integers_is_a_signal(name: str, dtype: torch.dtype) -> None:
+    """As images are read; what the network counts or compares is none."""
+    model, x = of(INTEGERS[name])(), torch.arange(1, 25).reshape(2, 3, 4)
+    start = noise(*model(x).shape, seed=9)
+    found = explain(model, x.to(dtype), start.to(model(x.to(dtype)).dtype), "epsilon")
+    expected = explain(model, x.double(), start, "epsilon")
+    assert difference(found.relevance.double(), expected.relevance) <= 1e-5
+    assert found.relevance.any()
+
+
 @pytest.mark.parametrize("dim", [1, (1, 2)])
 def test_logsumexp_is_shared_as_its_softmax_says(dim: int | tuple[int, ...]) -> None:
     """As by exp, sum and log in steps; without their overflow."""

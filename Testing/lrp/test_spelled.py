@@ -123,6 +123,15 @@ WRITTEN: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "addcmul": (lambda x, y: torch.addcmul(x, x, y, value=-2), lambda x, y: x + x * y * -2),
     "addcdiv": (lambda x, y: torch.addcdiv(x, x, y.exp()), lambda x, y: x + x / y.exp()),
     "dot": (lambda x, y: torch.dot(x[0], y[0]), lambda x, y: (x[:1] @ y[:1].mT)[0, 0]),
+    "pairwise distance": (
+        lambda x, y: F.pairwise_distance(x, y, eps=0), lambda x, y: ((x - y) * (x - y)).sum(1).sqrt(),
+    ),
+    "all distances": (
+        torch.cdist, lambda x, y: ((x[:, None] - y) * (x[:, None] - y)).sum(2).sqrt(),
+    ),
+    "distances by magnitude": (
+        lambda x, y: torch.cdist(x, y, p=1), lambda x, y: (x[:, None] - y).abs().sum(2),
+    ),
     "a product with a vector": (lambda x, y: x @ y[0], lambda x, y: (x @ y[:1].mT)[:, 0]),
     "a product of a vector": (lambda x, y: x[0] @ y.mT, lambda x, y: (x[:1] @ y.mT)[0]),
     "scatter_add": (
@@ -144,7 +153,7 @@ def test_it_is_crossed_as_when_its_arithmetic_is_written(name: str) -> None:
     """A sum by place as a product with zeros and ones, whose rule is then that of sums."""
     inputs = [noise(2, 4), noise(2, 4, seed=2)]
     start = noise(*WRITTEN[name][0](*inputs).shape, seed=3)
-    exact = {role: epsilon(1e-14) for role in ("sum", "average", "linear")}
+    exact = {role: epsilon(1e-14) for role in ("sum", "bias", "average", "linear")}
     maps = [
         attribute(capture(of(f)(), *inputs), inputs, start, COMPOSITES["attn-lrp"].override(exact)).relevance
         for f in WRITTEN[name]

@@ -30,6 +30,11 @@ aten = torch.ops.aten
 Rebuild = Callable[[list[Tensor]], Any]
 Store = Callable[[Any], Any]
 FASTER: dict[Any, Callable[..., Any]] = {aten.convolution: convolve, aten.native_group_norm: group_norm}
+MOVES = {
+    aten.reshape, aten.permute, aten.transpose, aten.t, aten.squeeze, aten.unsqueeze, aten.expand, aten.slice,
+    aten.select, aten.cat, aten.stack, aten.split, aten.split_with_sizes, aten.unbind, aten.chunk, aten.flip, aten.roll,
+    aten.repeat, aten.index, aten.constant_pad_nd, aten._to_copy, operator.getitem,
+}  # fmt: skip
 Progress = Callable[[float], None]  # told the share that is done, 0..1; may raise to stop
 
 
@@ -222,10 +227,20 @@ def first_of(node: fx.Node) -> Any:
     return value[0] if isinstance(value, (tuple, list)) else value
 
 
-def is_decision(node: fx.Node) -> bool:
-    """Whether a node's (first) output tensor is of integers or booleans: an index, a mask, a count, and no signal."""
+def is_whole(node: fx.Node) -> bool:
+    """Whether a node's (first) output tensor is of integers or booleans."""
     first = first_of(node)
     return isinstance(first, Tensor) and not (first.is_floating_point() or first.is_complex())
+
+
+def is_decision(node: fx.Node) -> bool:
+    """Whether a node is an index, a mask or a count, and no signal: of integers or booleans that are not the input's
+    own, moved at most.
+    """
+    if not is_whole(node) or node.op == "placeholder":
+        return False
+    moved = packet(node) in MOVES and any(is_whole(s) and not is_decision(s) for s in node.all_input_nodes)
+    return not moved
 
 
 def arguments(node: fx.Node) -> tuple[Any, ...]:

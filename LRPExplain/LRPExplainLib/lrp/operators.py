@@ -239,7 +239,7 @@ SIGN_KEEPING = {
 def answer_of(node: fx.Node, graph: Graph) -> Answer | None:
     """The answer of a call's operator, or None when the table has none for this use of it.
 
-    What has integers or booleans for a result (a mask, a count, an index) is a decision, whatever the operator.
+    What has a mask, a count or an index for a result is a decision, whatever the operator.
     """
     if is_decision(node):
         return DECISION

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import arguments, differentiable, first_of, function_of, is_decision, results_of, shape_of
+from .graph import arguments, differentiable, first_of, function_of, is_whole, results_of, shape_of
 from .idioms import restore_gelu, restore_group_norm
 from .linear import scale_channels
 
@@ -176,15 +176,15 @@ def spell_convolution(graph: fx.Graph) -> None:
 def spell_promotions(graph: fx.Graph) -> None:
     """A mask or a count among numbers is made a number first, so that it has its share like any other."""
     for node in list(graph.nodes):
-        if packet(node) in PROMOTING and not is_decision(node):
+        if packet(node) in PROMOTING and not is_whole(node):
             condition = 1 if packet(node) is aten.where else 0
             rest = fx.node.map_arg(node.args[condition:], partial(_number, graph, node))
             node.args = (*node.args[:condition], *rest)
 
 
 def _number(graph: fx.Graph, user: fx.Node, source: fx.Node) -> fx.Node:
-    """What a call reads, in the call's own dtype if it is a decision."""
-    if not is_decision(source):
+    """What a call reads, in the call's own dtype if it is of integers or booleans."""
+    if not is_whole(source):
         return source
     dtype = first_of(user).dtype
     with graph.inserting_before(user):

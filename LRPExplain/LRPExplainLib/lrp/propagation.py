@@ -268,8 +268,9 @@ class _Walk:
             self._send(source, part)
 
     def _send(self, node: fx.Node, relevance: Tensor) -> None:
-        if not is_decision(node):  # in mixed precision each layer has relevance in its own
-            relevance = relevance.to(relevance_type(first_of(node).dtype, self.graph.precision))
+        dtype = first_of(node).dtype
+        if dtype.is_floating_point:  # in mixed precision each layer has relevance in its own
+            relevance = relevance.to(relevance_type(dtype, self.graph.precision))
         waiting = self.pending.get(node)
         self.pending[node] = relevance if waiting is None else waiting + relevance
 

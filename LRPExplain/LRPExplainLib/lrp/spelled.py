@@ -35,6 +35,16 @@ def vector_norm(
     return size.sum(axes, keepdim) if order == 1 else size.pow(order).sum(axes, keepdim).pow(1 / order)
 
 
+def norm(x: Tensor, order: float | None, dim: Axes, keepdim: bool = False) -> Tensor:
+    """`aten.norm`, an older name of it that distances still call."""
+    return vector_norm(x, 2 if order is None else order, dim, keepdim)
+
+
+def distances(a: Tensor, b: Tensor, order: float, how: int | None) -> Tensor:
+    """`aten._cdist_forward`: from each row of a to each of b; `how` says by which kernel."""
+    return vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), order, -1)
+
+
 def variance(x: Tensor, dim: Axes = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     """`aten.var.correction`, unbiased (correction 1) unless told otherwise."""
     axes = _axes(x, dim)
@@ -73,8 +83,13 @@ def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
     return (matrix @ vector[:, None])[:, 0]
 
 
+def biased_matrix_vector(bias: Tensor, matrix: Tensor, vector: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """`aten.addmv`: a product of matrices with a bias."""
+    return torch.addmm(bias.reshape(-1, 1), matrix, vector[:, None], beta=beta, alpha=alpha)[:, 0]
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """`aten.dot`: a product of matrices."""
+    """`aten.dot` and `vdot`: a product of matrices."""
     return (a[None] @ b[:, None])[0, 0]
 
 
@@ -229,7 +244,11 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.glu.default: gated_linear_unit,
     aten.std_mean.correction: deviation_and_mean,
     aten.aminmax.default: minimum_and_maximum,
+    aten.norm.ScalarOpt_dim: norm,
+    aten._cdist_forward.default: distances,
     aten.mv.default: matrix_vector,
+    aten.addmv.default: biased_matrix_vector,
+    aten.vdot.default: dot,
     aten.dot.default: dot,
     aten.lerp.Scalar: interpolated,
     aten.lerp.Tensor: interpolated,

@@ -51,6 +51,7 @@ TOLERANCE = 1e-6
 PLACES = torch.tensor(
     [[[[-0.7, 0.2], [0.4, -1.1]], [[0.9, 0.6], [0.0, 0.1]]]]
 ).double()  # [1, 2, 2, 2], one beside the image
+GROUPS = torch.tensor([[0, 2, 2, 1]])
 TINY = rules.Stabilizer(1e-15, relative=False)
 
 # name -> (the engine's rule, the formula, the stabiliser)
@@ -148,6 +149,19 @@ def test_any_convolution(drawn: tuple[nn.Module, tuple[int, ...]], rule: str, se
     check(conv, [x], affine(conv, [x]), rule)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("dims", "channels"), [(1, 4), (2, 4), (2, 8), (3, 2)])
+def test_output_padding_of_a_stride_or_more_in_float32(dims: int, channels: int, groups: int) -> None:
+    """oneDNN, which float32 goes to, does not know it."""
+    conv = CONV_TRANSPOSE[dims](4, channels, 3, 1, 1, output_padding=1, dilation=2, groups=groups)
+    x = noise(1, 4, *[4] * dims)
+    start = noise(*conv(x.float()).shape, seed=9)
+    single = explain(conv, x.float(), start.float(), one_rule(rules.gamma()))
+    double = explain(conv.double(), x, start, one_rule(rules.gamma()))
+    assert single.relevance.dtype == torch.float32
+    assert difference(single.relevance.double(), double.relevance) <= 1e-4
+
+
 @pytest.mark.parametrize("rule", [rule for rule in ALL_RULES if rule != "relative epsilon"])
 @table(
     ("dense", lambda: nn.Linear(6, 4), (2, 6)),
@@ -160,6 +174,12 @@ def test_any_convolution(drawn: tuple[nn.Module, tuple[int, ...]], rule: str, se
     ),
     ("constant from the left", of(lambda x, w=shaped(2, 5): w @ x), (5, 3)),
     ("batched constant", of(lambda x, w=shaped(2, 3, 4): torch.bmm(x, w)), (2, 2, 3)),
+    (
+        "constant vector and bias",
+        of(lambda x, b=shaped(3), w=shaped(6): torch.addmv(b, x, w, beta=0.5, alpha=-2.0)),
+        (3, 6),
+    ),
+    ("dot", of(lambda x, w=shaped(6): torch.dot(x, w)), (6,)),
     ("constant vector", of(lambda x, w=shaped(6): torch.mv(x, w)), (3, 6)),
     ("constant vector from the left", of(lambda x, w=shaped(4, 3): torch.mv(w, x[:, 0])), (3, 2)),
     ("batched constant from the left", of(lambda x, w=shaped(2, 4, 3): torch.bmm(w, x)), (2, 3, 2)),
@@ -321,6 +341,8 @@ AVERAGES = table(
     ("sum", of(lambda x: x.sum((1, 2))), (2, 3, 2)),
     ("cumsum", of(lambda x: x.cumsum(2)), (2, 2, 4)),
     ("fold", lambda: nn.Fold((3, 4), 2), (2, 4, 6)),
+    ("sum by place", of(lambda x, i=GROUPS: x.new_zeros(2, 3).scatter_reduce(1, i.expand(2, 4), x, "sum")), (2, 4)),
+    ("mean by place", of(lambda x, i=GROUPS: x.new_zeros(2, 3).scatter_reduce(1, i.expand(2, 4), x, "mean")), (2, 4)),
     ("nearest 1d", lambda: nn.Upsample(scale_factor=2), (2, 2, 3)),
     ("nearest 2d", lambda: nn.Upsample(size=(5, 3)), (2, 1, 2, 3)),
     ("nearest 3d", lambda: nn.Upsample(scale_factor=2), (2, 1, 2, 1, 2)),

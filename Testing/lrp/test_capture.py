@@ -5,6 +5,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from LRPExplainLib.lrp import (
     COMPOSITES,
     Graph,
     LRPError,
+    Schedule,
     Target,
     attribute,
     capture,
@@ -25,9 +27,12 @@ from LRPExplainLib.lrp import (
     evaluate,
     inner_layer,
     inner_layers,
+    only,
     products,
 )
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.attention.flex_attention import flex_attention
 
 
 class Everything(nn.Module):
@@ -171,6 +176,25 @@ def test_outputs_keep_their_structure() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@dataclass(frozen=True)
+class Answer:
+    logits: Tensor
+    name: str
+    inner: tuple[Tensor, ...]
+    best: "Answer | None" = None
+
+
+def test_outputs_in_dataclasses_keep_their_structure() -> None:
+    model = of(lambda x: [Answer(x * 2, "outer", (x - 1,), Answer(x + 3, "inner", ()))])()
+    x = torch.randn(2, 3)
+    graph = capture(model, x)
+    (out,) = graph(x)
+    assert (out.name, out.best.name, out.best.inner, out.best.best) == ("outer", "inner", (), None)
+    for ours, theirs in zip([out.logits, out.inner[0], out.best.logits], [x * 2, x - 1, x + 3], strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(attribute(graph, x, Target(1), "epsilon", output=0).relevance[:, 1], 2 * x[:, 1])
+
+
 def test_an_input_that_is_handed_out_again() -> None:
     x = torch.randn(2, 3)
     found = attribute(capture(of(lambda x: (x, x.relu()))(), x), x, Target(0), "epsilon")
@@ -199,6 +223,40 @@ class EightAlone(nn.Module):
         return x * 2
 
 
+class Packing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x.flatten(1, 2), torch.tensor([12]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.cells(packed)[0], batch_first=True)[0]
+
+
+def flexible(x: Tensor) -> Tensor:
+    return flex_attention(x, x, x)
+
+
+def picky(x: Tensor) -> Tensor:
+    if isinstance(torch._from_functional_tensor(x) if torch._is_functional_tensor(x) else x, FakeTensor):
+        raise RuntimeError("shapes alone will not do")
+    return x * 2
+
+
+def quantized() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch has another way by now, and networks of this kind are still about
+        dense = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval()
+        return torch.ao.quantization.quantize_dynamic(dense, {nn.Linear}, dtype=torch.qint8)
+
+
+class Wrapped:
+    """What holds tensors, and nobody but its author knows where."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
 SQUARE = torch.randn(1, 3, 4, 4)
 REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout in training mode": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout()), SQUARE, ["random", "model.eval()"]),
@@ -215,6 +273,7 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "shape from data": (of(lambda x: x[x > 0])().eval(), SQUARE, ["data", "captured"]),
     "number from data": (of(lambda x: x * x.mean().item())().eval(), SQUARE, ["number", "captured"]),
     "through NumPy": (of(lambda x: torch.from_numpy(x.detach().numpy() * 2))().eval(), SQUARE, ["NumPy", "relevance"]),
+    "through DLPack": (of(lambda x: torch.from_dlpack(x) + 1)().eval(), SQUARE, ["NumPy, say", "relevance"]),
     "partly through NumPy": (of(lambda x: x + torch.as_tensor(np.sqrt(np.asarray(x))))().eval(), SQUARE, ["NumPy"]),
     "wrong channels": (nn.Conv2d(2, 3, 1).eval(), SQUARE, [r"\[1, 3, 4, 4\]", "channels"]),
     "wrong size": (nn.Sequential(nn.Flatten(), nn.Linear(7, 2)).eval(), SQUARE, [r"\[1, 3, 4, 4\]"]),
@@ -228,7 +287,20 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
         SQUARE,
         [r"\(size must be 8\): give one of a size that it takes"],
     ),
-    "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["no tensor"]),
+    "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["returns str", "no tensor"]),
+    "an object of its own": (of(Wrapped)().eval(), SQUARE, ["returns Wrapped", "no tensor", "dataclass"]),
+    "compiled": (torch.compile(nn.Conv2d(3, 2, 1).eval(), backend="eager"), SQUARE, ["without torch.compile"]),
+    "compiled within": (
+        nn.Sequential(torch.compile(nn.Conv2d(3, 2, 1).eval(), backend="eager")),
+        SQUARE,
+        ["without torch.compile"],
+    ),
+    "exported": (torch.export.export(nn.Conv2d(3, 2, 1), (SQUARE,)), SQUARE, [r"give exported\.module\(\)"]),
+    "flexible attention": (of(flexible)().eval(), SQUARE, ["flex_attention", "scaled_dot_product_attention"]),
+    "packed sequences": (Packing().eval(), SQUARE, ["packs sequences", "unpacked"]),
+    "quantized": (quantized(), SQUARE, ["quantized", "before quantization"]),
+    "quantized and scripted": (torch.jit.script(quantized()), SQUARE, ["quantized", "before quantization"]),
+    "untraceable": (of(picky)().eval(), SQUARE, [r"runs, but", r"\(shapes alone will not do\)", "tensor operations"]),
 }
 
 
@@ -268,11 +340,13 @@ class Spectral(nn.Module):
         return torch.fft.fft(self.first(x)).real
 
 
-ONES = torch.ones(3, 2)
+ONES, TWO = torch.ones(3, 2), torch.zeros(2, 2)
+PLACES = torch.tensor([[0, 1], [1, 1], [0, 0]])
 grid_sample = partial(F.grid_sample, align_corners=False)
 UNANSWERED: dict[str, tuple[nn.Module, list[Tensor], str]] = {
     "fft": (Spectral(), [SQUARE], "aten._fft_r2c"),
-    "logsumexp": (of(lambda x: torch.logsumexp(x, 1))(), [SQUARE], "aten.logsumexp"),
+    "sums of exponentials so far": (of(lambda x: torch.logcumsumexp(x, 1))(), [SQUARE], "aten.logcumsumexp"),
+    "scattered maxima": (of(lambda x, i=PLACES: TWO.scatter_reduce(0, i, x, "amax"))(), [ONES], "aten.scatter_reduce"),
     "weights of the signal": (of(F.conv2d)(), [SQUARE, torch.randn(2, 3, 1, 1)], "aten.convolution"),
     "bias of the signal": (of(lambda x, b: torch.addmm(b, x, ONES))(), [ONES.T, torch.ones(2)], "aten.addmm"),
     "product over an axis": (of(lambda x: x.prod(1))(), [SQUARE], "aten.prod"),
@@ -366,6 +440,10 @@ def test_class_indices_of_other_kinds_are_class_indices(index: Any) -> None:
     assert torch.equal(attribute(graph, SQUARE, Target(index)).relevance, expected)
 
 
+def through(graph: Graph, channels: Any) -> object:
+    return attribute(graph, SQUARE, 0, channels=channels)
+
+
 NOT_FINITE = torch.full_like(SQUARE, torch.nan), torch.full_like(SQUARE, torch.inf)
 REFUSED_CALLS: dict[str, tuple[Callable[[nn.Module, Graph], object], list[str]]] = {
     "array at capture": (lambda m, g: capture(m, SQUARE.numpy()), ["inputs are tensors", "ndarray", "from_numpy"]),
@@ -382,6 +460,21 @@ REFUSED_CALLS: dict[str, tuple[Callable[[nn.Module, Graph], object], list[str]]]
         ["float32 but got torch.float64", r"\.to\(torch.float32\)"],
     ),
     "whole numbers": (lambda m, g: g(SQUARE.long()), ["float32 but got torch.int64", r"\.to\(torch.float32\)"]),
+    "channel too high": (
+        lambda m, g: through(g, {"convolution": [2]}),
+        ["no channel 2", "the 2 "],
+    ),
+    "channel below zero": (lambda m, g: only(SQUARE, [-1]), ["no channel -1", "the 3 "]),
+    "channels by name": (
+        lambda m, g: through(g, {"convolution": ["a"]}),
+        ["list of numbers", r"\['a'\]"],
+    ),
+    "one channel": (lambda m, g: through(g, {"convolution": 1}), ["list of numbers", "got 1"]),
+    "channels of no layer": (lambda m, g: through(g, [1]), ["dict", r"got \[1\]"]),
+    "segments from the second step": (lambda m, g: Schedule((1,)), ["start at 0", r"\(1,\)"]),
+    "segments backwards": (lambda m, g: Schedule((0, 2, 1)), ["in order", r"\(0, 2, 1\)"]),
+    "no segments": (lambda m, g: Schedule(()), ["start at 0"]),
+    "slab of nothing": (lambda m, g: Schedule(slab=0), ["at least 1"]),
     "NaN": (lambda m, g: attribute(g, NOT_FINITE[0], 0), ["NaN or infinite", "replace them"]),
     "infinite": (lambda m, g: evaluate(g, NOT_FINITE[1]), ["NaN or infinite", "replace them"]),
 }
@@ -395,6 +488,51 @@ def test_what_is_given_in_the_wrong_kind_is_refused(case: str) -> None:
     with pytest.raises(LRPError) as caught:
         call(model, graph)
     assert_one_sentence(caught.value, words)
+
+
+def in_inference_mode(make: Callable[[], Any]) -> Any:
+    with torch.inference_mode():
+        return make()
+
+
+class Averaging(nn.Module):
+    """Each kind of step whose adjoint PyTorch derives, the first of them at the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.floor = nn.BatchNorm2d(4), nn.Parameter(torch.zeros(4, 1, 1))
+        self.conv, self.group, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(F.avg_pool2d(x, 2)))
+        x = F.interpolate(F.max_pool2d(torch.maximum(x, self.floor), 2), scale_factor=2, mode="bilinear")
+        return self.head(self.group(x).roll(1, 2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("made_in_it", ["nothing", "model", "input", "both"])
+@pytest.mark.parametrize("around", ["nothing", "capture", "attribute", "both"])
+def test_inference_mode_changes_nothing(made_in_it: str, around: str) -> None:
+    torch.manual_seed(0)
+    model, x = Averaging().eval(), torch.randn(1, 2, 16, 16)
+    expected = attribute(capture(model, x), x, 1, "gamma")
+    if made_in_it in ("model", "both"):
+        weights, model = model.state_dict(), in_inference_mode(lambda: Averaging().eval())
+        in_inference_mode(lambda: model.load_state_dict(weights))
+    given = in_inference_mode(x.clone) if made_in_it in ("input", "both") else x
+
+    def called(step: str, make: Callable[[], Any]) -> Any:
+        return in_inference_mode(make) if around in (step, "both") else make()
+
+    graph = called("capture", lambda: capture(model, given))
+    called("attribute", lambda: graph(given))
+    evaluation = called("attribute", lambda: evaluate(graph, given, "gamma"))
+    held = called("attribute", lambda: evaluation.held(1, "conv"))
+    for found in (
+        called("attribute", lambda: evaluation.attribute(1)),
+        called("attribute", lambda: evaluation.attribute(held, layer="conv")),
+    ):
+        torch.testing.assert_close(found.relevance, expected.relevance)
+        assert not found.relevance.is_inference()
 
 
 class Counting(nn.Module):

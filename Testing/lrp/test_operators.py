@@ -104,6 +104,35 @@ def filled(x: Tensor, y: Tensor) -> Tensor:
     ("written in place by index", of(overwritten_by_index), (2, 3), (2, 2)),
     ("zeros written in place", of(zeroed), (2, 3)),
     ("filled step by step", of(filled), (2, 3), (2, 3)),
+    # by an index or a mask that is computed from the input
+    ("gather by argmax", of(lambda x: x.gather(1, x.argmax(1, True))), (2, 4)),
+    ("gather of the largest", of(lambda x, y: y.gather(1, x.topk(2, 1)[1])), (2, 4), (2, 4)),
+    ("gather in order", of(lambda x: x.flip(1).gather(1, x.argsort(1))), (2, 4)),
+    ("gather by the maximum", of(lambda x: x.gather(1, x.max(1, True)[1])), (2, 4)),
+    ("index by argmax", of(lambda x: x[torch.arange(2), :, x.mean(1).argmax(1)]), (2, 3, 4)),
+    ("index_select of the largest", of(lambda x: x.index_select(1, x.mean(0).topk(2)[1])), (2, 4)),
+    ("written at argmax", of(lambda x, y: x.index_put((torch.arange(2), x.argmax(1)), y)), (2, 4), (2,)),
+    ("written to constants at argmax", of(lambda x, c=shaped(2, 4): c.scatter(1, x.argmax(1, True), 1.0)), (2, 4)),
+    ("by two masks", of(lambda x, y: torch.where((x > 0) & ~(x > 1) | (x < -1), x, y)), (2, 4), (2, 4)),
+    ("take along an axis", of(lambda x: x.take_along_dim(x.argsort(1), 1)), (2, 4)),
+    # written at places, in triangles, turned
+    ("scatter", of(lambda x, y, i=COLUMNS[:2]: x.scatter(1, i.expand(2, 2), y)), (2, 4), (2, 2)),
+    ("scatter to zeros", of(lambda x, i=COLUMNS[:2]: x.new_zeros(2, 4).scatter(1, i.expand(2, 2), x)), (2, 2)),
+    ("scatter of a number", of(lambda x, i=COLUMNS: x.scatter(1, i.expand(2, 3), 2.0)), (2, 4)),
+    ("scatter of constants", of(lambda x, c=shaped(2, 3), i=COLUMNS[:2]: x.scatter(1, i.expand(2, 2), c)), (2, 4)),
+    ("index_copy", of(lambda x, y, i=COLUMNS[:2]: x.index_copy(1, i, y)), (2, 4), (2, 2)),
+    ("index_copy in place", of(lambda x, y, i=COLUMNS[:2]: x.clone().index_copy_(-2, i, y)), (2, 4, 2), (2, 2, 2)),
+    ("index_fill", of(lambda x, i=COLUMNS: x.index_fill(-1, i, 2.0)), (2, 4)),
+    ("index_fill with a constant", of(lambda x, i=COLUMNS, c=shaped(): x.index_fill(1, i, c)), (2, 4)),
+    ("masked_scatter", of(lambda x, y, m=MASK: x.masked_scatter(m, y)), (2, 3), (2, 3)),
+    ("take", of(lambda x, i=COLUMNS: x.take(i)), (2, 4)),
+    ("lower triangle", of(lambda x: x.tril(-1)), (2, 3, 4)),
+    ("upper triangle", of(lambda x: x.triu(1)), (2, 4, 3)),
+    ("rot90", of(lambda x: x.rot90(1, (1, 2))), (2, 3, 2)),
+    ("max_unpool 1d", of(lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2)), (2, 2, 4)),
+    ("max_unpool 2d", of(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2)), (2, 1, 4, 6)),
+    ("max_unpool 3d", of(lambda x: F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2)), (1, 2, 2, 4, 2)),
+    ("cat with nothing", of(lambda x, y, e=shaped(0): torch.cat([e, x, e, y], 1)), (2, 2, 3), (2, 1, 3)),
     # the winner takes all
     ("max_pool 1d", lambda: nn.MaxPool1d(2, 1), (2, 2, 4)),
     ("max_pool 2d", lambda: nn.MaxPool2d(3, 2, padding=1), (2, 1, 4, 5)),
@@ -116,6 +145,14 @@ def filled(x: Tensor, y: Tensor) -> Tensor:
     ("minimum against a constant", of(lambda x, c=shaped(2, 4): torch.minimum(x, c)), (2, 4)),
     ("topk", of(lambda x: x.topk(2, 1).values), (2, 4)),
     ("sort", of(lambda x: x.sort(1).values), (2, 4)),
+    ("min over an axis", of(lambda x: x.min(1).values), (2, 4)),
+    ("min of everything", of(lambda x: x.min()), (2, 4)),
+    ("least and greatest", of(lambda x: torch.stack(torch.aminmax(x, dim=1), 1)), (2, 4)),
+    ("least and greatest of everything", of(lambda x: torch.stack(torch.aminmax(x))), (2, 4)),
+    ("median", of(lambda x: x.median(1).values), (2, 5)),
+    ("kthvalue", of(lambda x: x.kthvalue(2, 1).values), (2, 5)),
+    ("greatest so far", of(lambda x: x.cummax(1).values), (2, 5)),
+    ("fmax", of(torch.fmax), (2, 4), (2, 4)),
 )  # fmt: skip
 def test_what_only_moves_returns_relevance_to_where_it_came_from(case: Case) -> None:
     """Each output is a copy of one input, as the Jacobian says, or of a constant, which absorbs."""
@@ -140,7 +177,15 @@ ACTIVATIONS = {
     "erf": torch.erf, "neg": torch.neg, "threshold": lambda x: F.threshold(x, 0.1, -2.0),
     "reciprocal": torch.reciprocal, "log_softmax": lambda x: F.log_softmax(x, 1), "scaled": lambda x: x * 3.0,
     "scaled from the left": lambda x: 3.0 * x, "scaled per channel": lambda x: x * PER_CHANNEL,
-    "divided": lambda x: x / 4, "cast": lambda x: x.float(), "in place": lambda x: F.relu_(x.clone()),
+    "exp2": torch.exp2, "expm1": torch.expm1, "log1p": lambda x: torch.log1p(x.square()),
+    "log2": lambda x: torch.log2(x.square()), "log10": lambda x: torch.log10(x.square()), "erfc": torch.erfc,
+    "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": lambda x: torch.asin(torch.tanh(x)),
+    "acos": lambda x: torch.acos(torch.tanh(x)), "atan": torch.atan, "sinh": torch.sinh, "cosh": torch.cosh,
+    "asinh": torch.asinh, "acosh": lambda x: torch.acosh(torch.cosh(x)), "atanh": lambda x: torch.atanh(torch.tanh(x)),
+    "logit": lambda x: torch.logit(torch.sigmoid(x)), "sinc": torch.sinc, "nan_to_num": torch.nan_to_num,
+    "softshrink": F.softshrink, "hardshrink": F.hardshrink, "round": torch.round, "floor": torch.floor,
+    "ceil": torch.ceil, "trunc": torch.trunc, "divided": lambda x: x / 4,
+    "cast": lambda x: x.float(), "in place": lambda x: F.relu_(x.clone()),
 }  # fmt: skip
 
 
@@ -150,6 +195,96 @@ def test_elementwise_functions_pass_relevance_on_unchanged(name: str) -> None:
     found = explain(of(ACTIVATIONS[name])(), noise(2, 3, 4), start, "epsilon-plus")
     assert difference(found.relevance, start.to(found.relevance)) <= 1e-6
     assert found.ledger.absorbed == 0.0
+
+
+def test_what_is_written_over_gets_nothing() -> None:
+    """Of values that were written to one place the last is there; PyTorch's derivative gives relevance to both."""
+    places, start = torch.tensor([[1, 1, 0]]), noise(1, 4, seed=9)
+    model = of(lambda x, y: x.scatter(1, places, y))()
+    x, y = noise(1, 4), noise(1, 3, seed=2)
+    kept, written = explain(model, [x, y], start, "epsilon-plus").relevance
+    assert torch.equal(kept[0, 2:], start[0, 2:])
+    assert not kept[0, :2].any()
+    assert written[0, 2] == start[0, 0]
+    assert written[0, :2].tolist() == [start[0, 1] if value == model(x, y)[0, 1] else 0.0 for value in y[0, :2]]
+
+
+def test_either_channel_shuffle_is_the_same() -> None:
+    x, start = noise(1, 4, 2, 2), noise(1, 4, 2, 2, seed=9)
+    maps = [explain(of(f)(), x, start, "epsilon-plus").relevance for f in (
+        lambda x: torch.native_channel_shuffle(x, 2), lambda x: F.channel_shuffle(x, 2),
+    )]  # fmt: skip
+    assert torch.equal(*maps)
+
+
+def test_overlapping_windows_that_found_one_maximum_unpool_it_once() -> None:
+    x = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    x[0, 0, 1, 1] = 2.0
+    model = of(lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, 1, return_indices=True), 2, 1))()
+    found = explain(model, x, x, "epsilon-plus")
+    assert torch.equal(found.relevance, x)
+    assert found.ledger.gap == 0.0
+
+
+BINS = shaped(3).sort().values
+DECISIONS = {
+    "a mask": lambda x: x > 0, "a count": lambda x: (x > 0).sum(1, True), "counts so far": lambda x: (x > 0).cumsum(1),
+    "whether any": lambda x: (x > 0).any(1, True), "whether all": lambda x: (x > 0).all(1, True),
+    "the greatest of a mask": lambda x: (x > 0).amax(1, True), "and": lambda x: (x > 0) & (x < 1),
+    "or": lambda x: (x > 1) | (x < 0), "either": lambda x: (x > 1) ^ (x < 0), "not": lambda x: ~(x > 0),
+    "which is the greatest": lambda x: x.argmax(1, True), "one of them": lambda x: F.one_hot(x.argmax(1), 4),
+    "where it is in order": lambda x: x.argsort(1), "in which bin": lambda x: torch.bucketize(x, BINS),
+    "index of the maximum": lambda x: x.max(1, True)[1], "a whole number": lambda x: x.long(),
+    "a mask of numbers": lambda x: (x > 0).double(), "heaviside": lambda x: torch.heaviside(x, x.new_ones(())),
+    "whether finite": torch.isfinite,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("joined", [torch.mul, torch.add])
+def test_decisions_absorb_what_they_get(name: str, joined: object) -> None:
+    """A product hands them half, a sum their share."""
+    decide, x, y, start = DECISIONS[name], noise(2, 4), noise(2, 4, seed=2), noise(2, 4, seed=9)
+    choices = composite(gate=rules.UNIFORM, sum=rules.magnitude(rules.Stabilizer(1e-15, relative=False)))
+    found = explain(of(lambda x, y: joined(y, decide(x)))(), [x, y], start, choices)
+    decided = decide(x).double()
+    expected = start / 2 if joined is torch.mul else start * y.abs() / (y.abs() + decided.abs())
+    assert not found.relevance[0].any()
+    assert difference(found.relevance[1], expected) <= TOLERANCE
+    assert found.ledger.absorbed == pytest.approx(float((start - expected).sum()), abs=TOLERANCE)
+    assert abs(found.ledger.gap) <= TOLERANCE
+
+
+INTEGERS = {
+    "divided": lambda x: x / 3, "shifted": lambda x: x - 0.5, "split": lambda x: x.split(1, 1)[1] * 0.5,
+    "moved": lambda x: torch.cat([x, x.flip(1)], 1).transpose(1, 2)[:, 1:].double(),
+    "chosen": lambda x: x[:, x.argmax(1)[0]] * 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_an_input_of_integers_is_a_signal(name: str, dtype: torch.dtype) -> None:
+    """As images are read; what the network counts or compares is none."""
+    model, x = of(INTEGERS[name])(), torch.arange(1, 25).reshape(2, 3, 4)
+    start = noise(*model(x).shape, seed=9)
+    found = explain(model, x.to(dtype), start.to(model(x.to(dtype)).dtype), "epsilon")
+    expected = explain(model, x.double(), start, "epsilon")
+    assert difference(found.relevance.double(), expected.relevance) <= 1e-5
+    assert found.relevance.any()
+
+
+@pytest.mark.parametrize("dim", [1, (1, 2)])
+def test_logsumexp_is_shared_as_its_softmax_says(dim: int | tuple[int, ...]) -> None:
+    """As by exp, sum and log in steps; without their overflow."""
+    x, start = noise(2, 3, 4), noise(2, 1, 1, seed=9).expand(2, 1, 4 if dim == 1 else 1).contiguous()
+    steps = explain(of(lambda x: x.exp().sum(dim, True).log())(), x, start, "epsilon-plus").relevance
+    for shift in (0.0, 1000.0):
+        model = of(lambda x, shift=shift: torch.logsumexp(x + shift, dim, True))()
+        found = explain(model, x, start, composite(bias=rules.flat()))
+        assert difference(found.relevance, steps) <= 1e-5  # the stabiliser's share of the sum
+        assert difference(found.relevance, start * x.exp() / x.exp().sum(dim, True)) <= TOLERANCE
+        assert abs(found.ledger.gap) <= TOLERANCE
 
 
 def composite(**choices: rules.Rule) -> object:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lrp_helpers import built, correlation, small_network
+from lrp_helpers import Function, built, correlation, small_network
 from LRPExplainLib import lrp
 from LRPExplainLib.lrp.optimizations import without
 from torch import Tensor
@@ -71,6 +71,64 @@ def test_other_precisions_are_refused_with_a_reason(precision: torch.dtype) -> N
 def small() -> tuple[lrp.Graph, Tensor]:
     model, x = small_network()
     return lrp.capture(model, x), x
+
+
+class Mixed(torch.nn.Module):
+    """Layers in one precision, and steps in another, as losses of range and rounding are avoided."""
+
+    def __init__(self, low: torch.dtype, high: torch.dtype) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.first = torch.nn.Conv2d(2, 4, 3).to(low)
+        self.second = torch.nn.Conv2d(4, 3, 3).to(high)
+        self.last = torch.nn.Linear(3, 2).to(low)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x.to(self.low))).to(self.high)
+        y = torch.nn.functional.avg_pool2d(self.second(x), 2)
+        y = y @ torch.ones(3, 3, dtype=self.high) + x.mean((1, 2, 3), True).to(self.low)  # of either precision
+        return self.last(y.mean((2, 3)).to(self.low)).to(self.high)
+
+
+@pytest.mark.parametrize("given", [torch.float32, torch.float64])
+@pytest.mark.parametrize("composite", ["epsilon", "gamma", "attn-lrp"])
+def test_each_layer_of_a_network_of_several_precisions_has_relevance_in_its_own(
+    composite: str, given: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    model, x = Mixed(torch.float32, torch.float64).eval(), torch.randn(1, 2, 10, 10, dtype=given)
+    alike = Mixed(torch.float64, torch.float64).eval()
+    alike.load_state_dict(model.state_dict())
+    found = lrp.attribute(lrp.capture(model, x), x, lrp.Target(1), composite)
+    expected = lrp.attribute(lrp.capture(alike, x.double()), x.double(), lrp.Target(1), composite)
+    assert found.relevance.dtype == torch.float64  # the output's
+    assert (found.relevance - expected.relevance).abs().max() < 1e-4 * expected.relevance.abs().max()
+    assert abs(found.ledger.gap) < 1e-5 * sum(abs(row.relevance_out) for row in found.ledger.by_layer)
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
+def test_a_layer_in_half_precision_among_others(low: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, x = Mixed(low, torch.float32).eval(), torch.randn(1, 2, 10, 10)
+    alike = Mixed(torch.float32, torch.float32).eval()
+    alike.load_state_dict(model.state_dict())
+    found, expected = (lrp.attribute(lrp.capture(m, x), x, lrp.Target(1), "epsilon-plus") for m in (model, alike))
+    assert correlation(found.relevance, expected.relevance) > 0.999
+
+
+def test_constants_that_are_written_into_half_precision_absorb() -> None:
+    def overwritten(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[:, torch.tensor([0, 2])] = 1.5
+        return x * 2
+
+    x, start = torch.randn(2, 4), torch.randn(2, 4)
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        graph = lrp.capture(Function(overwritten), x.to(dtype))
+        found = lrp.attribute(graph, x.to(dtype), start, "epsilon")
+        assert torch.equal(found.relevance[:, [1, 3]], start[:, [1, 3]])
+        assert not found.relevance[:, [0, 2]].any()
+        assert abs(found.ledger.gap) < 1e-6
 
 
 def test_wide_dilations_are_done_in_the_precision_that_is_faster_and_come_out_alike() -> None:

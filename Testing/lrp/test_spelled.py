@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from lrp_helpers import difference, noise, of, seeded
 from LRPExplainLib.lrp import COMPOSITES, attribute, capture
-from LRPExplainLib.lrp.rules import z_plus
+from LRPExplainLib.lrp.rules import epsilon, z_plus
 from LRPExplainLib.lrp.spelled import deviation, variance, variance_and_mean, vector_norm
 from torch import Tensor, nn
 
@@ -45,6 +45,27 @@ class Bilinear(nn.Module):
         return self.pair(x[:, 0], x[:, 1])
 
 
+class Pooled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.logsumexp(1)
+
+
+class SegNet(nn.Module):
+    """Its decoder unpools by the indices of the encoder's maxima, some of which two windows share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.down(x))
+        size = x.shape
+        x, first = F.max_pool2d(x, 2, return_indices=True)
+        x, second = F.max_pool2d(x, 2, 1, return_indices=True)
+        x = F.max_unpool2d(F.relu(self.up(x)), second, 2, 1)
+        return self.head(F.max_unpool2d(x, first, 2, output_size=size))
+
+
 SPELLED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "global response normalisation": (ResponseNormalisation, (2, 3, 6, 6)),
     "cosine": (of(lambda x: F.normalize(x) @ torch.ones(3, 2, dtype=x.dtype)), (2, 3)),
@@ -56,6 +77,11 @@ SPELLED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "LSTM": (lambda: Recurrent(nn.LSTM), (2, 5, 3)),
     "GRU": (lambda: Recurrent(nn.GRU), (2, 5, 3)),
     "bilinear": (Bilinear, (2, 3, 5)),
+    "deviation and mean": (of(lambda x: torch.cat(torch.std_mean(x, 1), 1)), (2, 3, 4)),
+    "between least and greatest": (of(lambda x: (x - x.aminmax().min) / (x.aminmax().max - x.aminmax().min)), (2, 5)),
+    "attention pooling": (of(lambda x: F.softmax(x @ x[0].mean(0), 1)[:, None] @ x), (2, 3, 4)),
+    "pooling by logsumexp": (lambda: nn.Sequential(nn.Linear(4, 3), Pooled(), nn.Linear(3, 2)), (2, 5, 4)),
+    "segmentation by SegNet": (SegNet, (2, 3, 8, 8)),
     "bicubic": (of(lambda x: F.interpolate(x, scale_factor=2.5, mode="bicubic")), (2, 3, 5, 4)),
     "bicubic, corners": (of(lambda x: F.interpolate(x, (3, 9), mode="bicubic", align_corners=True)), (2, 3, 5, 4)),
 }
@@ -85,6 +111,107 @@ def test_a_gated_linear_unit_is_the_signal_times_its_gate() -> None:
         3, 1
     ):  # of a product each factor gets one half (Achtibat 2024), the gate's through a sigmoid
         assert difference(half, start / 2) < 1e-12
+
+
+PLACES, WEIGHT = torch.tensor([0, 2, 2]), noise(2, 4, seed=5).abs()
+WRITTEN: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "lerp": (lambda x, y: torch.lerp(x, y, 0.3), lambda x, y: x * 0.7 + y * 0.3),
+    "lerp by constants": (lambda x, y: torch.lerp(x, y, WEIGHT), lambda x, y: x * (1 - WEIGHT) + y * WEIGHT),
+    "lerp by a gate": (
+        lambda x, y: torch.lerp(x, y, x.sigmoid()), lambda x, y: x * (1 - x.sigmoid()) + y * x.sigmoid(),
+    ),
+    "addcmul": (lambda x, y: torch.addcmul(x, x, y, value=-2), lambda x, y: x + x * y * -2),
+    "addcdiv": (lambda x, y: torch.addcdiv(x, x, y.exp()), lambda x, y: x + x / y.exp()),
+    "dot": (lambda x, y: torch.dot(x[0], y[0]), lambda x, y: (x[:1] @ y[:1].mT)[0, 0]),
+    "pairwise distance": (
+        lambda x, y: F.pairwise_distance(x, y, eps=0), lambda x, y: ((x - y) * (x - y)).sum(1).sqrt(),
+    ),
+    "all distances": (
+        torch.cdist, lambda x, y: ((x[:, None] - y) * (x[:, None] - y)).sum(2).sqrt(),
+    ),
+    "distances by magnitude": (
+        lambda x, y: torch.cdist(x, y, p=1), lambda x, y: (x[:, None] - y).abs().sum(2),
+    ),
+    "a product with a vector": (lambda x, y: x @ y[0], lambda x, y: (x @ y[:1].mT)[:, 0]),
+    "a product of a vector": (lambda x, y: x[0] @ y.mT, lambda x, y: (x[:1] @ y.mT)[0]),
+    "scatter_add": (
+        lambda x, y: x.scatter_add(1, PLACES.expand(2, 3), y),
+        lambda x, y: x + y[:, :3] @ F.one_hot(PLACES, 4).double(),
+    ),
+    "index_add": (
+        lambda x, y: x.index_add(1, PLACES, y[:, 1:], alpha=-0.5),
+        lambda x, y: x + (y[:, 1:] * -0.5) @ F.one_hot(PLACES, 4).double(),
+    ),
+    "index_add along the first axis": (
+        lambda x, y: x.index_add(0, PLACES // 2, y[[0, 0, 1]]), lambda x, y: x + torch.stack([y[0], y[0] + y[1]]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_it_is_crossed_as_when_its_arithmetic_is_written(name: str) -> None:
+    """A sum by place as a product with zeros and ones, whose rule is then that of sums."""
+    inputs = [noise(2, 4), noise(2, 4, seed=2)]
+    start = noise(*WRITTEN[name][0](*inputs).shape, seed=3)
+    exact = {role: epsilon(1e-14) for role in ("sum", "bias", "average", "linear")}
+    maps = [
+        attribute(capture(of(f)(), *inputs), inputs, start, COMPOSITES["attn-lrp"].override(exact)).relevance
+        for f in WRITTEN[name]
+    ]
+    for ours, theirs in zip(*maps, strict=True):
+        assert difference(ours, theirs) < 1e-9
+
+
+MEAN, VARIANCE, SHIFT = noise(4, seed=6), noise(4, seed=7).abs(), noise(4, seed=8)
+
+
+def style(x: Tensor) -> Tensor:
+    """A factor per channel."""
+    return x.mean((0, 2, 3))
+
+
+def along(factor: Tensor) -> Tensor:
+    return factor[:, None, None]
+
+
+STYLED: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "batch": (
+        lambda x: F.batch_norm(x, MEAN, VARIANCE, style(x), style(x)),
+        lambda x: F.batch_norm(x, MEAN, VARIANCE) * along(style(x)) + along(style(x)),
+    ),
+    "batch, one of them": (
+        lambda x: F.batch_norm(x, MEAN, VARIANCE, style(x), SHIFT),
+        lambda x: F.batch_norm(x, MEAN, VARIANCE) * along(style(x)) + along(SHIFT),
+    ),
+    "group": (
+        lambda x: F.group_norm(x, 2, style(x), style(x)),
+        lambda x: F.group_norm(x, 2) * along(style(x)) + along(style(x)),
+    ),
+    "group, a shift alone": (
+        lambda x: F.group_norm(x, 2, None, style(x)), lambda x: F.group_norm(x, 2) + along(style(x)),
+    ),
+    "instance": (
+        lambda x: F.instance_norm(x, weight=style(x), bias=style(x)),
+        lambda x: F.instance_norm(x) * along(style(x)) + along(style(x)),
+    ),
+    "layer": (
+        lambda x: F.layer_norm(x, (5, 3), x.mean((0, 1)), x.mean((0, 1))),
+        lambda x: F.layer_norm(x, (5, 3)) * x.mean((0, 1)) + x.mean((0, 1)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STYLED)
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "volume", "attn-lrp"])
+def test_a_norm_whose_factors_are_computed_is_crossed_as_when_they_are_written_behind_it(
+    name: str, composite: str
+) -> None:
+    x, start = noise(2, 4, 5, 3), noise(2, 4, 5, 3, seed=3)
+    graphs = [capture(of(f)(), x) for f in STYLED[name]]
+    assert difference(graphs[0](x), STYLED[name][0](x)) < 1e-12
+    ours, theirs = (attribute(graph, x, start, composite) for graph in graphs)
+    assert difference(ours.relevance, theirs.relevance) < 1e-3  # whose stabiliser is that of a sample
+    assert abs(ours.ledger.gap) <= 1e-9 * float(start.abs().sum())
 
 
 def test_bicubic_weights_below_zero_are_seen() -> None:

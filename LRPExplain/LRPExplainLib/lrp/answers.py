@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from .edit import packet
 from .errors import LRPError
 from .flow import Flow, flow_through
-from .graph import Graph, arguments, kernel_of, keywords, layer_of, results_of, shape_of
+from .graph import Graph, arguments, is_decision, kernel_of, keywords, layer_of, results_of, shape_of
 from .linear import Average, LinearMap, Sum, unbroadcast
 from .precision import HALF, as_relevance
 from .rules import LinearRule, Rule, Stabilizer
@@ -163,6 +163,7 @@ class Selection(Answer):
     """Each output element is a copy of one input element or of a constant: relevance returns to where it came from.
 
     The adjoint is PyTorch's own derivative. What lies on constants (padding, class tokens) is absorbed like a bias.
+    Where an index or a mask is computed from the input, it is held fixed.
     """
 
     source = "adjoint of the selection; constants absorb like a bias"
@@ -170,25 +171,31 @@ class Selection(Answer):
     def __init__(self, framed: bool = False) -> None:
         self._framed = framed  # it may select from a frame of zeros around its signal
 
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [source for source in node.all_input_nodes if is_decision(source)]
+
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        signals = [source for source in call.node.all_input_nodes if not call.is_constant(source)]
+        signals = [node for node in call.node.all_input_nodes if not (call.is_constant(node) or is_decision(node))]
+        if not signals:
+            return [], Flow([], bias=[total(relevance)])
         leaves = {node: relevance.new_zeros(shape_of(node)).requires_grad_() for node in signals}
         with torch.enable_grad():
-            y = self._run(call, leaves)
+            y = self._run(call, leaves, relevance)
         flow = Flow(list(torch.autograd.grad(y, list(leaves.values()), relevance)))
         constants = [node for node in call.node.all_input_nodes if call.is_constant(node)]
         if self._framed or any(_is_value(call.values[node]) for node in constants):
             # ones for signals and zeros for constants tell which outputs are copies of which
             with torch.no_grad():
-                from_signal = self._run(call, {node: torch.ones_like(leaf) for node, leaf in leaves.items()})
+                ones = {node: torch.ones_like(leaf) for node, leaf in leaves.items()}
+                from_signal = self._run(call, ones, relevance)
             flow.bias.append(total(relevance * (1 - from_signal)))
         return signals, flow
 
     @staticmethod
-    def _run(call: Call, signals: Mapping[fx.Node, Tensor]) -> Tensor:
+    def _run(call: Call, signals: Mapping[fx.Node, Tensor], relevance: Tensor) -> Tensor:
         def load(node: fx.Node) -> Any:
             value = call.values[node] if node not in signals else signals[node]
-            return torch.zeros_like(value) if node not in signals and _is_value(value) else value
+            return relevance.new_zeros(value.shape) if node not in signals and _is_value(value) else value
 
         args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), load)
         return call.run(*args, **kwargs)
@@ -201,7 +208,7 @@ class Concatenation(Answer):
     light = True
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        pieces = call.args[0]
+        pieces = [piece for piece in call.args[0] if shape_of(piece) != (0,)]  # which joins whatever its axes are
         axis = call.args[1] if len(call.args) > 1 else 0
         sizes = [shape_of(piece)[axis] for piece in pieces]
         return _handed_out(call, pieces, relevance.split(sizes, axis))
@@ -275,7 +282,11 @@ class LinearLayer(Answer):
 
     def _pass(self, call: Call, relevance: Tensor) -> tuple[Sources, Flow]:
         sources = [node for node in call.node.all_input_nodes if not call.is_constant(node)]
-        if len(sources) != 1 or shape_of(sources[0]) != relevance.shape:
+        if len(sources) != 1:
+            raise LRPError(
+                f"The rule 'pass' does not fit {layer_of(call.node)}, which has {len(sources)} signals to share among."
+            )
+        if shape_of(sources[0]) != relevance.shape:
             raise LRPError(f"The rule 'pass' does not fit {layer_of(call.node)}, which changes its input's shape.")
         return sources, Flow([relevance])
 
@@ -383,6 +394,24 @@ class Winner(Answer):
         return _handed_out(call, rivals, torch.autograd.grad(values, list(leaves.values()), relevance))
 
 
+class SoftWinner(Answer):
+    """`logsumexp`: exp, a sum and log in steps, without their overflow: R_i = softmax(x)_i R."""
+
+    source = "identity rule for exp and log, a sum's relevance in proportion to its summands: Bach 2015"
+    role = "max"
+    rules = ("winner",)
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return list(node.all_input_nodes)
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[0]
+        leaf = call.value(source).detach().requires_grad_()
+        with torch.enable_grad():
+            y = call.run(leaf, *call.args[1:], **call.node.kwargs)
+        return [source], Flow(list(torch.autograd.grad(y, [leaf], relevance)))  # whose derivative is the softmax
+
+
 class Choose(Answer):
     """`where`: each element's relevance goes to the side that was chosen; a constant side absorbs like a bias."""
 
@@ -439,11 +468,11 @@ def _handed_out(call: Call, sharers: Sequence[Any], parts: Sequence[Tensor]) -> 
 
 def averaging(call: Call) -> tuple[Sources, LinearMap]:
     """Pooling, resampling and sums as a linear map of their one signal."""
-    source, *given = call.args
-    rest = [call.value(argument) for argument in given]
+    args = call.args
+    (source,) = (arg for arg in args if not (call.is_constant(arg) or is_decision(arg)))
 
     def run(x: Tensor) -> Tensor:
-        return call.run(x, *rest, **call.node.kwargs)
+        return call.run(*(x if arg is source else call.value(arg) for arg in args), **call.node.kwargs)
 
     output = call.values.get(call.node)
     return [source], Average(call.value(source), run, run(call.value(source)) if output is None else call.output)

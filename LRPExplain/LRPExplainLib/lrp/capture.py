@@ -8,7 +8,6 @@ the passes of :mod:`.passes` leave a graph in which each node is one that releva
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,16 +23,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import passes
 from .concrete import ConcreteIntegers
-from .errors import LRPError, RefusedInput
+from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
 from .spelled import STEPS
+from .untraceable import explained, refuse_quantized, refuse_untraceable
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
-_ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 
 
+@torch.inference_mode(False)  # in which nothing could be derived, as adjoints are
 def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph:
     """Turn a network into a :class:`Graph` for inputs of these shapes.
 
@@ -52,12 +52,14 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         raise LRPError("The model needs at least one input tensor; give one per input, batch first.")
     for x in inputs:
         require_tensor(x)
+    refuse_untraceable(model)
     if not callable(model):
         raise LRPError(
             f"A model is needed, but got {type(model).__name__}; give an nn.Module or a loaded ScriptModule."
         )
     with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild = _trace(model, [_plain(x) for x in inputs])
+        refuse_quantized(traced.graph)
         passes.refuse_randomness(traced.graph)
         passes.refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
@@ -67,12 +69,13 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
 
 
 def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
-    structure: list[Rebuild] = []
+    structure: list[tuple[str, Rebuild]] = []
 
     def flat(*args: Tensor) -> list[Tensor]:
         with ConcreteIntegers(), RefuseLeaving():
-            tensors, rebuild = flatten_output(model(*args))
-        structure.append(rebuild)
+            result = model(*args)
+            tensors, rebuild = flatten_output(result)
+        structure.append((type(result).__name__, rebuild))
         return tensors
 
     try:
@@ -93,10 +96,13 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     except LRPError:
         raise
     except Exception as error:
-        raise _explained(error, model, inputs) from error
-    if not structure or not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
-        raise LRPError("The model returns no tensor; there is nothing to explain.")
-    return traced, structure[-1]
+        raise explained(error, model, inputs) from error
+    if not any(node.op == "output" and node.args[0] for node in traced.graph.nodes):
+        raise LRPError(
+            f"The model returns {structure[-1][0]}, in which there is no tensor to explain; let it return tensors, or a"
+            " tuple, list, dict or dataclass of them."
+        )
+    return traced, structure[-1][1]
 
 
 @contextmanager
@@ -142,6 +148,7 @@ def _kept(model: Any) -> Iterator[None]:
     modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)] if _is_module(model) else []
     held = [(module.__dict__, dict(module.__dict__)) for module in modules]
     held += [(value, dict(value)) for _, before in held for value in before.values() if isinstance(value, dict)]
+    lists = [(value, list(value)) for _, before in held for value in before.values() if isinstance(value, list)]
     values = [(buffer, buffer.clone()) for buffer in model.buffers()] if _is_module(model) else []
     try:
         yield
@@ -149,8 +156,10 @@ def _kept(model: Any) -> Iterator[None]:
         for attributes, before in held:
             attributes.clear()
             attributes.update(before)
-        with torch.no_grad():
-            for buffer, value in values:
+        for items, content in lists:
+            items[:] = content
+        for buffer, value in values:
+            with torch.inference_mode(buffer.is_inference()), torch.no_grad():
                 buffer.copy_(value)
 
 
@@ -163,33 +172,6 @@ def _without_log(name: str) -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
-
-
-def _explained(error: Exception, model: Any, inputs: list[Tensor]) -> LRPError:
-    text = str(error)
-    if "data-dependent" in text.lower() or "trying to get a value out of" in text or "_local_scalar_dense" in text:
-        return LRPError(
-            "The model lets its data decide what it computes, so its graph cannot be captured; "
-            "replace that branch or loop by tensor operations."
-        )
-    shapes = ", ".join(str(list(x.shape)) for x in inputs)
-    return RefusedInput(shapes, _reason(text) or _said_when_run(model, inputs) or type(error).__name__)
-
-
-def _reason(text: str) -> str:
-    """The telling line of an exception; TorchScript puts it behind its traceback and the error's name. "": none."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _ERROR_NAMES.sub("", lines[-1]).rstrip(". ") if lines else ""
-
-
-def _said_when_run(model: Any, inputs: list[Tensor]) -> str:
-    """What a model says of an input that it refuses; TorchScript's interpreter loses that where shapes alone run."""
-    try:
-        with torch.no_grad(), torch.jit.optimized_execution(False):
-            model(*inputs)
-    except Exception as error:
-        return _reason(str(error))
-    return ""
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import operator
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import fields, is_dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +30,11 @@ aten = torch.ops.aten
 Rebuild = Callable[[list[Tensor]], Any]
 Store = Callable[[Any], Any]
 FASTER: dict[Any, Callable[..., Any]] = {aten.convolution: convolve, aten.native_group_norm: group_norm}
+MOVES = {
+    aten.reshape, aten.permute, aten.transpose, aten.t, aten.squeeze, aten.unsqueeze, aten.expand, aten.slice,
+    aten.select, aten.cat, aten.stack, aten.split, aten.split_with_sizes, aten.unbind, aten.chunk, aten.flip, aten.roll,
+    aten.repeat, aten.index, aten.constant_pad_nd, aten._to_copy, operator.getitem,
+}  # fmt: skip
 Progress = Callable[[float], None]  # told the share that is done, 0..1; may raise to stop
 
 
@@ -119,7 +127,7 @@ class Graph:
 
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
         """The inputs as a list, or an LRPError when they do not fit the shapes and types the graph was captured for."""
-        given = [require_tensor(x) for x in inputs]
+        given = [differentiable(require_tensor(x)) for x in inputs]
         wanted = [tuple(shape_of(node)) for node in self.inputs]
         if [tuple(x.shape) for x in given] != wanted:
             raise LRPError(
@@ -135,6 +143,7 @@ class Graph:
                 )
         return given
 
+    @torch.inference_mode(False)
     def to(self, where: torch.device | str | torch.dtype) -> Graph:
         """Move the constants to a device, or the graph to bfloat16, in place; returns the graph.
 
@@ -178,6 +187,11 @@ def require_tensor(x: object) -> Tensor:
     )
 
 
+def differentiable(x: Tensor) -> Tensor:
+    """The tensor, or its copy if it was made in inference mode: no adjoint could read it."""
+    return x.clone() if x.is_inference() else x
+
+
 def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
     return kernel_of(node)(*args, **kwargs)
@@ -204,8 +218,29 @@ def last_uses(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
 
 def shape_of(node: fx.Node) -> torch.Size:
     """Shape of a node's (first) output tensor as seen at capture."""
-    value = node.meta["val"]
-    return (value[0] if isinstance(value, (tuple, list)) else value).shape
+    return first_of(node).shape
+
+
+def first_of(node: fx.Node) -> Any:
+    """A node's (first) output as seen at capture."""
+    value = node.meta.get("val")
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
+def is_whole(node: fx.Node) -> bool:
+    """Whether a node's (first) output tensor is of integers or booleans."""
+    first = first_of(node)
+    return isinstance(first, Tensor) and not (first.is_floating_point() or first.is_complex())
+
+
+def is_decision(node: fx.Node) -> bool:
+    """Whether a node is an index, a mask or a count, and no signal: of integers or booleans that are not the input's
+    own, moved at most.
+    """
+    if not is_whole(node) or node.op == "placeholder":
+        return False
+    moved = packet(node) in MOVES and any(is_whole(s) and not is_decision(s) for s in node.all_input_nodes)
+    return not moved
 
 
 def arguments(node: fx.Node) -> tuple[Any, ...]:
@@ -233,8 +268,7 @@ def kernel_of(node: fx.Node) -> Callable[..., Any]:
     """What runs that operator: the fastest there is; in half precision, on a detour where PyTorch has no kernel."""
     if packet(node) in FASTER:
         return FASTER[packet(node)]
-    value = node.meta.get("val")
-    first = value[0] if isinstance(value, (tuple, list)) else value
+    first = first_of(node)
     in_half = isinstance(first, Tensor) and first.dtype in HALF
     return partial(run_in_half, function_of(node)) if in_half else function_of(node)
 
@@ -247,13 +281,28 @@ def layer_of(node: fx.Node) -> str:
 def flatten_output(value: Any) -> tuple[list[Tensor], Rebuild]:
     """The tensors in a network's output, and a function that puts others in their place."""
     leaves, spec = pytree.tree_flatten(value)
-    where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    rest = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    parts = [_flatten_leaf(leaf) for leaf in leaves]
 
     def rebuild(tensors: list[Tensor]) -> Any:
-        filled: list[Any] = list(rest)
-        for i, tensor in zip(where, tensors, strict=True):
-            filled[i] = tensor
+        left = iter(tensors)
+        filled = [put(list(islice(left, len(found)))) for found, put in parts]
         return pytree.tree_unflatten(filled, spec)
 
-    return [leaves[i] for i in where], rebuild
+    return [tensor for found, _ in parts for tensor in found], rebuild
+
+
+def _flatten_leaf(leaf: Any) -> tuple[list[Tensor], Rebuild]:
+    """A tensor, a dataclass with tensors, or what has none and is returned as it is."""
+    if isinstance(leaf, Tensor):
+        return [leaf], lambda tensors: tensors[0]
+    if not is_dataclass(leaf) or isinstance(leaf, type):
+        return [], lambda tensors: leaf
+    found, put = flatten_output({field.name: getattr(leaf, field.name) for field in fields(leaf)})
+
+    def rebuild(tensors: list[Tensor]) -> Any:
+        made = copy(leaf)
+        for name, value in put(tensors).items():
+            object.__setattr__(made, name, value)  # frozen ones, too
+        return made
+
+    return found, rebuild

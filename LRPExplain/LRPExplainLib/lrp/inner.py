@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import index
 
 import torch
 from torch import Tensor, fx
@@ -120,10 +121,24 @@ def layers_named(steps: Sequence[fx.Node], names: Iterable[str]) -> dict[str, fx
 
 
 def only(relevance: Tensor, channels: Sequence[int]) -> Tensor:
-    """The relevance [n, C, ...] of these channels, and 0 in the others."""
+    """The relevance [n, C, ...] of these channels, and 0 in the others. LRPError: there is no such channel."""
+    chosen = require_channels(channels, relevance.shape)
     kept = torch.zeros_like(relevance)
-    kept[:, list(channels)] = relevance[:, list(channels)]
+    kept[:, chosen] = relevance[:, chosen]
     return kept
+
+
+def require_channels(channels: Iterable[int], shape: Sequence[int]) -> list[int]:
+    """The channels (of axis 1) as a list, or an LRPError for what are none of a layer's of this shape."""
+    try:
+        chosen = [index(channel) for channel in channels]
+    except TypeError:
+        raise LRPError(f"Channels are told by a list of numbers, but got {channels!r}.") from None
+    count = shape[1] if len(shape) > 1 else 0
+    for channel in chosen:
+        if not 0 <= channel < count:
+            raise LRPError(f"There is no channel {channel} among the {count} (from 0 on) of a layer of {list(shape)}.")
+    return chosen
 
 
 def _convolutions(graph: Graph) -> list[fx.Node]:

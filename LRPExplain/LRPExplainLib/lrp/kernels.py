@@ -28,7 +28,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
     few = transposed and by_phases(w.shape[1], groups)
-    if not direct(x, w.shape[1] * groups if transposed and not few else None):
+    if beyond(*geometry) or not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
     if few:
         sides = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, output_padding, strict=True)
@@ -44,8 +44,9 @@ def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any)
     """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
     few = not transposed and by_phases(w.shape[1], groups)
-    if not direct(r, None if transposed or few else shape[1]):
-        if r.device.type == "cuda" and groups == 1:  # the same kernel of cuDNN's, which asks for no input here
+    if beyond(*geometry) or not direct(r, None if transposed or few else shape[1]):
+        # the same kernel of cuDNN's, which asks for no input here
+        if r.device.type == "cuda" and groups == 1 and not beyond(*geometry):
             return aten.convolution(r, w, None, *turned(r, shape, w, *geometry))
         x = r.new_empty(shape)  # whose values are not read
         return aten.convolution_backward(r, x, plain(w), None, *geometry, [True, False, False])[0]
@@ -54,6 +55,14 @@ def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any)
     if few:
         return phases.spread(r, w, shape[2:], stride, padding, dilation)
     return transposed_convolution(r, w, None, stride, padding, dilation, turned(r, shape, w, *geometry)[4], groups)
+
+
+def beyond(*geometry: Any) -> bool:
+    """Whether a transposed convolution pads its output by a stride or more: its adjoint gives more than there is, which
+    ATen alone leaves out.
+    """
+    stride, _, _, _, output_padding, _ = geometry
+    return any(o >= s for o, s in zip(output_padding, stride, strict=True))
 
 
 def turned(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Geometry:

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import LRPError
 
-LEAVING: set[Any] = {Tensor.numpy, Tensor.__array__}
+LEAVING: set[Any] = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
 
 
 class RefuseLeaving(TorchFunctionMode):
@@ -22,7 +22,7 @@ class RefuseLeaving(TorchFunctionMode):
     ) -> Any:
         if func in LEAVING and (isinstance(args[0], FakeTensor) or torch._is_functional_tensor(args[0])):
             raise LRPError(
-                "The model takes its data out of PyTorch (to NumPy), where no relevance can follow; replace that step "
-                "by tensor operations."
+                "The model takes its data out of PyTorch (to NumPy, say), where no relevance can follow; replace that"
+                " step by tensor operations."
             )
         return func(*args, **(kwargs or {}))

@@ -30,6 +30,7 @@ from .answers import (
     Selection,
     SignalMatmul,
     Softmax,
+    SoftWinner,
     Split,
     Switch,
     Unchanged,
@@ -40,7 +41,7 @@ from .answers import (
 )
 from .edit import packet
 from .errors import LRPError
-from .graph import Graph, arguments, keywords, layer_of, require_graph, shape_of
+from .graph import Graph, arguments, is_decision, keywords, layer_of, require_graph, shape_of
 from .layers import convolution, dense, standing_norm
 from .linear import unbroadcast
 from .passes import channel_affine, resample
@@ -58,6 +59,7 @@ SHIFT = LinearLayer("bias", summing, "a constant summand is a bias", light=True)
 RESAMPLING = LinearLayer("average", dense, "a linear layer with fixed weights of both signs")
 AVERAGE = LinearLayer("average", averaging, "a linear layer with fixed non-negative weights")
 SELECTION = Selection()
+DECISION = Switch()
 
 
 def _slice(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
@@ -123,6 +125,13 @@ def _placing(node: fx.Node, graph: Graph) -> Answer | None:
     return None if accumulate else SELECTION
 
 
+def _scattering(node: fx.Node, graph: Graph) -> Answer | None:
+    """A sum or mean of what goes to each place, on nothing but zeros."""
+    place, _, index, source, how = arguments(node)
+    on_zeros = graph.is_constant(place) and not graph.constants[place].any()
+    return AVERAGE if on_zeros and how in ("sum", "mean") and shape_of(index) == shape_of(source) else None
+
+
 OPERATORS: dict[Any, Answer | Pick] = {
     # layers with weights
     aten.convolution: _convolution,
@@ -137,7 +146,10 @@ OPERATORS: dict[Any, Answer | Pick] = {
             aten.silu, aten.mish, aten.softplus, aten.sigmoid, aten.tanh, aten.hardtanh, aten.hardsigmoid,
             aten.hardswish, aten.relu6, aten.clamp, aten.clamp_min, aten.clamp_max, aten.log_sigmoid_forward, aten.exp,
             aten.log, aten.sqrt, aten.rsqrt, aten.abs, aten.pow, aten.square, aten.erf, aten.neg, aten._to_copy,
-            aten.threshold, aten.reciprocal, aten._log_softmax,
+            aten.threshold, aten.reciprocal, aten._log_softmax, aten.exp2, aten.expm1, aten.log1p, aten.log2,
+            aten.log10, aten.erfc, aten.sin, aten.cos, aten.tan, aten.asin, aten.acos, aten.atan, aten.sinh, aten.cosh,
+            aten.asinh, aten.acosh, aten.atanh, aten.logit, aten.sinc, aten.nan_to_num, aten.softshrink,
+            aten.hardshrink, aten.floor, aten.ceil, aten.round, aten.trunc,
         ),
         ACTIVATION,
     ),
@@ -158,13 +170,16 @@ OPERATORS: dict[Any, Answer | Pick] = {
     ),
     **dict.fromkeys((aten.grid_sampler_2d, aten.grid_sampler_3d), _sampling),
     resample: RESAMPLING,
+    aten.scatter_reduce: _scattering,
     **dict.fromkeys(
         (
             aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.adaptive_max_pool2d,
-            aten.adaptive_max_pool3d, aten.amax, aten.max, aten.maximum, aten.minimum, aten.amin, aten.topk, aten.sort,
+            aten.adaptive_max_pool3d, aten.amax, aten.max, aten.maximum, aten.minimum, aten.amin, aten.min, aten.topk,
+            aten.sort, aten.median, aten.kthvalue, aten.cummax, aten.cummin, aten.fmax, aten.fmin,
         ),
         Winner(),
     ),
+    aten.logsumexp: SoftWinner(),
     # structure
     **dict.fromkeys((aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten, aten.unflatten), RESHAPE),
     aten.permute: View(_permute),
@@ -186,6 +201,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
             aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
             aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
             aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.stack, aten.diagonal,
+            aten.index_fill, aten.masked_scatter, aten.rot90, aten.take,
         ),
         SELECTION,
     ),
@@ -198,9 +214,9 @@ OPERATORS: dict[Any, Answer | Pick] = {
     **dict.fromkeys(
         (
             aten.gt, aten.ge, aten.lt, aten.le, aten.eq, aten.ne, aten.logical_not, aten.logical_and, aten.logical_or,
-            aten.argmax, aten.argmin, aten.sign, aten.isnan, aten.bitwise_not,
+            aten.argmax, aten.argmin, aten.sign, aten.sgn, aten.heaviside, aten.isnan, aten.bitwise_not,
         ),
-        Switch(),
+        DECISION,
     ),
 }  # fmt: skip
 
@@ -239,7 +255,12 @@ SIGN_KEEPING = {
 
 
 def answer_of(node: fx.Node, graph: Graph) -> Answer | None:
-    """The answer of a call's operator, or None when the table has none for this use of it."""
+    """The answer of a call's operator, or None when the table has none for this use of it.
+
+    What has a mask, a count or an index for a result is a decision, whatever the operator.
+    """
+    if is_decision(node):
+        return DECISION
     entry = OPERATORS.get(packet(node))
     return entry if entry is None or isinstance(entry, Answer) else entry(node, graph)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, fx
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import arguments, function_of, results_of, shape_of
+from .graph import arguments, differentiable, first_of, function_of, is_whole, results_of, shape_of
 from .idioms import restore_gelu, restore_group_norm
 from .linear import scale_channels
 
@@ -23,8 +24,12 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
+AFFINE_AT = {aten.native_group_norm: 1, aten.native_batch_norm: 1, aten.native_layer_norm: 2}  # weight, then bias
 NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
 BICUBIC = {aten.upsample_bicubic2d, aten._upsample_bicubic2d_aa}
+PROMOTING = {  # calls that make numbers of masks and counts beside numbers
+    aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.where, aten.cat, aten.stack,
+}  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
 
@@ -40,9 +45,11 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_writes_as_reads(graph)
     drop_copies(graph)
     spell_convolution(graph)
+    spell_promotions(graph)
     constants = fold_constants(traced)
     spell_bicubic(graph, constants)
     join_dense_biases(graph, constants)
+    spell_computed_affine(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
     restore_group_norm(graph, constants)
@@ -110,7 +117,8 @@ def name_layers(traced: fx.GraphModule, names: dict[tuple[Any, ...], str]) -> No
         if node.op == "placeholder":
             depends_on_input.add(node)
         elif node.op == "get_attr":
-            found = names.get(identity(getattr(traced, node.target)))
+            value = getattr(traced, node.target)
+            found = names.get(identity(value)) if isinstance(value, Tensor) else None
             if found is not None:
                 origin[node] = found.rpartition(".")[0] or found
         elif node.op == "call_function":
@@ -171,6 +179,26 @@ def spell_convolution(graph: fx.Graph) -> None:
             node.args = node.args[:9]
 
 
+def spell_promotions(graph: fx.Graph) -> None:
+    """A mask or a count among numbers is made a number first, so that it has its share like any other."""
+    for node in list(graph.nodes):
+        if packet(node) in PROMOTING and not is_whole(node):
+            condition = 1 if packet(node) is aten.where else 0
+            rest = fx.node.map_arg(node.args[condition:], partial(_number, graph, node))
+            node.args = (*node.args[:condition], *rest)
+
+
+def _number(graph: fx.Graph, user: fx.Node, source: fx.Node) -> fx.Node:
+    """What a call reads, in the call's own dtype if it is of integers or booleans."""
+    if not is_whole(source):
+        return source
+    dtype = first_of(user).dtype
+    with graph.inserting_before(user):
+        number = graph.call_function(aten._to_copy.default, (source,), {"dtype": dtype})
+    number.meta = {**source.meta, "val": source.meta["val"].to(dtype)}
+    return number
+
+
 def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Compute every node that does not depend on the input, or on nothing but its shape."""
     constants: dict[fx.Node, Any] = {}
@@ -178,7 +206,7 @@ def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
         for node in traced.graph.nodes:
             if node.op == "get_attr":
                 value = getattr(traced, node.target)
-                constants[node] = value.detach() if isinstance(value, Tensor) else value
+                constants[node] = differentiable(value.detach()) if isinstance(value, Tensor) else value
             elif node.op == "call_function":
                 known = _known_arguments(node, constants)
                 if known is not None:
@@ -196,6 +224,35 @@ def _known_arguments(node: fx.Node, constants: dict[fx.Node, Any]) -> tuple[Any,
     if not all(source in constants for source in node.all_input_nodes):
         return None
     return fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+
+
+def spell_computed_affine(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """A norm whose weight or bias is a signal (as styles give) is the norm without them, a product and a sum."""
+    for node in list(graph.nodes):
+        at = AFFINE_AT.get(packet(node))
+        if at is None or all(p is None or p in constants for p in node.args[at : at + 2]):
+            continue
+        parameters = node.args[at : at + 2]
+        node.args = (*node.args[:at], None, None, *node.args[at + 2 :])
+        normed = made = results_of(node)[0]
+        users = list(normed.users)
+        shape = [1, -1, *[1] * (len(shape_of(normed)) - 2)] if at == 1 else None
+        with graph.inserting_before(normed.next):
+            for operation, parameter in zip((aten.mul.Tensor, aten.add.Tensor), parameters, strict=True):
+                if parameter is not None:
+                    given = parameter if shape is None else _reshaped(graph, constants, parameter, shape)
+                    made = graph.call_function(operation, (made, given))
+                    made.meta = dict(normed.meta)
+        for user in users:
+            user.replace_input_with(normed, made)
+
+
+def _reshaped(graph: fx.Graph, constants: dict[fx.Node, Tensor], source: fx.Node, shape: list[int]) -> fx.Node:
+    if source in constants:
+        return constant(graph, constants, constants[source].reshape(shape), source)
+    view = graph.call_function(aten.reshape.default, (source, shape))
+    view.meta = {**source.meta, "val": source.meta["val"].reshape(shape)}
+    return view
 
 
 def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
@@ -301,6 +358,11 @@ def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
         if packet(node) is not aten.native_batch_norm or node.args[5]:
             continue
         x, *parameters = node.args[:5]
+        if not all(p in constants for p in parameters[2:]):
+            raise LRPError(
+                f"The batch norm at {node.meta.get('layer', node.name)} is given statistics that are computed from the "
+                "input; write them as the differences and quotients that they stand for."
+            )
         mean, variance = (constants[p] for p in parameters[2:])
         weight, bias = (None if p is None else constants[p] for p in parameters[:2])
         scale = torch.rsqrt(variance + node.args[7])

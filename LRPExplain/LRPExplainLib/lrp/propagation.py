@@ -16,13 +16,13 @@ from .answers import Call
 from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
 from .flow import Flow
-from .graph import Graph, Progress, arguments, layer_of, no_progress, require_graph, shape_of
-from .inner import layers_named, only
+from .graph import Graph, Progress, arguments, first_of, is_decision, layer_of, no_progress, require_graph, shape_of
+from .inner import layers_named, only, require_channels
 from .ledger import Bookkeeper, Ledger
 from .onednn import laid_out
 from .operators import operator_name
 from .planning import Plan, make_plan
-from .precision import as_relevance
+from .precision import as_relevance, relevance_type
 from .remaking import Recipe
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
@@ -80,6 +80,7 @@ def attribute(
     return evaluation.attribute(target, at=at, channels=channels, last=True)
 
 
+@torch.inference_mode(False)
 def evaluate(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
@@ -131,6 +132,7 @@ class Evaluation:
         self._explained = graph.outputs[output]
         self.output = graph.result([at_hand(values[node]) for node in graph.outputs])
 
+    @torch.inference_mode(False)
     def attribute(
         self,
         target: Tensor | Target | int,
@@ -147,10 +149,12 @@ class Evaluation:
         says that no further question follows: each activation is released as soon as the walk has read it.
         """
         at, channels = list(at), channels or {}
+        if not isinstance(channels, Mapping):
+            raise LRPError(f"Channels are told by a dict from a layer's name to a list, but got {channels!r}.")
         named = layers_named(self._plan.steps, {*at, *channels, *([layer] if layer else [])})
+        conditions = {named[name]: require_channels(kept, shape_of(named[name])) for name, kept in channels.items()}
         begin = named[layer] if layer else self._explained
         walk = self._walk(self._start(target, begin), begin, last)
-        conditions = {named[name]: list(kept) for name, kept in channels.items()}
         with torch.no_grad():
             found = walk.run(begin, conditions, {named[name] for name in at}, progress)
         dtype = walk.start.dtype
@@ -166,6 +170,7 @@ class Evaluation:
             {name: found[named[name]].to(dtype) for name in at},
         )
 
+    @torch.inference_mode(False)
     def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
         """Relevance of the output of an inner layer, where the walk ends; arguments as for :func:`attribute`."""
         node = layers_named(self._plan.steps, {layer})[layer]
@@ -243,7 +248,7 @@ class _Walk:
 
     def _step(self, node: fx.Node, relevance: Any) -> None:
         answer, rule = self.plan.answers[node], self.plan.rules[node]
-        if node.target is operator.getitem:
+        if node.target is operator.getitem and not is_decision(node):
             parent, index = arguments(node)
             if self.plan.answers[parent].many:
                 self.pending.setdefault(parent, {})[index] = relevance
@@ -263,6 +268,9 @@ class _Walk:
             self._send(source, part)
 
     def _send(self, node: fx.Node, relevance: Tensor) -> None:
+        dtype = first_of(node).dtype
+        if dtype.is_floating_point:  # in mixed precision each layer has relevance in its own
+            relevance = relevance.to(relevance_type(dtype, self.graph.precision))
         waiting = self.pending.get(node)
         self.pending[node] = relevance if waiting is None else waiting + relevance
 

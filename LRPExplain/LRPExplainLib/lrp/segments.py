@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from .errors import LRPError
 from .remaking import Recipe
 
 
@@ -33,6 +34,12 @@ class Schedule:
     offload: bool = False
     slab: int | None = None
     remaking: bool = True
+
+    def __post_init__(self) -> None:
+        if list(self.starts[:1]) != [0] or list(self.starts) != sorted(self.starts):
+            raise LRPError(f"The segments of a schedule start at 0 and at later steps in order, not at {self.starts}.")
+        if self.slab is not None and self.slab < 1:
+            raise LRPError(f"A schedule's slab is a number of elements, at least 1, but got {self.slab}.")
 
 
 class Segments:

@@ -1,0 +1,88 @@
+"""What it means when a network cannot be traced: it refuses its input, or PyTorch cannot follow what it does."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .errors import LRPError, RefusedInput
+
+_ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
+_FROM_DATA = ("data-dependent", "trying to get a value out of", "_local_scalar_dense")
+_QUANTIZED = "The model is quantized, and relevance needs its weights as numbers: give the model before quantization."
+_WHATEVER_THE_INPUT = {  # what tells in an error's text -> what to say
+    "dynamo-optimized": "The model is compiled, which PyTorch cannot trace: give it without torch.compile.",
+    "HigherOrderOperator flex_attention": (
+        "The model calls flex_attention, which PyTorch does not trace in steps: replace it by"
+        " scaled_dot_product_attention."
+    ),
+    "HigherOrderOperator": (
+        "The model calls a control-flow operator of PyTorch's, which cannot be traced in steps: write that branch or"
+        " loop as tensor operations."
+    ),
+}
+_OF_SEQUENCES = (nn.modules.rnn.__file__, nn.utils.rnn.__file__)
+_PACKED = (
+    "The model packs sequences, of which PyTorch does not trace how many there are at each step: give it one sequence"
+    " of full length, unpacked."
+)
+
+
+def refuse_untraceable(model: Any) -> None:
+    """LRPError for what is known beforehand: a program that is no network yet, and packed integers for weights."""
+    if isinstance(model, torch.export.ExportedProgram):
+        raise LRPError("A torch.export program is called by its module: give exported.module().")
+    if isinstance(model, nn.Module) and any(".quantized." in type(part).__module__ for part in model.modules()):
+        raise LRPError(_QUANTIZED)
+
+
+def refuse_quantized(graph: fx.Graph) -> None:
+    """LRPError for a TorchScript module with packed integers for weights, where it could be traced."""
+    if any(str(node.target).startswith("quantized.") for node in graph.nodes):
+        raise LRPError(_QUANTIZED)
+
+
+def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPError:
+    """The sentence for an error that stopped the tracing of a network."""
+    text, kind = str(error), type(error).__name__
+    if any(words in text.lower() for words in _FROM_DATA):
+        return LRPError(
+            "The model lets its data decide what it computes, so its graph cannot be captured; "
+            "replace that branch or loop by tensor operations."
+        )
+    known = next((sentence for words, sentence in _WHATEVER_THE_INPUT.items() if words in text), None)
+    if known is not None:
+        return LRPError(known)
+    refusal = _refusal(model, inputs)
+    if refusal is not None:
+        shapes = ", ".join(str(list(x.shape)) for x in inputs)
+        return RefusedInput(shapes, _reason(str(refusal)) or _reason(text) or kind)
+    if any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__)):
+        return LRPError(_PACKED)
+    if isinstance(model, torch.jit.ScriptModule) and "quantized::" in str(model.inlined_graph):
+        return LRPError(_QUANTIZED)
+    return LRPError(
+        f"The model runs, but PyTorch cannot trace it ({_reason(text) or kind}): replace the step that this speaks of"
+        " by tensor operations."
+    )
+
+
+def _reason(text: str) -> str:
+    """The telling line of an exception; TorchScript puts it behind its traceback and the error's name. "": none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _ERROR_NAMES.sub("", lines[-1]).rstrip(". ") if lines else ""
+
+
+def _refusal(model: Any, inputs: Sequence[Tensor]) -> Exception | None:
+    """What the model itself says against these inputs; TorchScript's interpreter loses that where shapes alone run."""
+    try:
+        with torch.no_grad(), torch.jit.optimized_execution(False):
+            model(*inputs)
+    except Exception as error:
+        return error
+    return None

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from lrp_helpers import explain, noise, one_rule, seeded
 from LRPExplainLib.lrp import COMPOSITES, Ledger, LRPError, Target, linear, operators, rules
-from LRPExplainLib.lrp.answers import Answer, Call, Sources
+from LRPExplainLib.lrp.call import Answer, Call, Sources
 from LRPExplainLib.lrp.flow import Flow
 from LRPExplainLib.lrp.ledger import Bookkeeper, LedgerRow
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Weighted layers and normalisations as the linear maps that rules see.
+"""Layers as the linear maps that rules see: weighted layers, normalisations, averages and sums.
 
 A normalisation with the sample's own statistics, held fixed, is affine per channel. Where it directly follows a
 convolution or dense layer that nothing else reads, both are one linear layer: the norm's factor gamma goes into the
@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .answers import Call, Sources
+from .call import Call, Sources
 from .edit import packet
-from .graph import arguments, keywords, results_of, shape_of
-from .linear import RAW, Convolution, Diagonal, LinearMap, Matmul, Modified, modify, scale_channels
+from .graph import arguments, is_decision, keywords, results_of, shape_of
+from .linear import RAW, Average, Convolution, Diagonal, LinearMap, Matmul, Modified, Sum, modify, scale_channels
 
 aten = torch.ops.aten
+_OUT_OF_SIGHT = 50.0  # below the highest of a row: exp(-50) is 2e-22
 
 
 @dataclass(frozen=True)
@@ -185,3 +186,65 @@ def _add_constants(layer: LinearMap, own: Tensor | None, stats: Statistics | Non
         held = held + stats.mean - part
     bias = held * factor
     layer.bias = bias if stats.beta is None else bias + stats.beta
+
+
+def averaging(call: Call) -> tuple[Sources, LinearMap]:
+    """Pooling, resampling and sums as a linear map of their one signal."""
+    args = call.args
+    (source,) = (arg for arg in args if not (call.is_constant(arg) or is_decision(arg)))
+
+    def run(x: Tensor) -> Tensor:
+        return call.run(*(x if arg is source else call.value(arg) for arg in args), **call.node.kwargs)
+
+    output = call.values.get(call.node)
+    return [source], Average(call.value(source), run, run(call.value(source)) if output is None else call.output)
+
+
+def summing(call: Call) -> tuple[Sources, LinearMap]:
+    """`add`, `sub`, `rsub` with factors as a sum of signals; what is constant is the bias."""
+    a, b = call.args[:2]
+    alpha = keywords(call.node).get("alpha", call.args[2] if len(call.args) > 2 else 1)
+    kind = packet(call.node)
+    factors = (-alpha, 1) if kind is aten.rsub else (1, -alpha if kind is aten.sub else alpha)
+    signals = {arg: f for arg, f in zip((a, b), factors, strict=True) if not call.is_constant(arg)}
+    sources = [arg for arg in (a, b) if arg in signals]
+    inputs = [_scaled(call.value(arg), f) for arg, f in zip((a, b), factors, strict=True) if arg in signals]
+    bias = None
+    for arg, factor in zip((a, b), factors, strict=True):
+        if arg not in signals:
+            bias = torch.as_tensor(call.value(arg), dtype=inputs[0].dtype, device=inputs[0].device) * factor
+    output = call.output if call.node in call.values else inputs[0].new_empty(0)
+    if bias is not None:  # what an attention mask hides gets no relevance: it is no part of the scale of the sum
+        hidden = _hidden(bias, call.node)
+        bias = bias.masked_fill(hidden, 0.0)
+        output = torch.where(hidden, inputs[0], output) if output.numel() else output
+    return sources, Sum(inputs, output, shape_of(call.node), bias)
+
+
+def _hidden(mask: Tensor, node: fx.Node) -> Tensor:
+    """Where a constant summand is so low that the softmax that follows it gives nothing to its element.
+
+    Networks write such masks as -inf, -100, -1e9 or the lowest number there is; rows of padding are low as a whole.
+    """
+    hidden = torch.isinf(mask)
+    if mask.dim() == 0 or not _before_softmax(node):
+        return hidden
+    top = mask.amax(-1, keepdim=True)
+    padding = (mask.amin(-1, keepdim=True) == top) & (top <= mask.amax() - _OUT_OF_SIGHT)
+    return hidden | (mask <= top - _OUT_OF_SIGHT) | padding
+
+
+def _before_softmax(node: fx.Node) -> bool:
+    """Whether a softmax along the last axis follows, at once or through views that keep that axis."""
+    while len(node.users) == 1:
+        (user,) = node.users
+        if packet(user) in (aten._softmax, aten._safe_softmax):
+            return arguments(user)[1] % len(shape_of(user)) == len(shape_of(user)) - 1
+        if packet(user) is not aten.reshape or shape_of(user)[-1:] != shape_of(node)[-1:]:
+            return False
+        node = user
+    return False
+
+
+def _scaled(x: Tensor, factor: Any) -> Tensor:
+    return x if factor == 1 else x * factor

@@ -14,13 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
-from .answers import Concatenation, Unchanged
+from .answers import Unchanged
 from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
 from .graph import Graph, arguments, last_uses, require_graph, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
+from .moves import Concatenation
 from .onednn import better_in_float32
 from .operators import CONVOLUTION, DENSE, SUM
 from .planning import Plan, make_plan

@@ -17,33 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .answers import (
-    Answer,
-    Call,
-    Choose,
-    Concatenation,
-    LinearLayer,
-    Masking,
-    Normalised,
-    Padding,
-    Product,
-    Selection,
-    SignalMatmul,
-    Softmax,
-    SoftWinner,
-    Split,
-    Switch,
-    Unchanged,
-    View,
-    Winner,
-    averaging,
-    summing,
-)
+from .answers import LinearLayer, Normalised, Product, SignalMatmul, Softmax, SoftWinner, Unchanged, Winner
+from .call import Answer, Call
 from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, is_decision, keywords, layer_of, require_graph, shape_of
-from .layers import convolution, dense, standing_norm
+from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
+from .moves import Choose, Concatenation, Masking, Padding, Selection, Split, Switch, View
 from .passes import channel_affine, resample
 
 aten = torch.ops.aten
@@ -360,7 +341,7 @@ def _is_gate(node: Any, graph: Graph) -> bool:
     if not isinstance(node, fx.Node) or node.op != "call_function":
         return False
     kind = packet(node)
-    if kind in GATES or _reaches_one(node, graph):
+    if kind in GATES or is_decision(node) or _reaches_one(node, graph):
         return True
     signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
     if kind in TRANSPARENT:

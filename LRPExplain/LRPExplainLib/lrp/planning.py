@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from .answers import Answer
+from .call import Answer
 from .composites import ROLES, Composite
 from .edit import packet
 from .errors import LRPError

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .answers import Call
+from .call import Call
 from .composites import DEFAULT_COMPOSITE, Composite, composite_named
 from .errors import LRPError
 from .flow import Flow

@@ -1,0 +1,165 @@
+"""Answers that move relevance whole: views, selections, padding, choices; and decisions, where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from .call import Answer, Call, Sources, handed_out, is_value
+from .flow import Flow
+from .graph import arguments, is_decision, shape_of
+from .rules import Rule
+from .sums import total
+
+aten = torch.ops.aten
+
+
+class View(Answer):
+    """Views whose adjoint is a view or a copy of the relevance."""
+
+    source = "adjoint; nothing is added or lost"
+    silent = True
+    light = True
+
+    def __init__(self, adjoint: Callable[[Call, Tensor, torch.Size], Tensor]) -> None:
+        self._adjoint = adjoint
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[0]
+        return [source], Flow([self._adjoint(call, relevance, shape_of(source))])
+
+
+class Selection(Answer):
+    """Each output element is a copy of one input element or of a constant: relevance returns to where it came from.
+
+    The adjoint is PyTorch's own derivative. What lies on constants (padding, class tokens) is absorbed like a bias.
+    Where an index or a mask is computed from the input, it is held fixed.
+    """
+
+    source = "adjoint of the selection; constants absorb like a bias"
+
+    def __init__(self, framed: bool = False) -> None:
+        self._framed = framed  # it may select from a frame of zeros around its signal
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [source for source in node.all_input_nodes if is_decision(source)]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        signals = [node for node in call.node.all_input_nodes if not (call.is_constant(node) or is_decision(node))]
+        if not signals:
+            return [], Flow([], bias=[total(relevance)])
+        leaves = {node: relevance.new_zeros(shape_of(node)).requires_grad_() for node in signals}
+        with torch.enable_grad():
+            y = self._run(call, leaves, relevance)
+        flow = Flow(list(torch.autograd.grad(y, list(leaves.values()), relevance)))
+        constants = [node for node in call.node.all_input_nodes if call.is_constant(node)]
+        if self._framed or any(is_value(call.values[node]) for node in constants):
+            # ones for signals and zeros for constants tell which outputs are copies of which
+            with torch.no_grad():
+                ones = {node: torch.ones_like(leaf) for node, leaf in leaves.items()}
+                from_signal = self._run(call, ones, relevance)
+            flow.bias.append(total(relevance * (1 - from_signal)))
+        return signals, flow
+
+    @staticmethod
+    def _run(call: Call, signals: Mapping[fx.Node, Tensor], relevance: Tensor) -> Tensor:
+        def load(node: fx.Node) -> Any:
+            value = call.values[node] if node not in signals else signals[node]
+            return relevance.new_zeros(value.shape) if node not in signals and is_value(value) else value
+
+        args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), load)
+        return call.run(*args, **kwargs)
+
+
+class Concatenation(Answer):
+    """`cat`: each piece takes its own relevance back."""
+
+    source = "adjoint; constants absorb like a bias"
+    light = True
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        pieces = [piece for piece in call.args[0] if shape_of(piece) != (0,)]  # which joins whatever its axes are
+        axis = call.args[1] if len(call.args) > 1 else 0
+        sizes = [shape_of(piece)[axis] for piece in pieces]
+        return handed_out(call, pieces, relevance.split(sizes, axis))
+
+
+class Padding(Answer):
+    """Constant padding: the frame's relevance is absorbed like a bias."""
+
+    source = "adjoint; the padded frame absorbs like a bias"
+    light = True
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source, pads = call.args[:2]
+        inner = aten.constant_pad_nd(relevance, [-p for p in pads], 0.0)
+        bias, rest = [], relevance
+        for i in range(0, len(pads), 2):  # one slab before and one after along each padded axis, then go inwards
+            axis = relevance.dim() - 1 - i // 2
+            before, after = max(pads[i], 0), max(pads[i + 1], 0)
+            n = rest.shape[axis]
+            bias += [total(rest.narrow(axis, 0, before)), total(rest.narrow(axis, n - after, after))]
+            rest = rest.narrow(axis, before, n - before - after)
+        return [source], Flow([inner], bias=bias)
+
+
+class Split(Answer):
+    """`split`, `unbind`, `chunk`: the inverse of concatenation."""
+
+    source = "adjoint"
+    silent = True
+    many = True
+
+    def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[0]
+        indices = sorted(relevance)
+        leaf = relevance[indices[0]].new_zeros(shape_of(source)).requires_grad_()
+        with torch.enable_grad():
+            pieces = call.run(leaf, *call.args[1:], **call.node.kwargs)
+        (gradient,) = torch.autograd.grad([pieces[i] for i in indices], leaf, [relevance[i] for i in indices])
+        return [source], Flow([gradient])
+
+
+class Choose(Answer):
+    """`where`: each element's relevance goes to the side that was chosen; a constant side absorbs like a bias."""
+
+    source = "adjoint of the selection; constants absorb like a bias"
+    light = True
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [arguments(node)[0]]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        condition, *sides = call.args[:3]
+        chosen = call.values[condition].expand_as(relevance)
+        return handed_out(call, sides, [relevance.masked_fill(~chosen, 0.0), relevance.masked_fill(chosen, 0.0)])
+
+
+class Masking(Answer):
+    """`masked_fill`: what was overwritten goes to what it was overwritten with; a constant absorbs like a bias."""
+
+    source = "adjoint of the selection; constants absorb like a bias"
+    light = True
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [arguments(node)[1]]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source, mask, value = call.args[:3]
+        filled = call.values[mask].expand_as(relevance)
+        sides = [relevance.masked_fill(filled, 0.0), relevance.masked_fill(~filled, 0.0)]
+        return handed_out(call, [source, value], sides)
+
+
+class Switch(Answer):
+    """Comparisons and the like: decisions, not signals. What relevance a product hands them is absorbed."""
+
+    source = "a decision carries no signal; absorbs like a bias"
+    role = "switch"
+    light = True
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        return [], Flow([], bias=[total(relevance)])

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..schemas import read_schema, schema_problem
 
 SCHEMA = Path(__file__).with_name("card.schema.json")
@@ -186,15 +186,41 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
 
 
 def recorded_card(content: Mapping[str, Any]) -> ModelCard:
-    """The card that `ModelCard.as_dict` wrote down."""
-    return replace(_card(content), stated=bool(content.get("stated", True)))
+    """The card that `ModelCard.as_dict` wrote down.
+
+    Raises:
+        UserError: somebody else has changed it to what is no card.
+    """
+    try:
+        card = replace(_card(content), stated=bool(content.get("stated", True)))
+        asked = {"task": card.task, "activation": card.output.activation, "overlap": card.output.overlap}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The recorded model card is damaged ({reason(error)}): explain the volume again.") from error
+    problem = preprocessing_problem(card.preprocessing) or _choices_problem(asked)
+    if problem is not None:
+        raise UserError(f"The recorded model card is wrong ({problem}): explain the volume again.")
+    return card
 
 
 def preprocessing_problem(wishes: Preprocessing) -> str | None:
     """Where and why the schema refuses this part of a card; None if it does not."""
     schema = read_schema(SCHEMA)
     part = {"$defs": schema["$defs"], **schema["properties"]["preprocessing"]}
-    return schema_problem(json.loads(json.dumps(asdict(wishes))), part)
+    return schema_problem(as_json(asdict(wishes)), part)
+
+
+def as_json(value: Any) -> Any:
+    """As a card would have it: NumPy's numbers as Python's. What no card can hold, NaN too, becomes words, which the
+    schema refuses."""
+    text = json.dumps(value, default=lambda each: each.item() if hasattr(each, "item") else str(each))
+    return json.loads(text, parse_constant=str)
+
+
+def _choices_problem(asked: Mapping[str, Any]) -> str | None:
+    """The same for what is chosen from a list, as far as it was chosen."""
+    own = read_schema(SCHEMA)["properties"]
+    choices = {"task": own["task"], **{key: own["output"]["properties"][key] for key in ("activation", "overlap")}}
+    return schema_problem({key: value for key, value in asked.items() if value is not None}, {"properties": choices})
 
 
 def color(index: int) -> tuple[int, int, int]:

@@ -91,7 +91,7 @@ class Record:
             pictures = {name: _png(data) for name, data in _PICTURE_IN_PAGE.findall(text)}
             whole, text = text, inside.group(1)
         try:
-            facts = json.loads(text)
+            facts = json.loads(text, parse_constant=_refuse)
         except ValueError as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
         problem = schema_problem(facts, read_schema(SCHEMA))
@@ -223,6 +223,11 @@ def _patient(path: str | None) -> dict[str, str] | None:
         return None
     found = {key: reader.GetMetaData(tag).strip() for key, tag in _PATIENT.items() if reader.HasMetaDataKey(tag)}
     return found or None
+
+
+def _refuse(constant: str) -> None:
+    """NaN and infinity are no JSON, and would compare with nothing."""
+    raise ValueError(f"it holds {constant}")
 
 
 def _png(text: str) -> bytes:

@@ -16,11 +16,13 @@ from helpers.volumes import make_volume, write_series
 from jsonschema import Draft202012Validator
 from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare
+from LRPExplainLib.digests import sha256_of
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, Segment, read_segment, read_segments
+from LRPExplainLib.imaging.reading import volume_digest
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.methods import METHODS
 from LRPExplainLib.models import load_model
@@ -185,6 +187,15 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
     (tmp_path / "page.html").write_text("<html></html>")
     with pytest.raises(UserError, match="no record of LRPExplain"):
         Record.load(tmp_path / "page.html")
+
+
+def test_a_link_to_a_record_is_kept(whole, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "case.html").symlink_to(tmp_path / "kept" / "real.html")
+    whole.save(tmp_path / "case.html")
+    assert (tmp_path / "case.html").is_symlink()
+    assert Record.load(tmp_path / "kept" / "real.html") == whole
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["case.html", "case.json", "kept", "real.html"]
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -396,6 +407,24 @@ def test_a_damaged_record_is_refused_in_a_sentence(saved, place, change, said):
     found = verify(record, Places(near=[place]), device="cpu")
     assert failed(found) == {"the record itself"}
     assert "it is damaged, so nothing was computed again" in found.table()
+
+
+def test_a_series_whose_files_are_renamed_is_the_same(place, tmp_path):
+    """So is one that an earlier version recorded, which hashed the files in the order of their names."""
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), tmp_path / "series")
+    made = explain(place / "net.ts", [tmp_path / "series"], "white", "epsilon", "cpu", region=Everywhere())
+    record = make_record(made, "x.html")
+    for n, file in enumerate(sorted((tmp_path / "series").iterdir())):
+        file.rename(file.with_name(f"{(5 * n) % 14:02d}.dcm"))
+    places = Places(volumes=[tmp_path / "series"], near=[place])
+    assert verify(record, places, device="cpu").agrees
+    named = sha256_of(*sorted((tmp_path / "series").iterdir()))
+    assert named != volume_digest(tmp_path / "series") == volume_digest(tmp_path / "series", "0" * 64)
+    record.facts["volumes"][0]["sha256"] = named
+    assert verify(record, places, device="cpu").agrees
+    first = next((tmp_path / "series").iterdir())
+    first.write_bytes(first.read_bytes()[:-2] + b"xx")
+    assert "volume series 1" in failed(verify(record, places, device="cpu"))
 
 
 def test_a_record_with_what_is_no_number_is_refused(saved):

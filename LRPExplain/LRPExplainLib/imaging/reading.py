@@ -54,16 +54,26 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def volume_files(path: Path) -> list[Path]:
-    """The files that make up the volume at `path`, in a fixed order: itself, or the slices of its DICOM series."""
+    """The files that make up the volume at `path`: itself, or the slices of its DICOM series in the order of k."""
     if not path.is_dir():
         return [path]
     with _quiet():
-        return sorted(Path(name) for name in _series_files(path))
+        return [Path(name) for name in _series_files(path)]
 
 
-def volume_digest(path: Path) -> str:
-    """SHA-256 of the volume at `path`, as explanations record it."""
-    return sha256_of(*volume_files(path))
+def volume_digest(path: Path, told: str | None = None) -> str:
+    """SHA-256 of the volume at `path`, as explanations record it: of a series, whatever its files are called.
+
+    Args:
+        told: what an explanation recorded; of a series earlier versions hashed the files in the order of their names,
+            and if it is that, it is what is given back.
+    """
+    files = volume_files(path)
+    found = sha256_of(*files)
+    if told in (None, found) or files == sorted(files):
+        return found
+    earlier = sha256_of(*sorted(files))
+    return earlier if earlier == told else found
 
 
 def check_volume(image: sitk.Image, name: str) -> None:

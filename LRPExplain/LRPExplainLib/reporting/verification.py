@@ -93,7 +93,7 @@ def verify(
         question = _question(facts["target"], segment)
         checks = [_adds_up(facts, tolerance), *_page(record)]
         files = [
-            _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path))
+            _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path, entry["sha256"]))
             for entry, path in zip(facts["volumes"], volumes, strict=True)
         ]
         if segment is not None:

@@ -193,6 +193,22 @@ def test_an_image_of_two_dimensions_is_a_volume_of_one_slice(tmp_path, name):
         assert volume.GetSpacing() == (0.5, 0.7, 1.0)
 
 
+@pytest.mark.parametrize("alpha", [None, 255], ids=["RGB", "opaque"])
+@pytest.mark.parametrize("name", ["x-ray.png", "x-ray.tif"])
+def test_a_picture_in_colours_that_are_all_grey_is_grey(tmp_path, alpha, name):
+    flat = sitk.Cast(make_volume()[:, :, 3], sitk.sitkUInt8)
+    channels = [flat] * 3 + ([] if alpha is None else [flat * 0 + alpha])
+    read = read_volume(_written(tmp_path, sitk.Compose(channels), name))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read)[0], sitk.GetArrayFromImage(flat))
+
+
+@pytest.mark.parametrize("last", [lambda flat: [flat + 1], lambda flat: [flat, flat]], ids=["colour", "alpha"])
+def test_a_picture_in_colour_or_that_is_seen_through_is_refused(tmp_path, last):
+    flat = sitk.Cast(make_volume()[:, :, 3], sitk.sitkUInt8)
+    with pytest.raises(UserError, match="values per voxel"):
+        read_volume(_written(tmp_path, sitk.Compose([flat, flat, *last(flat)]), "x-ray.png"))
+
+
 def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
     flat = sitk.Cast(make_volume()[:, :, 3:4], sitk.sitkUInt16)
     flat.SetMetaData("0008|0060", "DX")

@@ -24,6 +24,9 @@ _MODALITY, _FRAMES = "0008|0060", "0028|0008"  # DICOM tags
 _THICKNESS, _SPACING = "0018|0050", "0028|0030"
 # DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.
 _SLICED = ("CT", "MR", "PT", "NM")
+_DICOM = "GDCMImageIO"
+# Whose several values per voxel are colours; elsewhere they may be anything, such as layers of segments.
+_PICTURES = (_DICOM, "PNGImageIO", "JPEGImageIO", "BMPImageIO", "TIFFImageIO")
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 
 
@@ -106,10 +109,12 @@ def check_volume(image: sitk.Image, name: str) -> None:
 
 def _read_file(path: Path, alone: bool = False) -> sitk.Image:
     """One file; ``alone``: nothing is missing if that is a single slice, for its series has no other."""
-    reader, dicom = _opened(path)
+    reader, kind = _opened(path)
+    dicom = kind == _DICOM
     if dicom and int((numbers(_told(reader, _FRAMES), 1) or (1,))[0]) > 1:
         return read_frames(path)
     image = _executed(reader, path)
+    image = _grey(image) if kind in _PICTURES else image
     size = image.GetSize()
     if dicom and len(size) == 3 and size[2] == 1:
         if not alone and _told(reader, _MODALITY) in _SLICED:
@@ -120,8 +125,8 @@ def _read_file(path: Path, alone: bool = False) -> sitk.Image:
     return sitk.JoinSeries(image) if len(size) == 2 else image
 
 
-def _opened(path: Path) -> tuple[sitk.ImageFileReader, bool]:
-    """A reader that knows the file's header, and whether that is DICOM's."""
+def _opened(path: Path) -> tuple[sitk.ImageFileReader, str]:
+    """A reader that knows the file's header, and of which of ITK's kinds the file is."""
     if is_segmentation(path):
         raise UserError(f"'{path}' is a segmentation: give the volume that it is of.")
     reader = sitk.ImageFileReader()
@@ -133,7 +138,7 @@ def _opened(path: Path) -> tuple[sitk.ImageFileReader, bool]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _damaged(path, error) from error
-    return reader, kind == "GDCMImageIO"
+    return reader, kind
 
 
 def _executed(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
@@ -141,6 +146,19 @@ def _executed(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
         return reader.Execute()
     except RuntimeError as error:
         raise _damaged(path, error) from error
+
+
+def _grey(image: sitk.Image) -> sitk.Image:
+    """A picture that is stored in colours which are all grey, and opaque, as the one channel that it is."""
+    channels = image.GetNumberOfComponentsPerPixel()
+    if channels not in (3, 4) or any(n > 1 for n in image.GetSize()[2:]):
+        return image
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind != "u" or (values[..., 1:3] != values[..., :1]).any():
+        return image
+    if channels == 4 and values[..., 3].min() < np.iinfo(values.dtype).max:
+        return image
+    return sitk.VectorIndexSelectionCast(image, 0)
 
 
 def _damaged(path: Path, error: RuntimeError) -> UserError:

@@ -120,6 +120,7 @@ def _target(facts: Mapping[str, Any], again: Explanation, tolerance: float) -> l
         text = text.replace(f" {found['voxels']} voxels", f" {told['voxels']} voxels", 1)
     if "segment" in free and "segment" in mine and "segment" in theirs:
         text = text.replace(f"segment '{theirs['segment']}'", f"segment '{mine['segment']}'", 1)
+    found["text"] = text
     if by_this_version(facts) and told["text"] != text:
         others.append("text")
     said = "".join(f"; {key}: {told.get(key)!r}, not {found.get(key)!r}" for key in others if key != "region")
@@ -169,7 +170,7 @@ def _ledger(told: Mapping[str, Any], found: Mapping[str, Any], tolerance: float,
     else:
         pairs = [(told[key], found[key]) for key in parts]
         pairs += [pair for key in lists for pair in zip(told[key], found[key], strict=True)]
-        whole = figure("ledger", pairs, ", ".join((*parts, *lists)))
+        whole = figure("ledger", pairs, f"{len(pairs)} figures")
     checks = [
         figure("target value", [(told["target_value"], found["target_value"])],
                f"{told['target_value']:.6g} told, {found['target_value']:.6g} found"),

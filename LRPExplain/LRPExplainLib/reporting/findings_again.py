@@ -35,12 +35,12 @@ def findings_problem(facts: Mapping[str, Any], again: Explanation, exactly: bool
     if told["unseen"] != found["unseen"] or told["selection"] != found["selection"]:
         return "another selection, or other volumes that were not at hand"
     if _words(told["warnings"], exactly) != _words(found["warnings"], exactly):
-        return f"{len(told['warnings'])} warnings told, {len(found['warnings'])} other ones found"
+        return f"other warnings ({len(told['warnings'])} told, {len(found['warnings'])} found)"
     mine, theirs = told["hot_spots"], found["hot_spots"]
     if exactly:
         same = told["regions"] == found["regions"] and len(mine) == len(theirs)
         same = same and all(_same(a, b, _EXACT, _NEAR_MM) for a, b in zip(mine, theirs, strict=True))
-        return None if same else f"{told['regions']} regions told, {found['regions']} other ones found"
+        return None if same else f"other hot spots ({told['regions']} regions told, {found['regions']} found)"
     near = {name: 2 * max(entry["geometry"]["spacing"]) for name, entry in zip(names, again.volumes, strict=True)}
     for some, rest in ((mine, theirs), (theirs, mine)):
         for spot in some:

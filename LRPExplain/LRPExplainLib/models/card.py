@@ -193,10 +193,9 @@ def recorded_card(content: Mapping[str, Any]) -> ModelCard:
     """
     try:
         card = replace(_card(content), stated=bool(content.get("stated", True)))
-        asked = {"task": card.task, "activation": card.output.activation, "overlap": card.output.overlap}
+        problem = preprocessing_problem(card.preprocessing) or _rest_problem(card)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The recorded model card is damaged ({reason(error)}): explain the volume again.") from error
-    problem = preprocessing_problem(card.preprocessing) or _choices_problem(asked)
     if problem is not None:
         raise UserError(f"The recorded model card is wrong ({problem}): explain the volume again.")
     return card
@@ -216,11 +215,30 @@ def as_json(value: Any) -> Any:
     return json.loads(text, parse_constant=str)
 
 
-def _choices_problem(asked: Mapping[str, Any]) -> str | None:
-    """The same for what is chosen from a list, as far as it was chosen."""
+def _rest_problem(card: ModelCard) -> str | None:
+    """The same for what else is computed with; names, and how many inputs and classes there are, are the model's."""
     own = read_schema(SCHEMA)["properties"]
-    choices = {"task": own["task"], **{key: own["output"]["properties"][key] for key in ("activation", "overlap")}}
-    return schema_problem({key: value for key, value in asked.items() if value is not None}, {"properties": choices})
+    entry = {key: value for key, value in own["inputs"]["items"].items() if key != "required"}
+    schema = {
+        "task": own["task"],
+        "inputs": {"items": entry},
+        "output": {"properties": {key: own["output"]["properties"][key] for key in ("activation", "overlap")}},
+        "explanation": own["explanation"],
+    }
+    told = {
+        "task": card.task,
+        "inputs": [{"channels": each.channels, "labels": list(each.labels) or None} for each in card.inputs],
+        "output": {"activation": card.output.activation, "overlap": card.output.overlap},
+        "explanation": {"composite": card.composite, "rules": card.rules, "biases": card.biases},
+    }
+    return schema_problem(_told(as_json(told)), {"properties": schema})
+
+
+def _told(value: Any) -> Any:
+    """Without entries that say nothing."""
+    if isinstance(value, Mapping):
+        return {key: _told(entry) for key, entry in value.items() if entry is not None}
+    return [_told(entry) for entry in value] if isinstance(value, list) else value
 
 
 def color(index: int) -> tuple[int, int, int]:

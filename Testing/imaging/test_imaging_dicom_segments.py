@@ -58,6 +58,26 @@ def test_segments_lie_where_their_frames_say(tmp_path, series, source, masks, ki
         read_segment(path, "3")
 
 
+@pytest.mark.parametrize("told", [0.62, 5.0, None], ids=["rounded", "wrong", "not told"])
+def test_slices_are_as_far_apart_as_they_lie(tmp_path, told):
+    """Whatever their thickness: rounded figures add up over many slices."""
+    many = sitk.Cast(make_volume((10, 8, 300), (1.0, 1.0, 0.6249)), sitk.sitkInt16)
+    write_series(many, tmp_path / "many", told=lambda k, tags: {**tags, "0018|0050": "0.3"})
+    mask = np.random.default_rng(0).random((300, 8, 10)) > 0.9
+    mask[5:40] = False
+    mask[0, 0, 0] = True
+    made = segmentation(slices_of(tmp_path / "many"), {"all": mask}, "BINARY")
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if told is not None:
+        measures.SpacingBetweenSlices = told
+    elif "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
+    made.save_as(tmp_path / "labels.dcm")
+    segment = read_segment(tmp_path / "labels.dcm", "all")
+    assert segment.image.GetSpacing()[2] == pytest.approx(0.6249, rel=1e-4)
+    np.testing.assert_array_equal(on_volume(segment, tmp_path / "many"), mask)
+
+
 def test_segments_that_overlap_are_both_whole(tmp_path, series, source, masks):
     path = tmp_path / "labels.dcm"
     both = {"core": masks["Tumour"], "whole": masks["Tumour"] | masks["organ"]}

@@ -25,8 +25,8 @@ _CLASSES = (b"1.2.840.10008.5.1.4.1.1.66.4", b"1.2.840.10008.5.1.4.1.1.66.7")
 _HEAD, _MARK = 512, slice(128, 132)
 # Of what a fractional segment may hold, this share counts as inside.
 _INSIDE = 0.5
-# Frames may lie off the slices of their grid by this share of a step.
-_OFF = 0.05
+# Gaps between frames may differ from whole steps by this share of a step; frames that lie this close are at one place.
+_OFF, _SAME_PLACE_MM = 0.05, 0.01
 
 Table = dict[str, tuple[int, int]]  # name -> (layer, label value)
 
@@ -81,26 +81,37 @@ def read_dicom_segments(path: Path) -> tuple[Grid, NDArray[Any], Table]:
 def _places(frames: list[Frame], dataset: Dataset, path: Path) -> tuple[Grid, list[int]]:
     """The grid on which all frames lie, and on which of its slices each does; empty slices may have none."""
     depths = along_normal(frames)
-    first = frames[int(depths.argmin())]
-    levels = np.unique(np.round(depths - depths.min(), 3))
-    step = first.step if first.step is not None and _even(levels, first.step) else None
-    if step is None and len(levels) > 1:
-        step = float(np.diff(levels).min())
-    step = step or 1.0  # of a single slice of unknown thickness, as of an image of two dimensions
-    if not on_one_line([frame.placed for frame in frames], first.spacing or (1.0, 1.0)) or not _even(levels, step):
+    order = np.argsort(depths, kind="stable")
+    first = frames[order[0]]
+    gaps = np.diff(depths[order])
+    apart = gaps > _SAME_PLACE_MM
+    counts = np.zeros(len(gaps), int)
+    found = _counts(gaps[apart], first.step)
+    if found is None or not on_one_line([frame.placed for frame in frames], first.spacing or (1.0, 1.0)):
         raise UserError(
             f"The frames of the segmentation '{path}' do not lie on one grid in the patient: export it on the grid of"
             " its series, or give it as .seg.nrrd or NIfTI."
         )
-    slices = np.rint((depths - depths.min()) / step).astype(int).tolist()
-    return frame_grid(first, max(slices) + 1, step, dataset, path), slices
+    counts[apart] = found
+    slices = np.zeros(len(frames), int)
+    slices[order[1:]] = np.cumsum(counts)
+    last = int(counts.sum())
+    step = float(np.ptp(depths)) / last if last else first.step or first.thickness or 1.0
+    return frame_grid(first, last + 1, step, dataset, path), slices.tolist()
 
 
-def _even(levels: NDArray[np.float64], step: float) -> bool:
-    """Whether all levels are multiples of a step."""
-    return bool(np.abs(levels / step - np.rint(levels / step)).max() <= _OFF) and (
-        len(levels) < 2 or bool(np.diff(levels).min() > _OFF * step)
-    )
+def _counts(gaps: NDArray[np.float64], told: float | None) -> NDArray[Any] | None:
+    """How many slices further the next frame lies, at each gap in mm, with slices as far apart as was told, or else as
+    the nearest frames are; None: neither fits."""
+    if not len(gaps):
+        return np.zeros(0, int)
+    for step in (told, float(gaps.min())):
+        counts = np.rint(gaps / step).astype(int) if step else np.zeros(1, int)
+        if counts.min() >= 1:
+            exact = gaps.sum() / counts.sum()  # what is told is rounded, which adds up over many slices
+            if np.abs(gaps - counts * exact).max() <= _OFF * exact:
+                return counts
+    return None
 
 
 def _numbers(dataset: Dataset, count: int) -> list[int | None]:

@@ -32,13 +32,14 @@ class Frame:
     Attributes:
         placed: where it lies.
         spacing: between columns and between rows in mm; None where it does not say.
-        step: to the next slice in mm, or else its thickness; None where it says neither.
+        step, thickness: to the next slice, and of this one, in mm; None where it does not say.
         rescale: (slope, intercept) from stored to real values.
     """
 
     placed: Placed
     spacing: tuple[float, float] | None
     step: float | None
+    thickness: float | None
     rescale: tuple[float, float]
 
 
@@ -158,8 +159,9 @@ def _frame(dataset: Dataset, n: int) -> Frame:
         value = None if group is None else group.get(name)
         return None if value is None else _finite(value, count)
 
-    spacing = told("PixelMeasuresSequence", "PixelSpacing", 2)
-    steps = [told("PixelMeasuresSequence", name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
+    measures = "PixelMeasuresSequence"
+    spacing = told(measures, "PixelSpacing", 2)
+    step, thickness = told(measures, "SpacingBetweenSlices", 1), told(measures, "SliceThickness", 1)
     meaning = "PixelValueTransformationSequence"
     slope, intercept = told(meaning, "RescaleSlope", 1), told(meaning, "RescaleIntercept", 1)
     return Frame(
@@ -168,7 +170,8 @@ def _frame(dataset: Dataset, n: int) -> Frame:
             told("PlaneOrientationSequence", "ImageOrientationPatient", 6),
         ),
         None if spacing is None or not (spacing > 0).all() else (float(spacing[1]), float(spacing[0])),
-        next((abs(float(step[0])) for step in steps if step is not None and step[0]), None),
+        None if step is None else abs(float(step[0])) or None,
+        None if thickness is None else abs(float(thickness[0])) or None,
         (1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])),
     )
 

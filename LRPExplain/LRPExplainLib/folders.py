@@ -18,6 +18,8 @@ _CLUTTER = (".DS_Store", "Thumbs.db")  # what systems leave in a folder that som
 def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
     """Refuse a folder that no result can go to: it holds anything but what LRPExplain itself writes, or is no place.
 
+    A link stands for where it leads to, here and in all that is written.
+
     Args:
         folder: where a result shall go.
         own: patterns of the entries that a result consists of; the first must be there for it to be one.
@@ -25,7 +27,7 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
     Raises:
         UserError: `folder` is a file, a folder with other things in it, or where nothing can be written.
     """
-    if os.path.ismount(folder):
+    if os.path.ismount(os.path.realpath(folder)):
         raise UserError(f"'{folder}' is a mount point, which cannot be replaced: choose a new folder in it.")
     check_writable(folder)
     if not folder.exists():
@@ -75,7 +77,7 @@ def check_writable(place: Path) -> None:
 
 def beside(place: Path, kind: str = "partial") -> Path:
     """A hidden sibling of this place that nothing else is called; on the same file system, so renaming is one step."""
-    place = Path(os.path.abspath(place))
+    place = Path(os.path.realpath(place))
     return place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.{kind}")
 
 
@@ -89,7 +91,7 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
         UserError: see `check_replaceable`; or the place cannot be written to, before or while it is.
     """
     check_replaceable(folder, own)
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     partial, earlier = beside(folder), beside(folder, "old")
     try:
         partial.mkdir(parents=True)
@@ -111,6 +113,25 @@ def whole_folder(folder: Path, own: tuple[str, ...]) -> Iterator[Path]:
             raise UserError(f"'{folder}' could not be written ({why}): make room or choose another place.") from error
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def write_whole(texts: Mapping[Path, str]) -> None:
+    """Write files, all or none: first beside their places, so that none of them is seen half.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    places = {Path(os.path.realpath(path)): text for path, text in texts.items()}
+    partial = {place: beside(place) for place in places}
+    try:
+        for place, text in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial[place].write_text(text, encoding="utf-8")
+        for place, half in partial.items():
+            half.replace(place)
+    finally:
+        for half in partial.values():
+            half.unlink(missing_ok=True)
 
 
 def read_json(path: Path, give: str, again: str) -> Any:

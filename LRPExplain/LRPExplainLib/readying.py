@@ -22,6 +22,7 @@ from .inference import RECKONED_LIKE, Inference
 from .memory import check_memory
 from .methods import Method
 from .models import ExplainableModel, ModelCard, load_model
+from .models.card import as_json, preprocessing_problem
 from .models.example import slices_of
 from .progress import nobody
 from .question import Question
@@ -128,11 +129,18 @@ def get_ready(
 
 def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> ExplainableModel:
     """The model with what the caller says of windows, and what its network says of slices, in its card."""
+    if window is not None and not isinstance(window, Mapping):
+        raise TypeError(f"a window is a mapping, as a card's preprocessing.window is, not {type(window).__name__}")
     wishes = model.card.preprocessing
-    merged = {**(wishes.window or {}), **(window or {})}
+    merged = {**(wishes.window or {}), **as_json(window or {})}
     if merged and "size" not in merged:
         raise UserError("The model's card asks for no windows: give the size of a window as well.")
     wanted = replace(wishes, window=merged if merged.get("size") else None, slices=slices_of(model))
+    problem = preprocessing_problem(wanted) if window else None
+    if problem is not None:
+        raise UserError(f"The window is wrong ({problem}): give what a card's preprocessing.window may hold.")
+    if wanted.window:
+        merged["size"] = [int(n) for n in merged["size"]]  # 16.0 is a whole number too
     return replace(model, card=replace(model.card, preprocessing=wanted))
 
 

@@ -166,7 +166,8 @@ BAD = {
     "several orientations": (_told(lambda k, place, axes: (place, axes[::-1] if k > 5 else axes)), "several orient"),
     "no positions": (_without(["ImagePositionPatient", "ImageOrientationPatient"], 1), "do not say where they lie"),
     "some positions": (_without(["ImagePositionPatient"], 3), "do not say where they lie"),
-    "mixed sizes": (_mixed_sizes, "could not be read"),
+    "mixed sizes": (_mixed_sizes, r"slices of several sizes \(20 x 26 and 30 x 26\)"),
+    "beyond float32": (lambda f: _written(f, sitk.Cast(make_volume(), sitk.sitkFloat64) * 1e40), "range of float32"),
     "single slice": (_single_slice, "single DICOM slice"),
 }
 
@@ -192,6 +193,22 @@ def test_an_image_of_two_dimensions_is_a_volume_of_one_slice(tmp_path, name):
         assert volume.GetSpacing() == (0.5, 0.7, 1.0)
 
 
+@pytest.mark.parametrize("alpha", [None, 255], ids=["RGB", "opaque"])
+@pytest.mark.parametrize("name", ["x-ray.png", "x-ray.tif"])
+def test_a_picture_in_colours_that_are_all_grey_is_grey(tmp_path, alpha, name):
+    flat = sitk.Cast(make_volume()[:, :, 3], sitk.sitkUInt8)
+    channels = [flat] * 3 + ([] if alpha is None else [flat * 0 + alpha])
+    read = read_volume(_written(tmp_path, sitk.Compose(channels), name))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read)[0], sitk.GetArrayFromImage(flat))
+
+
+@pytest.mark.parametrize("last", [lambda flat: [flat + 1], lambda flat: [flat, flat]], ids=["colour", "alpha"])
+def test_a_picture_in_colour_or_that_is_seen_through_is_refused(tmp_path, last):
+    flat = sitk.Cast(make_volume()[:, :, 3], sitk.sitkUInt8)
+    with pytest.raises(UserError, match="values per voxel"):
+        read_volume(_written(tmp_path, sitk.Compose([flat, flat, *last(flat)]), "x-ray.png"))
+
+
 def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
     flat = sitk.Cast(make_volume()[:, :, 3:4], sitk.sitkUInt16)
     flat.SetMetaData("0008|0060", "DX")
@@ -199,3 +216,36 @@ def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
     volume = read_volume(path)
     assert volume.GetSize() == (30, 26, 1)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(volume), sitk.GetArrayFromImage(flat))
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
+        ({"0018|1164": "0.4\\0.5"}, (0.5, 0.4, 1.0)),
+        ({"0018|1164": "0.4\\0.5", "0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
+    ],
+    ids=["in the patient", "at the detector", "both"],
+)
+def test_an_x_ray_has_the_pixel_spacing_that_it_tells(tmp_path, tags, expected):
+    pydicom = pytest.importorskip("pydicom")
+    path = _written(tmp_path, sitk.Cast(make_volume()[:, :, 3:4], sitk.sitkUInt16), "x-ray.dcm")
+    dataset = pydicom.dcmread(path)
+    dataset.Modality = "CR"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    for element in ("PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "SpacingBetweenSlices"):
+        if element in dataset:
+            delattr(dataset, element)
+    for tag, value in tags.items():
+        group, element = (int(part, 16) for part in tag.split("|"))
+        dataset.add_new((group, element), "DS", value.split("\\"))
+    dataset.save_as(path)
+    assert read_volume(path).GetSpacing() == pytest.approx(expected)
+
+
+def test_a_series_of_one_slice_is_as_thick_as_it_says(tmp_path):
+    one = sitk.Cast(make_volume(), sitk.sitkInt16)[:, :, 4:5]
+    write_series(one, tmp_path / "one", told=lambda k, tags: {**tags, "0018|0050": "4.5"})
+    read = read_volume(tmp_path / "one")
+    assert read.GetSize() == (30, 26, 1)
+    assert read.GetSpacing() == pytest.approx((0.9, 1.1, 4.5))

@@ -219,8 +219,10 @@ def test_a_segment_is_chosen_by_name_or_label_value(tmp_path, grid, inside, name
 @pytest.mark.parametrize("kind", [np.int16, np.float32])
 def test_a_plain_label_map_is_chosen_by_value(tmp_path, grid, inside, ending, kind):
     path = write(label_map(grid, kind), tmp_path / f"labels{ending}")
-    mask = read_segment(path, "2").mask(grid, inside)
-    np.testing.assert_array_equal(mask, sitk.GetArrayFromImage(label_map(grid)) == 2)
+    for name in ("2", "label 2"):  # as the message about a wrong choice offers it
+        segment = read_segment(path, name)
+        assert segment.name == "label 2"
+        np.testing.assert_array_equal(segment.mask(grid, inside), sitk.GetArrayFromImage(label_map(grid)) == 2)
 
 
 def test_overlapping_segments_lie_in_layers(tmp_path, grid, inside):

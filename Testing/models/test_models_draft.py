@@ -52,6 +52,15 @@ def test_what_is_there_stays(tmp_path, capsys):
     assert read_card(tmp_path / "other.json").task == "classification"
 
 
+def test_a_card_is_written_whole_or_not_at_all(tmp_path, capsys, disk):
+    path = save_model(tmp_path, classifier(), "net")
+    disk(64)
+    assert main(["card", str(path)]) == 2
+    disk(-1)
+    assert "cannot be written" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
 def test_of_a_bundle(tmp_path):
     """Everything that the bundle says is in the draft, so that the draft can stand for it."""
     transforms = [

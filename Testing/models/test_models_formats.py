@@ -156,6 +156,17 @@ def test_without_onnx2torch_one_sentence_says_what_to_install(tmp_path, network,
         load_model(path)
 
 
+def test_an_onnx2torch_that_cannot_be_imported_says_why(tmp_path, network, monkeypatch):
+    path = onnx(tmp_path / "net.onnx", network)
+
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(UserError, match=r"cannot be imported \(operator torchvision::nms does not exist\)"):
+        load_model(path)
+
+
 def test_metadata_within_torchscript(tmp_path, network):
     """As save_net_with_metadata and ckpt_export leave it."""
     facts = metadata(["T1"], ["background", "tumour"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.dicom import enhanced
 from helpers.networks import RANGE, classes, save_model, segmenter
 from helpers.volumes import make_volume, write_series
 from LRPExplainLib.cli import main
@@ -14,6 +15,7 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
+from LRPExplainLib.imaging.reading import volume_files
 from LRPExplainLib.reporting import export_dicom
 from LRPExplainLib.reporting.findings import findings_of
 
@@ -123,6 +125,34 @@ def test_a_volume_from_another_file_has_no_series_to_refer_to(place, tmp_path):
     with pytest.raises(UserError, match="no series"):
         export_dicom(made, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_slices_that_shift_a_little_are_referred_to_as_well(place, tmp_path):
+    """By less than is a sheared stack, but by more than rounding."""
+    shutil.copytree(place / "series", tmp_path / "series")
+    for n, file in enumerate(sorted((tmp_path / "series").iterdir())):
+        dataset = pydicom.dcmread(file)
+        columns = np.asarray(dataset.ImageOrientationPatient[3:], dtype=float)
+        moved = np.asarray(dataset.ImagePositionPatient, dtype=float) + 0.03 * (14 - n) * columns
+        dataset.ImagePositionPatient = [f"{value:.6f}" for value in moved]
+        dataset.save_as(file)
+    made = explain(place / "net.ts", [tmp_path / "series"], "white", "epsilon", "cpu", region=Everywhere())
+    found = highdicom.imread(export_dicom(made, tmp_path / "out")[-1])
+    mine = sitk.GetArrayFromImage(made.relevance[0])
+    places = [pydicom.dcmread(file).ImagePositionPatient for file in volume_files(tmp_path / "series")]
+    assert len(found.PerFrameFunctionalGroupsSequence) == len(mine) == len(places)
+    for n, group in enumerate(found.PerFrameFunctionalGroupsSequence):
+        place = group.PlanePositionSequence[0].ImagePositionPatient
+        k = [bool(np.allclose(each, place, atol=1e-3)) for each in places].index(True)
+        np.testing.assert_allclose(found.pixel_array[n], mine[k], rtol=1e-6)
+
+
+def test_a_file_of_frames_cannot_be_referred_to(place, tmp_path):
+    (tmp_path / "series").mkdir()
+    enhanced(sitk.Cast(make_volume(), sitk.sitkInt16)).save_as(tmp_path / "series" / "many.dcm")
+    made = explain(place / "net.ts", [tmp_path / "series"], "white", "epsilon", "cpu", region=Everywhere())
+    with pytest.raises(UserError, match="only series of single slices"):
+        export_dicom(made, tmp_path / "out")
 
 
 def test_a_series_that_has_changed_is_refused(explanation, tmp_path):

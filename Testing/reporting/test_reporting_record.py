@@ -16,16 +16,20 @@ from helpers.volumes import make_volume, write_series
 from jsonschema import Draft202012Validator
 from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare
+from LRPExplainLib.digests import sha256_of
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
-from LRPExplainLib.imaging import Box, Everywhere, read_segment, read_segments
+from LRPExplainLib.imaging import Box, Everywhere, Segment, read_segment, read_segments
+from LRPExplainLib.imaging.reading import volume_digest
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.methods import METHODS
+from LRPExplainLib.models import load_model
 from LRPExplainLib.question import Question
 from LRPExplainLib.reporting import Places, Record, check_place, make_record, verify
 from LRPExplainLib.reporting.commands import explain_command
+from LRPExplainLib.reporting.findings_again import findings_problem
 from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
 from LRPExplainLib.reporting.record import SCHEMA
 
@@ -185,6 +189,15 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
         Record.load(tmp_path / "page.html")
 
 
+def test_a_link_to_a_record_is_kept(whole, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "case.html").symlink_to(tmp_path / "kept" / "real.html")
+    whole.save(tmp_path / "case.html")
+    assert (tmp_path / "case.html").is_symlink()
+    assert Record.load(tmp_path / "kept" / "real.html") == whole
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["case.html", "case.json", "kept", "real.html"]
+
+
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +267,7 @@ def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanati
     for entry in (record.facts["model"], record.facts["volumes"][0]):
         entry["path"] = entry["path"].replace(PATIENT, "gone")
     record.facts["target"]["region"]["file"] = "/gone/expert.nrrd"
+    record.facts["commands"]["explain"] = explain_command(record.facts)
     assert verify(record, Places(near=[moved]), device="cpu").agrees
 
 
@@ -268,14 +282,177 @@ def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanati
         (lambda f: f["ledger"]["by_layer"][0].update(relevance_in=1e6), {"ledger by layer"}),
         (lambda f: f["prediction"]["classes"][1].update(voxels=0), {"prediction"}),
         (lambda f: f["target"].update(index=1), {"target value", "relevance map of t1.nrrd"}),
+        (lambda f: f["target"].update({"class": "grey"}), {"question"}),
+        (lambda f: f["target"].update(text="grey, everywhere"), {"question"}),
+        (lambda f: f["target"].update(voxels=10 * f["target"]["voxels"]), {"question"}),
+        (lambda f: f["target"]["region"].update(segment="no tumour"), {"question"}),
+        (lambda f: f["composite"].update(name="gamma"), {"composite"}),
+        (lambda f: f["composite"].update(description="Shows causes."), {"composite"}),
+        (lambda f: f["volumes"][0]["geometry"]["origin"].__setitem__(0, 0.0), {"geometry of t1.nrrd"}),
+        (lambda f: f["ledger"].update(relative_gap=0.5), {"shares"}),
+        (lambda f: f["ledger"].update(share_by_input=[0.5]), {"shares"}),
+        (lambda f: f["ledger"].update(absolute_share_by_input=[0.5]), {"shares"}),
+        (lambda f: f["ledger"].update(absorbed_bias=f["ledger"]["target_value"]), {"ledger"}),
+        (lambda f: f["ledger"].update(unseen_voxels_by_input=[10000]), {"ledger"}),
+        (lambda f: f["ledger"]["by_layer"][0].update(rule="alpha-beta"), {"ledger by layer"}),
+        (lambda f: f["prediction"]["classes"][1].update(ml=1e6), {"prediction"}),
+        (lambda f: f["prediction"]["classes"][1].update(name="healthy"), {"prediction"}),
+        (lambda f: f["findings"]["hot_spots"][0].update(place_ras=[0.0, 0.0, 0.0]), {"hot spots and warnings"}),
+        (lambda f: f["findings"]["hot_spots"].pop(), {"hot spots and warnings"}),
+        (lambda f: f["findings"].update(warnings=["All is well."]), {"hot spots and warnings"}),
+        (lambda f: f["model"].update(name="Approved model"), {"model's name"}),
+        (lambda f: f["commands"].update(explain="rm -r ~"), {"commands"}),
+        (lambda f: f["commands"].update(verify="rm -r ~"), {"commands"}),
     ],
-    ids=["target value", "ledger", "by layer", "prediction", "class"],
-)
+    ids=["target value", "ledger", "by layer", "prediction", "class", "class's name", "text", "voxels", "segment",
+         "composite", "description", "origin", "gap", "shares", "absolute shares", "bias", "unseen", "rule", "ml",
+         "prediction's name", "place", "spots", "warnings", "model's name", "command", "verifying"],
+)  # fmt: skip
 def test_a_changed_record_does_not_agree(saved, place, change, which):
     found = verify(changed(saved, change), Places(near=[place]), device="cpu")
     assert not found.agrees
     assert which <= failed(found)
     assert "DIFFERS" in found.table()
+
+
+def test_classes_that_are_renamed_throughout_do_not_agree(saved, place):
+    """What the card beside the model says cannot be changed in the record."""
+    facts = json.loads(saved.with_suffix(".json").read_text(encoding="utf-8").replace('"white"', '"healthy"'))
+    facts["target"]["text"] = facts["target"]["text"].replace("white", "healthy")
+    facts["commands"]["explain"] = explain_command(facts)
+    found = verify(Record(facts), Places(near=[place]), device="cpu")
+    assert failed(found) == {"class names"}
+    assert "healthy, but the model's card says background, grey, white" in found.table()
+
+
+def test_without_a_card_classes_are_numbered_or_not_compared(place, tmp_path):
+    shutil.copy(place / "net.ts", tmp_path / "bare.ts")
+    near = [tmp_path, place]
+    bare = explain(tmp_path / "bare.ts", [place / "t1.nrrd"], 1, "epsilon", "cpu", region=Everywhere())
+    record = make_record(bare, "x.html")
+    assert verify(record, Places(near=near), device="cpu").agrees
+    facts = json.loads(json.dumps(record.facts).replace("class 1", "tumour"))
+    found = verify(Record(facts), Places(near=near), device="cpu")
+    assert "class names" in failed(found)
+    carded = load_model(tmp_path / "bare.ts", place / "net.card.json")
+    made = explain(carded, [place / "t1.nrrd"], "white", "epsilon", "cpu", region=Everywhere())
+    found = verify(make_record(made, "x.html"), Places(near=near), device="cpu")
+    assert found.agrees
+    assert "with the names of classes, for there is none with the model" in found.table()
+
+
+def test_what_nothing_was_compared_with_is_said(saved, place):
+    said = verify(Record.load(saved), Places(near=[place]), device="cpu").table().splitlines()
+    assert said[-1] == "The record agrees with what was computed again."
+    assert said[-2] == ("Not compared: dates, versions and times, what the card says besides the names of classes,"
+                        " the evaluation, what the pictures show.")  # fmt: skip
+
+
+def test_what_another_version_worded_is_not_compared(saved, place):
+    def older(facts):
+        facts["made_with"]["lrpexplain"] = "0.0.9"
+        facts["target"]["text"], facts["findings"]["warnings"] = "in other words", ["Also so."]
+        del facts["ledger"]["unseen_relevance"]
+
+    found = verify(changed(saved, older), Places(near=[place]), device="cpu")
+    assert found.agrees, found.table()
+    assert "another version" in found.table()
+
+
+def test_findings_of_a_map_with_other_rounding_are_the_same(whole, explanation):
+    """As another device makes it: voxels pass the threshold, small regions come and go."""
+    noise = np.random.default_rng(3).normal(size=sitk.GetArrayFromImage(explanation.relevance[0]).shape)
+
+    def noisy(level):
+        image = explanation.relevance[0] * 1.0
+        values = sitk.GetArrayFromImage(image)
+        made = sitk.GetImageFromArray((values + level * np.abs(values).max() * noise).astype(np.float32))
+        made.CopyInformation(image)
+        return replace(explanation, relevance=(made,))
+
+    assert findings_problem(whole.facts, noisy(1e-6), exactly=False) is None
+    assert findings_problem(whole.facts, noisy(1e-6), exactly=True) is not None
+    moved = json.loads(json.dumps(whole.facts))
+    moved["findings"]["hot_spots"][0]["place_ras"][0] += 20
+    assert "told and not found" in findings_problem(moved, noisy(1e-6), exactly=False)
+    fewer = json.loads(json.dumps(whole.facts))
+    del fewer["findings"]["hot_spots"][0]
+    assert "not told" in findings_problem(fewer, noisy(1e-6), exactly=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f["relevance"][0].update(positive="no base64!"), None),
+        (lambda f: f["relevance"][0].update(blocks=[5, 5, 5]), None),
+        (lambda f: f["relevance"].append(f["relevance"][0]), None),
+        (lambda f: f["ledger"].update(in_volume_by_input=[1.0, 2.0]), None),
+        (lambda f: f["target"].pop("region"), "The record is incomplete"),
+        (lambda f: f["target"]["region"].pop("sha256"), "The record is incomplete"),
+        (lambda f: f["composite"].update(method="grad-cam"), "The record is incomplete"),
+        (lambda f: f["model"].update(card={}), "recorded model card is damaged"),
+        (lambda f: f["model"]["card"]["output"].update(classes=3), "recorded model card is damaged"),
+        (lambda f: f["model"]["card"]["output"].update(activation="hidden"), "recorded model card is wrong"),
+        (lambda f: f["model"]["card"]["inputs"][0].update(channels="one"), "recorded model card is wrong"),
+        (lambda f: f["model"]["card"].update(task="guessing"), "recorded model card is wrong"),
+        (lambda f: f["model"]["card"].update(explanation={"rules": [1]}), "recorded model card is wrong"),
+        (lambda f: f["model"]["card"]["preprocessing"].update(size_multiple=0), "recorded model card is wrong"),
+        (lambda f: f["model"]["card"]["preprocessing"].update(smooth=2), "recorded model card is damaged"),
+    ],
+)
+def test_a_damaged_record_is_refused_in_a_sentence(saved, place, change, said):
+    record = changed(saved, change)
+    if said is not None:
+        with pytest.raises(UserError, match=said) as caught:
+            verify(record, Places(near=[place]), device="cpu")
+        assert "\n" not in str(caught.value)
+        return
+    found = verify(record, Places(near=[place]), device="cpu")
+    assert failed(found) == {"the record itself"}
+    assert "it is damaged, so nothing was computed again" in found.table()
+
+
+def test_a_series_whose_files_are_renamed_is_the_same(place, tmp_path):
+    """So is one that an earlier version recorded, which hashed the files in the order of their names."""
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), tmp_path / "series")
+    made = explain(place / "net.ts", [tmp_path / "series"], "white", "epsilon", "cpu", region=Everywhere())
+    record = make_record(made, "x.html")
+    for n, file in enumerate(sorted((tmp_path / "series").iterdir())):
+        file.rename(file.with_name(f"{(5 * n) % 14:02d}.dcm"))
+    places = Places(volumes=[tmp_path / "series"], near=[place])
+    assert verify(record, places, device="cpu").agrees
+    named = sha256_of(*sorted((tmp_path / "series").iterdir()))
+    assert named != volume_digest(tmp_path / "series") == volume_digest(tmp_path / "series", "0" * 64)
+    record.facts["volumes"][0]["sha256"] = named
+    assert verify(record, places, device="cpu").agrees
+    first = next((tmp_path / "series").iterdir())
+    first.write_bytes(first.read_bytes()[:-2] + b"xx")
+    assert "volume series 1" in failed(verify(record, places, device="cpu"))
+
+
+def test_a_record_with_what_is_no_number_is_refused(saved):
+    text = saved.with_suffix(".json").read_text(encoding="utf-8")
+    saved.with_suffix(".json").write_text(re.sub(r'"absorbed": [-0-9.e]+', '"absorbed": NaN', text), encoding="utf-8")
+    with pytest.raises(UserError, match=r"damaged .*NaN"):
+        Record.load(saved.with_suffix(".json"))
+
+
+def test_the_model_may_be_given_as_its_card(saved, place, capsys):
+    assert main(["verify", str(saved), "--device", "cpu", "--model", str(place / "net.card.json")]) == 0
+
+
+def test_what_was_given_from_memory_is_verified_with_a_file(place, tmp_path, capsys):
+    volume = sitk.ReadImage(str(place / "t1.nrrd"))
+    labels = sitk.ReadImage(str(place / "expert.nrrd"))
+    made = explain(place / "net.ts", [volume], "white", "epsilon", "cpu", region=Segment(labels, "core"))
+    made.save(tmp_path / "made")
+    assert main(["record", str(tmp_path / "made"), "--out", str(tmp_path / "x.html"), "--no-views"]) == 0
+    assert "Note: 'T1' was given from memory" in capsys.readouterr().out
+    options = ["--device", "cpu", "--model", str(place / "net.ts"), "--segment", str(place / "expert.nrrd")]
+    assert main(["verify", str(tmp_path / "x.html"), *options, "--volume", str(place / "t1.nrrd")]) == 0
+    assert "no SHA-256 is known" in capsys.readouterr().out
+    sitk.WriteImage(make_volume(seed=5), str(tmp_path / "other.nrrd"))
+    assert main(["verify", str(tmp_path / "x.html"), *options, "--volume", str(tmp_path / "other.nrrd")]) == 1
 
 
 def test_a_map_that_was_moved_does_not_agree(saved, place, explanation):

@@ -1,8 +1,10 @@
 """The shell command: what it prints, what it leaves, and how it refuses."""
 
+import builtins
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -287,6 +289,36 @@ def test_pictures_without_slicers_core_are_refused_before_the_work(tmp_path, mod
     assert explain(model, volume, tmp_path / "out", "--views") == 2
     assert "pip install slicer-core" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_while_torch_is_loaded_is_one_line(monkeypatch, capsys):
+    real = builtins.__import__
+
+    def interrupted(name, *more):
+        if name == "lrp" and more[-1] == 2:
+            raise KeyboardInterrupt
+        return real(name, *more)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    try:
+        code = main(["trust", "net.ts"])
+    except KeyboardInterrupt:  # which would end the whole run of tests
+        pytest.fail("the interrupt was not caught")
+    assert code == 130
+    assert capsys.readouterr().err == "lrpexplain: interrupted\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_what_the_terminal_has_no_letters_for_is_replaced(tmp_path, encoding):
+    model = save_model(tmp_path, segmenter(), "net", **CARD)
+    card = tmp_path / "net.card.json"
+    card.write_text(card.read_text(encoding="utf-8").replace('"white"', '"Łäsion 山"'), encoding="utf-8")
+    for words, code in ((["inspect", str(model), "--shape", "8", "8", "8"], 0), (["inspect", "山.ts"], 2)):
+        told = subprocess.run([sys.executable, "-m", "LRPExplainLib", *words], capture_output=True, check=False,
+                              env={**os.environ, "PYTHONIOENCODING": encoding})  # fmt: skip
+        assert told.returncode == code
+        assert b"Traceback" not in told.stderr
+    assert b"There is no model file '?.ts'" in told.stderr
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, model, volume, monkeypatch, capsys):

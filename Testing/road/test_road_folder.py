@@ -139,6 +139,22 @@ def test_a_disk_that_is_full_is_said_and_the_earlier_result_stays(tmp_path, expl
     assert Explanation.load(tmp_path / "out") == explanation
 
 
+@pytest.mark.parametrize("there", ["an earlier explanation", "an empty folder", "nothing"])
+def test_a_link_is_kept_and_what_it_leads_to_is_written(tmp_path, explanation, there):
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "real", tmp_path / "out"
+    if there == "an empty folder":
+        target.mkdir()
+    if there == "an earlier explanation":
+        explanation.save(target)
+    link.symlink_to(target)
+    explanation.save(link)
+    assert link.is_symlink()
+    assert Explanation.load(target) == explanation
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["disk", "out"]
+    assert [entry.name for entry in target.parent.iterdir()] == ["real"]
+
+
 def _without(name):
     return lambda folder: (folder / name).unlink()
 

@@ -483,3 +483,33 @@ def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):
     sizes = [float(abs(array).sum(dtype="float64")) for array in arrays]
     assert ledger["absolute_share_by_input"] == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-5)
     assert sum(ledger["share_by_input"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [
+        ({"overlap": -1}, "window/overlap"),
+        ({"overlap": float("nan")}, "window/overlap"),
+        ({"overlap": 1.0}, "window/overlap"),
+        ({"overlap": "half"}, "window/overlap"),
+        ({"size": [8, 8]}, "window/size"),
+        ({"size": [8, 8, 0]}, "window/size/2"),
+        ({"size": 8}, "window/size"),
+        ({"blending": "hard"}, "window/blending"),
+        ({"overlapp": 0.5}, "window"),
+    ],
+    ids=str,
+)
+def test_a_wrong_window_is_refused_by_the_schema_of_cards(tmp_path, oblique_volume, window, said):
+    model = windowed(tmp_path)
+    with pytest.raises(UserError, match=rf"The window is wrong \(at {said}: "):
+        explain(model, [oblique_volume], "b", device="cpu", window=window)
+
+
+def test_a_window_may_be_in_numbers_of_numpy(tmp_path, oblique_volume):
+    model = windowed(tmp_path)
+    window = {"size": (*np.array([16, 16]), 8.0), "overlap": np.float32(0.5)}
+    made = explain(model, [oblique_volume], "b", device="cpu", window=window)
+    assert made.model["card"]["preprocessing"]["window"] == WINDOW | {"size": [16, 16, 8], "overlap": 0.5}
+    with pytest.raises(TypeError, match="a window is a mapping"):
+        explain(model, [oblique_volume], "b", device="cpu", window=16)

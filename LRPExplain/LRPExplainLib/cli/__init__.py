@@ -1,6 +1,7 @@
 """The shell command `lrpexplain`; its verbs are in `_VERBS`, in the order in which `--help` shows them."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -33,10 +34,21 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0, 1 where a record does not agree, or 2 with one line on standard error for wrong input.
+    0, 1 where a record does not agree, 2 with one line on standard error for wrong input, or 130 after an interrupt.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a name that the terminal's encoding has no letters for
     try:
-        options = _parser().parse_args(signed(sys.argv[1:] if arguments is None else arguments))
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print("lrpexplain: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        options = _parser().parse_args(signed(arguments))
     except UserError as error:
         return _refuse(error)
     read_as_utf8()
@@ -46,9 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.run(options) or 0
     except (UserError, LRPError) as error:
         return _refuse(error)
-    except KeyboardInterrupt:
-        print("lrpexplain: interrupted", file=sys.stderr)
-        return INTERRUPTED
 
 
 def _refuse(error: Exception) -> int:

@@ -24,8 +24,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rather-than", metavar="CLASS", help="explain the target rather than this class")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--segment", metavar="FILE[:NAME]",
-                       help="ask about a segment of a .seg.nrrd or label map, by name or label value "
-                       "(default: where the target is predicted)")  # fmt: skip
+                       help="ask about a segment of a .seg.nrrd, DICOM Segmentation or label map, by name or label "
+                       "value (default: where the target is predicted)")  # fmt: skip
     where.add_argument("--roi", nargs="+", metavar="BOX",
                        help="ask about a box: centre and size in mm as R,A,S R,A,S, or a Slicer ROI")  # fmt: skip
     where.add_argument("--roi-corners", nargs=2, metavar="R,A,S", help="ask about the box between two corners, in mm")

@@ -64,7 +64,7 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from ..folders import check_writable
+    from ..folders import check_writable, write_whole
     from ..models import draft_card, trust_request
     from ..models.draft import default_place
 
@@ -83,7 +83,7 @@ def _card(options: argparse.Namespace) -> None:
             print(f"Trusted: {sentence}")
     content, notes = draft_card(options.model, options.trust, options.shape)
     try:
-        place.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole({place: json.dumps(content, indent=2, ensure_ascii=False) + "\n"})
     except OSError as error:
         raise UserError(f"The card cannot be written to '{place}' ({error.strerror}): give --out.") from error
     for note in notes:

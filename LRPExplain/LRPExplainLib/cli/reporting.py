@@ -25,7 +25,9 @@ def add_record(verbs: Verbs) -> None:
 def add_verify(verbs: Verbs) -> None:
     parser = verbs.add_parser("verify", help="compute a record's explanation again and say whether it agrees")
     parser.add_argument("record", type=Path, metavar="RECORD", help="either of the files that 'record' wrote")
-    parser.add_argument("--model", type=Path, help="where the model is (default: where it was, or beside the record)")
+    parser.add_argument(
+        "--model", type=Path, help="where the model or its card is (default: where it was, or beside the record)"
+    )
     parser.add_argument("--volume", action="extend", nargs="+", dest="volumes", default=[], type=Path, metavar="VOLUME",
                         help="where the volumes are, in order (default: as the model)")  # fmt: skip
     parser.add_argument("--segment", type=Path, metavar="FILE", help="where the segmentation is that was asked about")
@@ -59,6 +61,9 @@ def _record(options: argparse.Namespace) -> None:
     made.save(options.out)
     for warning in made.facts["findings"]["warnings"]:
         print(f"Warning: {warning}")
+    for entry in made.facts["volumes"]:
+        if entry["path"] is None:
+            print(f"Note: '{entry['name']}' was given from memory: keep it as a file, for 'verify' needs one.")
     if missing:
         print(f"No pictures: {missing}")
     print(f"The record is {options.out}, its facts are {options.out.with_suffix('.json')}")

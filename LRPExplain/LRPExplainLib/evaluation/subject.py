@@ -268,7 +268,7 @@ def _volumes(explanation: Explanation) -> list[Path]:
         path = Path(entry["path"])
         if not path.exists():
             raise UserError(f"The volume '{path}' has gone: put it back, or explain it where it is now.")
-        if volume_digest(path) != entry["sha256"]:
+        if volume_digest(path, entry["sha256"]) != entry["sha256"]:
             raise UserError(f"The volume '{path}' has changed since the explanation was made: explain it again.")
         paths.append(path)
     return paths

@@ -1,4 +1,4 @@
-"""Label maps as Slicer's segmentation files (.seg.nrrd), and segments from these or plain label maps."""
+"""Label maps as Slicer's segmentation files (.seg.nrrd), and segments from these, DICOM Segmentations or label maps."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from ..digests import sha256_of
 from ..errors import UserError
+from .dicom_segments import Table, is_segmentation, read_dicom_segments
 from .grid import Grid
 from .labels import looks_grey
 from .reading import read_image
@@ -17,6 +18,7 @@ from .regions import Segment
 from .writing import write_image
 
 _REPRESENTATION = "Binary labelmap"
+_NUMBERED = "label "  # what a segment without a name is called, before its label value
 
 
 def write_segmentation(
@@ -57,9 +59,8 @@ def read_labels(path: str | os.PathLike[str], values: Sequence[int]) -> sitk.Ima
         UserError: no such file, not labels but an image, overlapping segments, or none of these values but others.
     """
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise UserError(f"There is no segmentation file '{path}': check the path.")
-    image = read_image(path)
+    _check_file(path)
+    image = _label_map(path) if is_segmentation(path) else read_image(path)
     check_labels(image, path.name, values)
     return image
 
@@ -86,11 +87,11 @@ def check_labels(image: sitk.Image, name: str, values: Sequence[int]) -> None:
 
 
 def read_segment(path: str | os.PathLike[str], name: str | int | None = None) -> Segment:
-    """A segment of a .seg.nrrd (layers of overlapping segments too) or of a label map in any image format.
+    """A segment of a .seg.nrrd or DICOM Segmentation (overlapping segments too), or of a label map in any image format.
 
     Args:
-        name: the segment's name (letter case aside) where the file has names, or its label value; None: all that is
-            not background.
+        name: the segment's name (letter case aside) where the file has names, or its label value, also as "label 2";
+            None: all that is not background.
 
     Raises:
         UserError: no such file, not labels but an image, or no such segment.
@@ -116,8 +117,7 @@ class _Labels:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        image, self._layers = _layers(path)
-        self._grid, self._table = Grid.of(image), _segments(image)
+        self._grid, self._layers, self._table = _layers(path)
         self._sha256 = sha256_of(path)
 
     def names(self) -> list[str]:
@@ -138,10 +138,11 @@ class _Labels:
         return Segment(mask, called, str(self._path.resolve()), None if name is None else str(name), self._sha256)
 
 
-def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
-    """The image, and its labels [k, j, i, layer]."""
-    if path.is_dir() or not path.exists():
-        raise UserError(f"There is no segmentation file '{path}': check the path.")
+def _layers(path: Path) -> tuple[Grid, np.ndarray, Table]:
+    """Its grid, its labels [k, j, i, layer], and its named segments."""
+    _check_file(path)
+    if is_segmentation(path):
+        return read_dicom_segments(path)
     image = read_image(path)
     voxels = sitk.GetArrayFromImage(image)
     if image.GetDimension() != 3 or np.iscomplexobj(voxels):
@@ -151,7 +152,20 @@ def _layers(path: Path) -> tuple[sitk.Image, np.ndarray]:
         raise UserError(f"'{path}' holds values that are no whole numbers, so it is no label map: give a segmentation.")
     if not _is_slicers(image) and any(looks_grey(layers[..., n]) for n in range(layers.shape[-1])):
         raise _grey(str(path))
-    return image, layers
+    return Grid.of(image), layers, _segments(image)
+
+
+def _label_map(path: Path) -> sitk.Image:
+    """A DICOM Segmentation as one layer."""
+    grid, layers, _ = read_dicom_segments(path)
+    if layers.shape[-1] != 1:
+        raise UserError(f"'{path}' has segments that overlap, so it is no label map: export it as one.")
+    return grid.image(layers[..., 0])
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir() or not path.exists():
+        raise UserError(f"There is no segmentation file '{path}': check the path.")
 
 
 def _is_slicers(image: sitk.Image) -> bool:
@@ -166,7 +180,7 @@ def _grey(name: str) -> UserError:
     )
 
 
-def _segments(image: sitk.Image) -> dict[str, tuple[int, int]]:
+def _segments(image: sitk.Image) -> Table:
     """Name -> (layer, label value) as the header of a .seg.nrrd tells; empty for a plain label map."""
     table = {}
     layered = image.GetNumberOfComponentsPerPixel() > 1
@@ -188,8 +202,12 @@ def _choose(table: Mapping[str, tuple[int, int]], layers: np.ndarray, name: str,
     alike = [own for own in table if own == name] or [own for own in table if own.casefold() == name.casefold()]
     if len(alike) == 1 and table[alike[0]][0] < layers.shape[-1]:
         return alike[0], *table[alike[0]]
-    if name.isdecimal() and layers.shape[-1] == 1 and (layers == int(name)).any():
-        called = next((own for own, (_, value) in table.items() if value == int(name)), f"label {int(name)}")
-        return called, 0, int(name)
-    choice = ", ".join(table or [f"label {value:g}" for value in np.unique(layers) if value][:20])
+    number = name.casefold().removeprefix(_NUMBERED).strip()
+    if number.isdecimal():
+        told = [(own, *where) for own, where in table.items() if where[1] == int(number)]
+        if len(told) == 1:
+            return told[0]
+        if layers.shape[-1] == 1 and (layers == int(number)).any():
+            return f"{_NUMBERED}{int(number)}", 0, int(number)
+    choice = ", ".join(table or [f"{_NUMBERED}{value:g}" for value in np.unique(layers) if value][:20])
     raise UserError(f"'{path}' has no segment '{name}': choose one of {choice or 'none, for it is empty'}.")

@@ -59,8 +59,7 @@ def stack_problem(slices: Sequence[Placed], voxel: Sequence[float]) -> str | Non
         )
     if np.ptp(orientations, axis=0).max() > _SAME_COSINE:
         return "has slices of several orientations, which are no volume: give a folder with those of one orientation"
-    rows, columns = np.reshape(orientations[0], (2, 3))
-    normal = np.cross(rows, columns)
+    normal = np.cross(*np.reshape(orientations[0], (2, 3)))
     steps = np.asarray(positions) - positions[0]
     gaps = np.abs(np.diff(steps @ normal))
     if gaps.min() < _SAME_PLACE:
@@ -73,10 +72,26 @@ def stack_problem(slices: Sequence[Placed], voxel: Sequence[float]) -> str | Non
             "has missing or unevenly spaced slices, which would misplace the relevance: resample it to even slices"
             " first"
         )
-    sideways = float(np.abs(steps @ np.stack([rows, columns], axis=1)).max())
+    sideways = _sideways(steps, orientations[0])
     if sideways > _SIDEWAYS * min(voxel):
         return (
             f"is a sheared stack (its slices shift sideways by up to {sideways:.3g} mm, as under a tilted gantry),"
             " which would misplace the relevance: resample it to a straight one first, as 3D Slicer's DICOM import does"
         )
     return None
+
+
+def on_one_line(slices: Sequence[Placed], voxel: Sequence[float]) -> bool:
+    """Whether all slices say where they lie, and that is behind or before the first one without shift or turn."""
+    positions = [entry.position for entry in slices if entry.position is not None]
+    orientations = [entry.orientation for entry in slices if entry.orientation is not None]
+    return (
+        len(positions) == len(orientations) == len(slices)
+        and bool(np.ptp(orientations, axis=0).max() <= _SAME_COSINE)
+        and _sideways(np.asarray(positions) - positions[0], orientations[0]) <= _SIDEWAYS * min(voxel)
+    )
+
+
+def _sideways(steps: NDArray[np.float64], orientation: NDArray[np.float64]) -> float:
+    """How far, in mm, any of these steps goes along a slice's rows or columns."""
+    return float(np.abs(steps @ np.reshape(orientation, (2, 3)).T).max())

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..schemas import read_schema, schema_problem
 
 SCHEMA = Path(__file__).with_name("card.schema.json")
@@ -186,15 +186,59 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
 
 
 def recorded_card(content: Mapping[str, Any]) -> ModelCard:
-    """The card that `ModelCard.as_dict` wrote down."""
-    return replace(_card(content), stated=bool(content.get("stated", True)))
+    """The card that `ModelCard.as_dict` wrote down.
+
+    Raises:
+        UserError: somebody else has changed it to what is no card.
+    """
+    try:
+        card = replace(_card(content), stated=bool(content.get("stated", True)))
+        problem = preprocessing_problem(card.preprocessing) or _rest_problem(card)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"The recorded model card is damaged ({reason(error)}): explain the volume again.") from error
+    if problem is not None:
+        raise UserError(f"The recorded model card is wrong ({problem}): explain the volume again.")
+    return card
 
 
 def preprocessing_problem(wishes: Preprocessing) -> str | None:
     """Where and why the schema refuses this part of a card; None if it does not."""
     schema = read_schema(SCHEMA)
     part = {"$defs": schema["$defs"], **schema["properties"]["preprocessing"]}
-    return schema_problem(json.loads(json.dumps(asdict(wishes))), part)
+    return schema_problem(as_json(asdict(wishes)), part)
+
+
+def as_json(value: Any) -> Any:
+    """As a card would have it: NumPy's numbers as Python's. What no card can hold, NaN too, becomes words, which the
+    schema refuses."""
+    text = json.dumps(value, default=lambda each: each.item() if hasattr(each, "item") else str(each))
+    return json.loads(text, parse_constant=str)
+
+
+def _rest_problem(card: ModelCard) -> str | None:
+    """The same for what else is computed with; names, and how many inputs and classes there are, are the model's."""
+    own = read_schema(SCHEMA)["properties"]
+    entry = {key: value for key, value in own["inputs"]["items"].items() if key != "required"}
+    schema = {
+        "task": own["task"],
+        "inputs": {"items": entry},
+        "output": {"properties": {key: own["output"]["properties"][key] for key in ("activation", "overlap")}},
+        "explanation": own["explanation"],
+    }
+    told = {
+        "task": card.task,
+        "inputs": [{"channels": each.channels, "labels": list(each.labels) or None} for each in card.inputs],
+        "output": {"activation": card.output.activation, "overlap": card.output.overlap},
+        "explanation": {"composite": card.composite, "rules": card.rules, "biases": card.biases},
+    }
+    return schema_problem(_told(as_json(told)), {"properties": schema})
+
+
+def _told(value: Any) -> Any:
+    """Without entries that say nothing."""
+    if isinstance(value, Mapping):
+        return {key: _told(entry) for key, entry in value.items() if entry is not None}
+    return [_told(entry) for entry in value] if isinstance(value, list) else value
 
 
 def color(index: int) -> tuple[int, int, int]:

@@ -68,15 +68,33 @@ def load_model(
     Raises:
         UserError: a file is missing, corrupt, of another format, does not fit its card, or would have to be trusted.
     """
+    weights = weights_of(path)
+    return load_with(weights, _card_of(Path(path), card), trust)
+
+
+def weights_of(path: str | os.PathLike[str]) -> Path:
+    """The model that a card (.json) is of; any other path is the model's own.
+
+    Raises:
+        UserError: there is no such card, or it is wrong.
+    """
     path = Path(path)
-    if path.suffix == ".json":
-        facts: ModelCard | None = read_card(path)
-        assert facts is not None
-        weights = path.parent / Path(facts.weights).name
-    else:
-        weights = path
-        facts = _card_of(weights, card)
-    return load_with(weights, facts, trust)
+    return path.parent / Path(read_card(path).weights).name if path.suffix == ".json" else path
+
+
+def stated_card(path: str | os.PathLike[str], trust: bool = False) -> ModelCard | None:
+    """What is said of a model besides its weights: by this card, by the one beside it, or by the model's own files.
+
+    Raises:
+        UserError: the card is wrong.
+    """
+    found = _card_of(Path(path), None)
+    if found is not None:
+        return found
+    try:
+        return _format_of(Path(path)).load(Path(path), None, trust).card
+    except UserError:  # weights that cannot be loaded without a card
+        return None
 
 
 def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> ExplainableModel:
@@ -111,9 +129,7 @@ def trust_request(path: str | os.PathLike[str]) -> TrustRequest:
     Raises:
         UserError: the model's files are missing or damaged.
     """
-    path = Path(path)
-    if path.suffix == ".json":
-        path = path.parent / Path(read_card(path).weights).name
+    path = weights_of(path)
     sentences, sha256 = _format_of(path).trusted(path)
     return TrustRequest(tuple(sentences), sha256)
 
@@ -128,10 +144,13 @@ def _format_of(weights: Path) -> Format:
     return found
 
 
-def _card_of(weights: Path, card: str | os.PathLike[str] | None) -> ModelCard | None:
+def _card_of(path: Path, card: str | os.PathLike[str] | None) -> ModelCard | None:
+    """The card that a path is, else the one that is given, else the one beside it."""
+    if path.suffix == ".json":
+        return read_card(path)
     if card is not None:
         return read_card(card)
-    neighbour = card_path(weights)
+    neighbour = card_path(path)
     return read_card(neighbour) if neighbour.is_file() else None
 
 

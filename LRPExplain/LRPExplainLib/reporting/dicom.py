@@ -4,7 +4,6 @@ The objects are the patient's, as the source series is: whose they are is in the
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,34 +81,26 @@ def _series(entry: dict[str, Any]) -> "list[Dataset]":
         raise UserError(f"The volume '{path}' has gone: put it back, or explain it where it is now.")
     if not path.is_dir():
         return []
-    if volume_digest(path) != entry["sha256"]:
+    if volume_digest(path, entry["sha256"]) != entry["sha256"]:
         raise UserError(f"The series '{path}' has changed since the explanation was made: explain it again.")
-    slices = [pydicom.dcmread(file, stop_before_pixels=True) for file in volume_files(path)]
-    return _in_order(slices, Grid.from_dict(entry["geometry"]), path)
+    slices: list[Dataset] = [pydicom.dcmread(file, stop_before_pixels=True) for file in volume_files(path)]
+    return _checked(slices, Grid.from_dict(entry["geometry"]), path)
 
 
-def _in_order(slices: "Sequence[Dataset]", grid: Grid, path: Path) -> "list[Dataset]":
-    """The slices along k; each must lie where the volume's slice lies.
+def _checked(slices: "list[Dataset]", grid: Grid, path: Path) -> "list[Dataset]":
+    """The slices, if each is one of the volume's.
 
     Raises:
-        UserError: it does not, as in a multi-frame file or a series that was resampled when it was read.
+        UserError: it is not, as in a multi-frame file or a series that was resampled when it was read.
     """
-    places = np.array([grid.point((0, 0, k)) for k in range(grid.size[2])])
-    ordered: dict[int, Dataset] = {}
-    for each in slices:
-        position = getattr(each, "ImagePositionPatient", None)
-        if position is None:
-            continue
-        apart = np.linalg.norm(places - np.asarray(position, dtype=float), axis=1)
-        if apart.min() <= _CLOSE_MM:
-            ordered[int(apart.argmin())] = each
-    fitting = all((each.Columns, each.Rows) == grid.size[:2] for each in slices)
-    if len(ordered) != grid.size[2] or len(slices) != grid.size[2] or not fitting:
+    first = getattr(slices[0], "ImagePositionPatient", None)
+    fitting = len(slices) == grid.size[2] and all((each.Columns, each.Rows) == grid.size[:2] for each in slices)
+    if not fitting or first is None or np.abs(np.subtract(grid.origin, [float(x) for x in first])).max() > _CLOSE_MM:
         raise UserError(
-            f"The slices of '{path}' do not lie one by one where the volume's do: only series of single slices can be"
+            f"The files of '{path}' are not one by one the slices of the volume: only series of single slices can be"
             " referred to."
         )
-    return [ordered[k] for k in range(grid.size[2])]
+    return slices
 
 
 def _made(explanation: Explanation, number: int, label: str) -> dict[str, Any]:

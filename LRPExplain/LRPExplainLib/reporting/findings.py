@@ -69,7 +69,7 @@ def _source(entry: dict[str, Any]) -> Field | None:
         return None
     path = Path(entry["path"])
     try:
-        if not path.exists() or volume_digest(path) != entry["sha256"]:
+        if not path.exists() or volume_digest(path, entry["sha256"]) != entry["sha256"]:
             return None
         return _field(read_volume(path))
     except (UserError, OSError):

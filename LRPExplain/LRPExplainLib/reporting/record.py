@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from ..errors import UserError, reason
 from ..evaluation import Evaluation
 from ..explanation import Explanation, Prediction
-from ..folders import beside, check_writable
+from ..folders import check_writable, write_whole
 from ..imaging.reading import volume_files
 from ..running import versions
 from ..schemas import read_schema, schema_problem
@@ -69,7 +69,10 @@ class Record:
         if problem is not None:
             raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        _write_all({path: self.html(), path.with_suffix(JSON): text})
+        try:
+            write_whole({path: self.html(), path.with_suffix(JSON): text})
+        except OSError as error:
+            raise UserError(f"The record cannot be written ({error.strerror}): choose another place.") from error
 
     @classmethod
     def load(cls, file: str | os.PathLike[str]) -> "Record":
@@ -91,7 +94,7 @@ class Record:
             pictures = {name: _png(data) for name, data in _PICTURE_IN_PAGE.findall(text)}
             whole, text = text, inside.group(1)
         try:
-            facts = json.loads(text)
+            facts = json.loads(text, parse_constant=_refuse)
         except ValueError as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
         problem = schema_problem(facts, read_schema(SCHEMA))
@@ -225,24 +228,13 @@ def _patient(path: str | None) -> dict[str, str] | None:
     return found or None
 
 
+def _refuse(constant: str) -> None:
+    """NaN and infinity are no JSON, and would compare with nothing."""
+    raise ValueError(f"it holds {constant}")
+
+
 def _png(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return b""  # a damaged picture, which no SHA-256 fits
-
-
-def _write_all(texts: Mapping[Path, str]) -> None:
-    """Write files beside their places first, so that none of them is seen half."""
-    partial = {path: beside(path) for path in texts}
-    try:
-        for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial[path].write_text(text, encoding="utf-8")
-        for path, half in partial.items():
-            half.replace(path)
-    except OSError as error:
-        raise UserError(f"The record cannot be written ({error.strerror}): choose another place.") from error
-    finally:
-        for half in partial.values():
-            half.unlink(missing_ok=True)

@@ -14,7 +14,10 @@ from ...errors import UserError, reason
 from ..card import ModelCard
 from .base import Format, Loaded, has_suffix, require_one_input
 
-_MISSING = "Reading '{path}' needs onnx2torch: install it with 'pip install onnx onnx2torch', or export TorchScript."
+_MISSING = (
+    "Reading '{path}' needs onnx2torch, which cannot be imported ({why}): install it with 'pip install onnx"
+    " onnx2torch', or export TorchScript."
+)
 
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
@@ -43,7 +46,7 @@ def _packages(path: Path) -> tuple[Any, Any]:
     try:
         return importlib.import_module("onnx"), importlib.import_module("onnx2torch")
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build than torch
-        raise UserError(_MISSING.format(path=path)) from error
+        raise UserError(_MISSING.format(path=path, why=reason(error))) from error
 
 
 def _read_beside(onnx: Any, model: Any, path: Path) -> list[Path]:

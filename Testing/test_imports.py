@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "memory",
         "lrp",
         "progress",
+        "recorded",
     }
     | {"inspection", "methods", "models", "question", "reporting", "sentences", "stages"},
     "folders": {"errors"},
@@ -128,6 +129,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": {"errors", "explanation", "imaging", "ledgers", "lrp", "methods", "models", "outcome", "question"}
     | {"progress", "readying", "running", "stages"},
     "running": {"errors", "memory"},
+    "recorded": {"errors", "imaging", "lrp", "methods", "question"},
     "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages", "progress"},
     "forward": {"imaging", "inference", "memory", "outcome"},
     "evaluation": {
@@ -143,9 +145,21 @@ MAY_IMPORT: dict[str, set[str]] = {
         "memory",
         "progress",
     }
-    | {"lrp", "methods", "models", "outcome", "question", "readying", "running", "schemas", "seeds", "summaries"},
+    | {
+        "lrp",
+        "methods",
+        "models",
+        "outcome",
+        "question",
+        "readying",
+        "recorded",
+        "running",
+        "schemas",
+        "seeds",
+        "summaries",
+    },
     "reporting": {"errors", "evaluation", "explain", "explanation", "findings", "folders", "imaging"}
-    | {"digests", "lrp", "methods", "models", "question", "reporting", "running", "schemas"},
+    | {"digests", "lrp", "methods", "models", "question", "recorded", "reporting", "running", "schemas"},
     "inspection": {"errors", "imaging", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation", "folders", "imaging"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "progress", "sentences", "worker"},

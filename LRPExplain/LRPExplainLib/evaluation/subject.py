@@ -1,6 +1,6 @@
 """What is put to the test: a model before its volumes, and a question whose class and voxels stay fixed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .. import lrp, methods
 from ..errors import UserError
 from ..explanation import Explanation
 from ..forward import Forward
-from ..imaging import Everywhere, Windows, region_of
+from ..imaging import Windows
 from ..imaging.reading import volume_digest
 from ..inference import RECKONED_LIKE, Inference
 from ..models import ExplainableModel
@@ -22,6 +22,7 @@ from ..outcome import read_outcome, require_tensor
 from ..progress import nobody
 from ..question import Asked, Question
 from ..readying import How, PathLike, get_ready
+from ..recorded import made_of_others, recorded_composite, recorded_method, recorded_question
 from .localisation import Array
 
 # An answer that differs by more than this share of what all voxels say is another answer than was explained.
@@ -206,51 +207,10 @@ class Subject:
         return [sitk.GetArrayFromImage(image) for image in images]
 
 
-def recorded_composite(facts: dict[str, Any]) -> lrp.Composite:
-    """The composite of an explanation."""
-    rows = tuple(lrp.Row(row["match"], lrp.rules.rule_named(row["rule"])) for row in facts["rules"])
-    return lrp.Composite(facts["name"], facts["description"], rows, facts["normalization"], facts["biases"])
-
-
-def recorded_method(facts: Mapping[str, Any]) -> methods.Method | None:
-    """The method of an explanation with its parameters; None for LRP.
-
-    Raises:
-        UserError: the map is made of others (see `comparison`), or captum is missing.
-    """
-    name = facts.get("method", methods.LRP)
-    if _made_of_others(name):
-        raise UserError(
-            f"A {name} map is made of others and cannot be computed again: take the maps that it was made of."
-        )
-    return None if name == methods.LRP else methods.method_named(name, facts["parameters"])
-
-
-def _made_of_others(name: str) -> bool:
-    return name != methods.LRP and name not in methods.METHODS
-
-
-def recorded_precision(provenance: Mapping[str, Any]) -> str:
-    """The precision in which an explanation was made; those of before there was a choice do not tell."""
-    return str(provenance.get("run", {}).get("precision", "float32"))
-
-
-def recorded_question(target: Mapping[str, Any]) -> Question:
-    """The question of an explanation, about the class that was met and the same voxels.
-
-    Raises:
-        UserError: the explanation is of one channel of a layer (see `concepts`), which is no question to the model.
-    """
-    if "concept" in target:
-        raise UserError("This map is a part of another one: give the folder of the whole explanation, one above.")
-    region = Everywhere() if target["where"] == "everywhere" else region_of(target)
-    return Question(target["index"], target.get("rather_than_index"), region, target["value"], target["start"])
-
-
 def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None]:
     """The composite of an explanation and, where it is none by LRP, the method."""
     name = facts.get("method", methods.LRP)
-    if _made_of_others(name):
+    if made_of_others(name):
 
         def refuse(request: Request) -> Tensor:
             raise UserError(f"A {name} map is made of others and cannot be computed anew: leave out the check sanity.")

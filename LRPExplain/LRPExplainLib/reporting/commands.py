@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ..evaluation.subject import recorded_precision
 from ..lrp.composites import COMPOSITES
 from ..methods import METHODS
+from ..recorded import recorded_precision
 
 _UPRIGHT = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 

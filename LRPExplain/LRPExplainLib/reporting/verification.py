@@ -8,13 +8,13 @@ from typing import Any
 
 from ..digests import sha256_of
 from ..errors import UserError, reason
-from ..evaluation.subject import recorded_composite, recorded_method, recorded_precision, recorded_question
 from ..explain import explain
 from ..explanation import Explanation
 from ..imaging.reading import volume_digest
 from ..models import ExplainableModel
 from ..models.loading import load_recorded, stated_card, weights_of
 from ..question import Question
+from ..recorded import recorded_composite, recorded_method, recorded_precision, recorded_question
 from .checks import Check, by_this_version, class_names, compared, scale_of
 from .fingerprint import block_sums
 from .places import Places

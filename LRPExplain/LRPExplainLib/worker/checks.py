@@ -17,7 +17,6 @@ from ..comparison import compare
 from ..errors import UserError
 from ..evaluation import Evaluation
 from ..evaluation import evaluate as evaluated
-from ..evaluation.subject import recorded_question
 from ..explain import explain
 from ..explanation import FACTS, Explanation
 from ..folders import read_json
@@ -26,6 +25,7 @@ from ..imaging.reading import volume_digest
 from ..models import trust_request
 from ..models.loading import load_recorded
 from ..progress import Progress
+from ..recorded import recorded_question
 from ..reporting import export_dicom as exported
 from ..reporting import make_record
 from .answers import ask_for_trust

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from .. import concepts as parts
 from ..errors import UserError
-from ..evaluation.subject import recorded_composite, recorded_question
 from ..explanation import Explanation
 from ..inspection import inner_layers
 from ..methods import LRP
 from ..models import ExplainableModel
 from ..models.loading import load_recorded
 from ..progress import Progress
+from ..recorded import recorded_composite, recorded_question
 from .checks import Message, trusting
 from .writing import WRITING
 

@@ -95,10 +95,10 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     threshold = display.selection.level(magnitudes)
     window, band = window_for(presented.limit, magnitudes.peak(), threshold)
     table = relevance_colors(band, display.color_map, display.sign)
-    _keep(scene, first, display)
+    chosen = presented.relevance[display.input]
+    _keep(scene, first, display, chosen)
     colors = color_table(scene, first, "colors")
     set_colors(colors, table)
-    chosen = presented.relevance[display.input]
     cleaning.update(presented, chosen, threshold, display.selection)
     for node in (*presented.relevance, *record.linked(first, "cleaned")):
         if node is not None:
@@ -111,8 +111,10 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     side_by_side.arrange(scene)
 
 
-def _keep(scene: Any, first: Any, display: Display) -> None:
+def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:
     first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
+    if record.linked_one(first, "chosen") is not chosen:
+        record.link(first, "chosen", [chosen])  # itself, since its number is another one when a map is deleted
     overlay.set_opacity(scene, first, display.opacity)
 
 

@@ -56,9 +56,7 @@ def _overlay_layer(composite: Any, ours: set[str]) -> int:
 
 def displayed_map(first: Any) -> Any:
     """The volume node that the overlay shows: the chosen relevance map, or the one without its small regions."""
-    chosen = int(record.read_json(first, record.DISPLAY).get("input", 0))
-    maps = record.linked(first, "relevance") or [first]
-    plain = maps[chosen] if chosen < len(maps) and maps[chosen] is not None else first
+    plain = record.linked_one(first, "chosen") or first
     cleaned = record.linked_one(first, "cleaned")
     return cleaned if cleaned is not None and cleaned.GetAttribute(record.PREFIX + "Used") else plain
 

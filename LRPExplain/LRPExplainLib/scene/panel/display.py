@@ -66,7 +66,7 @@ class DisplaySection(Section):
 
         self._selected = selected
         over = self.nodes is not None and self.ui.overlayCheckBox.checked
-        if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
+        if not self._has(selected):
             try:
                 self.nodes = presented_of(selected) if selected else None
             except UserError as error:
@@ -84,6 +84,20 @@ class DisplaySection(Section):
             self.apply()
         else:
             self.panel.on_display()
+
+    def _has(self, selected: Any) -> bool:
+        """Whether it is a map of the explanation at hand, which the deletion of another one of its maps leaves."""
+        nodes = self.nodes
+        return nodes is not None and nodes.relevance[0].GetScene() is not None and selected in nodes.relevance
+
+    def on_removal(self, node: Any) -> None:
+        """A map is about to be deleted: another map of the same explanation is shown then, else none.
+
+        The selector itself would go to its neighbour, which may be a map of another patient's volume.
+        """
+        if node is self._selected and self.parameters:
+            rest = [each for each in self.nodes.relevance if each.GetScene() is not None and each is not node]
+            self.parameters.relevance = rest[0] if rest and node is not self.nodes.relevance[0] else None
 
     def close(self) -> None:
         super().close()

@@ -65,7 +65,7 @@ def test_after_the_shown_map_comes_one_of_the_same_explanation_or_none(
 def test_a_deleted_volume_leaves_its_selector_empty(opened: Any, host: Host) -> None:
     host.wait(lambda: opened.panel.model.facts is not None, 60)
     names = ["before", "mine", "after"]
-    before, mine, after = (volume(name) for name in names)
+    _before, mine, after = (volume(name) for name in names)
     slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(mine.GetID())
     opened.panel.volumes.selectors[0].setCurrentNode(mine)
     host.process()

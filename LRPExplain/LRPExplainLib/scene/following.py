@@ -56,11 +56,15 @@ def follow(first: Any) -> None:
     pairs = [*zip(volumes, maps, strict=True)]
     for role in ("prediction", "region", "hotSpots", "cleaned"):
         pairs += [(volumes[0], node) for node in record.linked(first, role)]
-    changes = {volume: _change(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None}
+    present = [(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None]
+    changes = {volume: _change(volume, node) for volume, node in present}
+    hardened = {volume for volume, node in present if _was_hardened(volume, node)}
     for volume, node in pairs:
         if volume is None or node is None:
             continue
-        if changes[volume] is not None:
+        if volume in hardened:
+            node.HardenTransform()
+        elif changes[volume] is not None:
             node.ApplyTransformMatrix(changes[volume])
         if node.GetTransformNodeID() != volume.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
@@ -80,3 +84,14 @@ def _change(volume: Any, node: Any) -> Any | None:
     node.GetRASToIJKMatrix(there)
     vtk.vtkMatrix4x4.Multiply4x4(here, there, here)
     return here
+
+
+def _was_hardened(volume: Any, node: Any) -> bool:
+    """Whether a non-linear transform, under which the map still is, was hardened in its volume: voxels were made anew.
+
+    A volume that was only taken out of the transform has the voxels that it had.
+    """
+    parent = node.GetParentTransformNode()
+    if parent is None or parent.IsTransformToWorldLinear() or volume.GetParentTransformNode() is parent:
+        return False
+    return volume.GetImageData() is not None and not has_grid_like(volume, node)

@@ -212,6 +212,15 @@ with Host() as host:
     assert best < 0.1
 
 
+def test_a_sentence_names_the_volume(with_small_model: Person) -> None:
+    person = with_small_model
+    (volume,) = person.widget.panel.volumes.nodes
+    volume.SetName("2: T1 / sag?")
+    slicer.util.arrayFromVolume(volume)[:] = 7
+    slicer.util.arrayFromVolumeModified(volume)
+    assert refused(person).startswith("'2_ T1 _ sag_.nrrd' has the same value in every voxel")
+
+
 def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None:
     """What happens to the volume while the worker computes is what the map shows when it comes."""
     person = with_small_model

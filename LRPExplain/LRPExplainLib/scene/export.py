@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from .host import slicer
 from .host import tr as _
+
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # by one file system or another
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for itself
+_LONGEST = 60  # characters, of up to four bytes each
+
+
+def file_name(node: Any) -> str:
+    """A name for the file of a volume node that tells people which one it is, and that every file system takes."""
+    name = _FORBIDDEN.sub("_", node.GetName() or "")[:_LONGEST].strip(" .") or "volume"
+    return f"{'_' if _DEVICE.match(name) else ''}{name}.nrrd"
 
 
 def export_volume(node: Any, path: Path) -> Path:

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from ..errors import UserError
 from ..worker.client import MAIN, REPLACED, Client
 from . import asking
-from .export import export_volume
+from .export import export_volume, file_name
 from .process import SlicerProcess, later
 from .saying import said
 
@@ -246,14 +246,15 @@ class Session:
         key = asking.content(node)
         known = self._written.get(node.GetID())
         if known is None or known[0] != key or not known[1].is_file():
-            path = self._folder / f"{node.GetID()}-{time.monotonic_ns()}.nrrd"
+            path = self.place("volume") / file_name(node)  # in a folder of its own: two may have one name
+            path.parent.mkdir()
             try:
                 export_volume(node, path)
             except UserError:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path.parent, ignore_errors=True)
                 raise
             if known is not None:
-                known[1].unlink(missing_ok=True)
+                shutil.rmtree(known[1].parent, ignore_errors=True)
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
 

@@ -105,11 +105,10 @@ def record(message: Message, progress: Progress) -> Message:
 
 def _nameless(explanation: Explanation, evaluation: Evaluation | None) -> tuple[Explanation, Evaluation | None]:
     """The volumes by their numbers: Slicer's files have the names of its nodes, which may be those of patients."""
-    given = {n: entry for n, entry in enumerate(explanation.volumes, 1) if entry["path"] is not None}
-    called = {n: f"volume-{n}.nrrd" for n in given}
+    given = {f"volume-{n}.nrrd": entry for n, entry in enumerate(explanation.volumes, 1) if entry["path"] is not None}
     hidden = Aliases(
-        {entry["name"]: called[n] for n, entry in given.items()},
-        {entry["path"]: called[n] for n, entry in given.items()},
+        {entry["name"]: called for called, entry in given.items()},
+        {entry["path"]: called for called, entry in given.items()},
     )
     parts = ("target", "composite", "ledger", "model", "volumes", "provenance")
     explanation = replace(explanation, **{part: hidden(getattr(explanation, part)) for part in parts})

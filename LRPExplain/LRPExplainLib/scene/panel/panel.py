@@ -116,7 +116,7 @@ class Panel(VTKObservationMixin):
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         self.concepts.on_result(nodes)
-        self.trust.on_map()
+        self.trust.on_result(nodes)
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False

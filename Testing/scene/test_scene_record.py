@@ -117,7 +117,7 @@ def test_an_update_fills_the_same_nodes_and_keeps_settings_and_the_users_names(t
     assert read(second) == Display("Purple and orange", "peak", 20, opacity=0.7)
     assert second.target == "oedema"
     assert second.relevance[0].GetDisplayNode().GetWindowLevelMax() == pytest.approx(2, rel=0.05)
-    assert second.legend.GetNthDisplayNode(1).GetTitleText() == "Relevance for oedema"
+    assert second.legend.GetNthDisplayNode(1).GetTitleText() == "Relevance for\noedema"
 
 
 def test_what_is_named_after_a_map_is_renamed_with_it_and_checks_of_the_earlier_one_go(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from . import cleaning, glow, hot_spots, overlay, record, side_by_side
 from .cache import magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
 from .companions import color_table
-from .nodes import legend_of, set_colors
+from .nodes import label_legend, legend_of, set_colors
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -142,5 +142,5 @@ def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, dis
     carrier.GetDisplayNode().SetScalarRange(low, high)
     legend = legend_of(carrier)
     if legend is not None:
-        legend.SetNumberOfLabels(5 if display.sign == "both" else 3)
+        label_legend(legend, low, high, 5 if display.sign == "both" else 3)
         overlay.set_visible(presented.relevance[0], legend, display.legend)

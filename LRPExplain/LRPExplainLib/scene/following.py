@@ -1,13 +1,13 @@
 """Relevance stays on its volume: under the same transform, also when that is changed or hardened later.
 
-And what is observed for that, and for `deleting`.
+And what is observed for that, for `deleting` and for `arriving`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import cache, deleting, record
+from . import arriving, cache, deleting, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
@@ -17,9 +17,15 @@ _observed: dict[tuple[str, int], Any] = {}
 
 
 def watch(scene: Any) -> None:
-    """From now on, what is made for the explanations in ``scene`` follows their volumes, and goes with their maps."""
+    """From now on, what is made for the explanations in ``scene`` follows their volumes, and goes with their maps.
+
+    And it is shown in views that come later.
+    """
     _observe(scene, scene.EndCloseEvent, _on_closed)
     _observe(scene, scene.NodeAboutToBeRemovedEvent, deleting.on_about_to_be_removed)
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is not None:
+        _observe(layout, vtk.vtkCommand.ModifiedEvent, arriving.on_layout)
     for first in record.records(scene):
         for volume in record.sources(first):
             if volume is not None:

@@ -239,8 +239,7 @@ def rename(first: Any, old: str, new: str) -> None:
 
 def forget_checks(first: Any) -> None:
     """Remove what checks found of a map whose voxels are others now."""
-    names = {"table": _TABLE, "chart": _CHART, "series": _SERIES}
-    found = [
-        (node, node.GetAttribute(name)) for role, name in names.items() for node in record.linked(first, role) if node
-    ]
-    remove_nodes(first.GetScene(), [node for node, name in found if not (name or "").startswith(_OF_FINDINGS)])
+    for role, attribute in {"table": _TABLE, "chart": _CHART, "series": _SERIES}.items():
+        made = [node for node in record.linked(first, role) if node is not None]
+        checked = [node for node in made if not (node.GetAttribute(attribute) or "").startswith(_OF_FINDINGS)]
+        remove_nodes(first.GetScene(), checked)

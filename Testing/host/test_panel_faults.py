@@ -221,6 +221,41 @@ def test_a_sentence_names_the_volume(with_small_model: Person) -> None:
     assert refused(person).startswith("'2_ T1 _ sag_.nrrd' has the same value in every voxel")
 
 
+def test_voxels_that_change_during_a_run_end_it_in_a_sentence(with_small_model: Person) -> None:
+    person = with_small_model
+    (volume,) = person.widget.panel.volumes.nodes
+    person.begin()
+    voxels: Any = slicer.util.arrayFromVolume(volume)
+    voxels[:] = voxels[::-1].copy()
+    slicer.util.arrayFromVolumeModified(volume)
+    person.wait_for_the_end(60)
+    assert person.said() == "The volume 'small' was changed while it was being explained: explain it again."
+    assert relevance_volumes() == []
+    person.explain()
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.int8])
+def test_numbers_that_slicer_cannot_write_are_explained_all_the_same(with_small_model: Person, kind: type) -> None:
+    person = with_small_model
+    values = np.random.default_rng(0).integers(0, 100, (16, 16, 16)).astype(kind)
+    volume = slicer.util.addVolumeFromArray(values, name="large numbers")
+    person.host.choose(person.volume_selector(), "large numbers")
+    person.explain()
+    assert person.widget.panel.display.nodes.volumes == (volume,)
+    assert slicer.util.arrayFromVolume(volume).dtype == kind
+
+
+def test_a_single_slice_is_plotted_along_another_axis(with_small_model: Person) -> None:
+    person = with_small_model
+    slicer.util.addVolumeFromArray(np.random.default_rng(0).random((1, 24, 20)).astype(np.float32), name="flat")
+    person.host.choose(person.volume_selector(), "flat")
+    person.explain()
+    findings = person.widget.panel.findings
+    person.host.wait(lambda: person.ui.plotFrame.visible, 10)
+    assert person.ui.plotComboBox.currentText.startswith("coronal")
+    assert len(findings.found.profiles[2].position) == 1
+
+
 def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None:
     """What happens to the volume while the worker computes is what the map shows when it comes."""
     person = with_small_model

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slicer
 from LRPExplainLib.scene import present, save
+from LRPExplainLib.scene.overlay import composites
 from scene.hand_built import build, head
 
 from host.host import Host
@@ -129,3 +130,19 @@ def test_a_scene_with_a_map_joins_one_that_has_a_map(opened: Any, host: Host, tm
     slicer.mrmlScene.ReadFromMRB(str(path), False, messages)
     host.process()
     assert opened.ui.relevanceSelector.nodeCount() == 8  # and nothing was printed, see conftest.py
+
+
+def test_a_map_comes_with_its_own_volume_where_the_one_before_did(opened: Any, host: Host, tmp_path: Path) -> None:
+    nodes = several(opened, tmp_path)
+    mine = volume("mine")
+    red, yellow, *_rest = composites(slicer.mrmlScene)
+    yellow.SetBackgroundVolumeID(mine.GetID())
+    assert red.GetBackgroundVolumeID() == nodes.volumes[0].GetID()
+    opened.ui.relevanceSelector.setCurrentNode(nodes.relevance[2])
+    host.process()
+    assert red.GetBackgroundVolumeID() == nodes.volumes[2].GetID()
+    assert yellow.GetBackgroundVolumeID() == mine.GetID()
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), scene=slicer.mrmlScene)
+    opened.panel.display.on_result(other)
+    assert red.GetBackgroundVolumeID() == other.volumes[0].GetID()

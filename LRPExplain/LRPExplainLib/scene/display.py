@@ -137,10 +137,28 @@ def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, dis
     colors = color_table(presented.scene, presented.relevance[0], "legendColors")
     rows = {"both": table[: ENTRIES - 1], "positive": table[ZERO_ROW:], "negative": table[: ZERO_ROW + 1]}[display.sign]
     set_colors(colors, rows)
-    low, high = {"both": (-window, window), "positive": (0.0, window), "negative": (-window, 0.0)}[display.sign]
     carrier.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    _set_range(carrier, display.sign, -window, window)
+    legend = legend_of(carrier)
+    if legend is not None:
+        overlay.set_visible(presented.relevance[0], legend, display.legend)
+
+
+def _set_range(carrier: Any, sign: str, low: float, high: float) -> None:
+    """The legend's numbers for a window from ``low`` to ``high``, whose middle is between the signs' colours."""
+    middle = (low + high) / 2
+    low, high = {"both": (low, high), "positive": (middle, high), "negative": (low, middle)}[sign]
     carrier.GetDisplayNode().SetScalarRange(low, high)
     legend = legend_of(carrier)
     if legend is not None:
-        label_legend(legend, low, high, 5 if display.sign == "both" else 3)
-        overlay.set_visible(presented.relevance[0], legend, display.legend)
+        label_legend(legend, low, high, 5 if sign == "both" else 3)
+
+
+def follow_window(shown: Any, *_event: Any) -> None:
+    """For the ModifiedEvent of a map's display node, whose window people may change in other modules."""
+    node = shown.GetDisplayableNode()
+    first = record.record_of(node) if node is not None else None
+    carrier = record.linked_one(first, "legend") if first is not None else None
+    if carrier is not None and overlay.displayed_map(first) is node:
+        sign = record.read_json(first, record.DISPLAY).get("sign")
+        _set_range(carrier, sign if sign in SIGNS else "both", shown.GetWindowLevelMin(), shown.GetWindowLevelMax())

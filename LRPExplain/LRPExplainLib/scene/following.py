@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import arriving, cache, deleting, record
+from . import arriving, cache, deleting, display, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
@@ -30,6 +30,9 @@ def watch(scene: Any) -> None:
         for volume in record.sources(first):
             if volume is not None:
                 _observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
+        for node in record.linked(first, "relevance"):
+            if node.GetDisplayNode() is not None:
+                _observe(node.GetDisplayNode(), vtk.vtkCommand.ModifiedEvent, display.follow_window)
 
 
 def _observe(thing: Any, event: int, act: Any) -> None:

@@ -106,6 +106,17 @@ def lay_beside(scene: Any, first: Any) -> None:
             composite.SetNthLayerOpacity(layer, opacity_of(first))
 
 
+def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
+    """Views that show the volume of the earlier map behind it show that of the map that comes in its place.
+
+    Any other background is the user's own choice, and stays.
+    """
+    before, after = (record.linked_one(node, "source") if node is not None else None for node in (earlier, chosen))
+    for composite in composites(scene):
+        if before is not None and after is not None and composite.GetBackgroundVolumeID() == before.GetID():
+            composite.SetBackgroundVolumeID(after.GetID())
+
+
 def hide(presented: PresentedNodes) -> None:
     """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
     take_out(presented.scene, presented.relevance[0])

@@ -112,6 +112,7 @@ class Session:
         self._count += 1
         try:
             files = [self._export(node) for node in nodes]
+            contents = [asking.content(node) for node in nodes]
             place = asking.place(where, nodes[0], self._folder / f"asked-{self._count}.nrrd")
         except OSError as error:
             raise UserError(
@@ -129,7 +130,7 @@ class Session:
 
         def done(event: dict[str, Any]) -> None:
             folder = Path(event["folder"])
-            self.present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
+            self.present(run, _presenting(folder, nodes, update, lane == MAIN, contents), on_done, on_failed)
 
         self._send(
             run, "explain", message, lane, True,
@@ -284,18 +285,24 @@ def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], N
     return lambda content: function(content) if run.wanted else None
 
 
-def _presenting(folder: Path, nodes: list[Any], update: Any, keep: bool) -> Generator[None, None, Any]:
-    """Read the answer's folder and show it, in steps; ``keep``: checks can be made on it as long as Slicer runs."""
+def _presenting(
+    folder: Path, nodes: list[Any], update: Any, keep: bool, contents: Sequence[object] = ()
+) -> Generator[None, None, Any]:
+    """Read the answer's folder and show it, in steps; ``keep``: checks can be made on it as long as Slicer runs.
+
+    ``contents``: what the volumes held when they were handed over (see `asking.content`), where that must not have
+    changed meanwhile.
+    """
     from ..explanation import Explanation
     from . import answers
     from .presenting import present_in_steps
 
     kept = False
     try:
-        _require(nodes)
+        _require(nodes, contents)
         explanation = yield from Explanation.load_in_steps(folder)
         yield
-        _require(nodes)
+        _require(nodes, contents)
         presented = yield from present_in_steps(explanation, nodes, update=update)
         answers.keep(presented, folder if keep else None)
         kept = keep
@@ -312,6 +319,13 @@ def _presenting_all(folders: Sequence[Path], nodes: list[Any]) -> Generator[None
     return shown
 
 
-def _require(nodes: list[Any]) -> None:
+def _require(nodes: list[Any], contents: Sequence[object]) -> None:
     if any(node.GetScene() is None for node in nodes):
         raise UserError(_("The volume was removed while it was being explained: choose another one."))
+    for node, content in zip(nodes, contents, strict=False):
+        if node.GetImageData() is None or asking.content(node) != content:
+            raise UserError(
+                _("The volume '{name}' was changed while it was being explained: explain it again.").format(
+                    name=node.GetName()
+                )
+            )

@@ -50,6 +50,10 @@ class DisplaySection(Section):
 
     def on_result(self, nodes: Any) -> None:
         """An explanation has been presented: its map is the one that is selected now."""
+        from .. import overlay
+
+        if overlay.shown(nodes):
+            overlay.change_background(nodes.scene, self._selected, nodes.relevance[0])
         self.nodes = nodes
         self._selected = nodes.relevance[0]
         self.parameters.relevance = self._selected
@@ -64,7 +68,7 @@ class DisplaySection(Section):
         """Another map is selected, or none: it is shown in place of the one before."""
         from .. import overlay, presented_of
 
-        self._selected = selected
+        earlier, self._selected = self._selected, selected
         over = self.nodes is not None and self.ui.overlayCheckBox.checked
         if not self._has(selected):
             try:
@@ -75,6 +79,7 @@ class DisplaySection(Section):
         if self.nodes is None:
             self.ui.sideBySideButton.checked = False  # nothing is left to stand beside the image
         elif over or overlay.shown(self.nodes):
+            overlay.change_background(self.nodes.scene, earlier, selected)
             overlay.show(self.nodes)
         self._put_left()
         self._show()

@@ -199,6 +199,7 @@ class FindingsSection(Section):
 
     def _show_plot(self, *_index: Any) -> None:
         nodes = self.panel.display.nodes
+        self._avoid_a_single_slice()
         chart = nodes.charts.get(_ORIENTATIONS[self.ui.plotComboBox.currentIndex]) if nodes else None
         for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotFrame):
             widget.setVisible(chart is not None)
@@ -208,6 +209,15 @@ class FindingsSection(Section):
             if self._plot_view is not view:
                 self._plot_view = view
                 self._plot.setMRMLPlotViewNode(view)
+
+    def _avoid_a_single_slice(self) -> None:
+        """An axis along which there is only one slice has no curve: that with the most slices is shown then."""
+        combo = self.ui.plotComboBox
+        counts = {profile.name: len(profile.position) for profile in self.found.profiles} if self.found else {}
+        if counts and counts[_ORIENTATIONS[combo.currentIndex]] < 2:
+            blocked = combo.blockSignals(True)
+            combo.currentIndex = _ORIENTATIONS.index(max(counts, key=lambda name: counts[name]))
+            combo.blockSignals(blocked)
 
     # --- under the mouse --------------------------------------------------------------------------------------------
 

@@ -59,9 +59,9 @@ class VolumesSection(Section):
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
             layout.insertRow(number, _("{channel}:").format(channel=name), selector)
-            qt.QWidget.setTabOrder((self.selectors or [self.ui.modelDetailsBrowser])[-1], selector)
+            before = _focused(self.selectors[-1]) if self.selectors else self.ui.modelDetailsBrowser
+            qt.QWidget.setTabOrder(before, _focused(selector))
             self.selectors.append(selector)
-        qt.QWidget.setTabOrder(self.selectors[-1], self.ui.referenceSelector)
         self._show()
 
     @property
@@ -131,6 +131,11 @@ class VolumesSection(Section):
                     selector.setCurrentNode(node)
         finally:
             self._updating = False
+
+
+def _focused(selector: Any) -> Any:
+    """What has the keyboard's focus in a selector: the combo box inside."""
+    return slicer.util.findChildren(selector, className="ctkComboBox")[0]
 
 
 def _selection() -> Any:

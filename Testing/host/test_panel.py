@@ -145,15 +145,15 @@ def test_each_input_of_the_model_has_a_selector_that_is_filled_by_name(opened: A
     assert labels == ["T1:", "FLAIR:"]
 
 
-def test_tab_goes_from_the_model_to_the_volumes_and_on_to_the_reference(opened: Any, host: Host) -> None:
+def test_tab_goes_from_the_volumes_on_to_the_reference(opened: Any, host: Host) -> None:
     opened.panel.volumes.show_channels(["T1", "T2"])
     inner = [unwrap(selector).findChild(QtWidgets.QComboBox) for selector in opened.panel.volumes.selectors]
     reference = unwrap(opened.ui.referenceSelector).findChildren(QtWidgets.QComboBox)
-    order, widget = [], unwrap(opened.ui.modelDetailsBrowser)
+    order, widget = [], unwrap(opened.ui.volumesCollapsibleButton)
     while reference[0] not in order:
         widget = widget.nextInFocusChain()
         order.append(widget)
-        assert widget is not unwrap(opened.ui.modelDetailsBrowser), "once around without the reference"
+        assert widget is not unwrap(opened.ui.volumesCollapsibleButton), "once around without the reference"
     assert [each for each in order if each in inner] == inner
     assert unwrap(opened.ui.targetComboBox) not in order
 

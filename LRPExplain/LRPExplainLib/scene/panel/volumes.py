@@ -59,7 +59,7 @@ class VolumesSection(Section):
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
             layout.insertRow(number, _("{channel}:").format(channel=name), selector)
-            before = _focused(self.selectors[-1]) if self.selectors else self.ui.modelDetailsBrowser
+            before = _focused(self.selectors[-1]) if self.selectors else self.ui.volumesCollapsibleButton
             qt.QWidget.setTabOrder(before, _focused(selector))
             self.selectors.append(selector)
         self._show()

@@ -22,6 +22,7 @@ from LRPExplainLib.scene.panel.matching import match
         (["T1-weighted", "T2-weighted"], ["T2-weighted axial", "p1_t1"], [1, 0]),
         (["T1 contrast-enhanced"], ["T1"], [None]),
         (["T1"], ["T1 post-op"], [0]),
+        (["T1c", "T1"], ["T1_no_contrast", "T1+C_pre-op no 3"], [1, 0]),
         (["T1", "T2"], ["T1"], [0, None]),
         (["T1"], [], [None]),
         ([], ["T1"], []),

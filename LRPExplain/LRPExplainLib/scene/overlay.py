@@ -115,6 +115,8 @@ def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
     for composite in composites(scene):
         if before is not None and after is not None and composite.GetBackgroundVolumeID() == before.GetID():
             composite.SetBackgroundVolumeID(after.GetID())
+            if composite.GetAttribute(_GIVEN) == before.GetID():
+                composite.SetAttribute(_GIVEN, after.GetID())
 
 
 def hide(presented: PresentedNodes) -> None:

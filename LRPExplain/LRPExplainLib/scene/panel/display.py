@@ -100,7 +100,7 @@ class DisplaySection(Section):
 
         The selector itself would go to its neighbour, which may be a map of another patient's volume.
         """
-        if node is self._selected and self.parameters:
+        if node is self._selected and self.nodes is not None and self.parameters:
             rest = [each for each in self.nodes.relevance if each.GetScene() is not None and each is not node]
             self.parameters.relevance = rest[0] if rest and node is not self.nodes.relevance[0] else None
 

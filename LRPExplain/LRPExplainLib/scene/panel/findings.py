@@ -131,8 +131,8 @@ class FindingsSection(Section):
     def _examine(self) -> None:
         nodes = self.panel.display.nodes
         self._follow(nodes)
-        self._watch("map", nodes.relevance[0] if nodes is not None else None, self._on_moved)
         if nodes is None:
+            self._watch("map", None, self._on_moved)
             self.found = None
             self._clear()
             return
@@ -140,6 +140,7 @@ class FindingsSection(Section):
 
         reference = self.panel.volumes.reference
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
+        self._watch("map", self.found.node, self._on_moved)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,

@@ -21,9 +21,13 @@ _SYNONYMS = (
 _WITH_CONTRAST = {
     "ce", "cm", "contrast", "enhanced", "gad", "gado", "gadolinium", "gd", "km", "post", "postcontrast",
 }  # fmt: skip
-_WITHOUT_CONTRAST = {"native", "no", "non", "noncontrast", "pre", "precontrast", "unenhanced", "without"}
-_AFTER_SURGERY = re.compile(r"post[^a-z0-9]*(op|surg|treat|rt|therap)[a-z]*")  # is not after a contrast agent
-_PLUS = re.compile(r"\+ ?c\b")
+_WITHOUT_CONTRAST = {"native", "non", "noncontrast", "pre", "precontrast", "unenhanced", "without"}
+# What stands for other words: "post-op" is not after a contrast agent, and "no 3" not without one
+_MEANING = (
+    (re.compile(r"(pre|post)[^a-z0-9]*(op|surg|treat|rt|therap)[a-z]*"), " "),
+    (re.compile(r"\+ ?c(?![a-z0-9])"), " ce "),
+    (re.compile(r"(?<![a-z0-9])no[^a-z0-9]+(?=contrast|enh|ga?d)"), " without "),
+)
 _SAYING_NOTHING = {"weighted", "with", "image", "scan", "mr", "mri"}
 
 
@@ -46,7 +50,9 @@ def match(channels: Sequence[str], volumes: Sequence[str]) -> list[int | None]:
 
 def _names(text: str) -> set[str]:
     """The words of a name, also joined with the next one ("T1 ce"), each with those that mean the same."""
-    text = _PLUS.sub(" ce ", _AFTER_SURGERY.sub(" ", text.lower()))
+    text = text.lower()
+    for pattern, meaning in _MEANING:
+        text = pattern.sub(meaning, text)
     words = re.split(r"[^a-z0-9]+", text)
     words = [word for word in words if word and word not in _SAYING_NOTHING]
     if _SYNONYMS[2] & set(words):

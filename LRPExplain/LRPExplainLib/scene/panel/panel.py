@@ -81,6 +81,7 @@ class Panel(VTKObservationMixin):
         if self.parameters is None:
             return
         self.display.on_removal(node)
+        self.trust.on_removal(node)
         ui = self.ui
         fixed = (ui.referenceSelector, ui.segmentSelector, ui.roiSelector, ui.pointsSelector, ui.besideSelector)
         for selector in (*self.volumes.selectors, *fixed):

@@ -74,10 +74,13 @@ class TrustSection(Section):
 
     def on_map(self) -> None:
         """Another map is shown, or none."""
-        if self.running and self._about.relevance[0].GetScene() is None:  # the map that is checked was deleted
-            self.cancel()
         self._show_results()
         self.refresh()
+
+    def on_removal(self, node: Any) -> None:
+        """A node is about to be deleted; of a map that goes nothing is checked any more."""
+        if self.running and node is self._about.relevance[0]:
+            self.cancel()
 
     def close(self) -> None:
         super().close()

@@ -156,6 +156,15 @@ def test_hot_spots_have_share_volume_mean_peak_and_place() -> None:
     assert first.segment == ""
 
 
+def test_hot_spots_that_would_be_listed_with_nothing_are_left_out_but_the_first() -> None:
+    values = two_blocks()
+    values[values == 0.5] = 0.01
+    assert [spot.rank for spot in findings(values, Selection("peak", 0.1)).hot_spots] == [1, 2]
+    faint = findings(values, Selection("peak", 0.1))
+    faint.magnitudes = Magnitudes([values, np.full((100, 100, 100), 1.0, np.float32)])  # another map has nearly all
+    assert [spot.rank for spot in faint.hot_spots] == [1]
+
+
 def test_a_hot_spot_names_the_segment_that_holds_most_of_its_relevance() -> None:
     labels = np.zeros(empty().shape, np.uint8)
     labels[2:5, 4:7, 6:8] = 7  # two of three columns, the peak among them
@@ -249,6 +258,8 @@ def test_the_ledger_is_one_line() -> None:
         "Target value 10 = 90.0 % in the volume + 5.0 % absorbed + 5.0 % outside the field of view; closes to 2e-07."
     )
     assert "closes exactly" in ledger_line(LEDGER)
+    against = {"target_value": -7.0, "in_volume": -7.0, "absorbed": 1e-5, "outside": 0.0}
+    assert ledger_line(against).startswith("Target value -7 = 100.0 % in the volume + 0.0 % absorbed + 0.0 % outside")
 
 
 def head(shape: tuple[int, int, int] = (48, 48, 48)) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ class _Window:
     """The render window of a view in which nothing is drawn."""
 
     _window: Any = None
+    _corners: Any = None
 
     @invokable
     def renderWindow(self) -> Any:
@@ -30,6 +31,12 @@ class _Window:
             self._window.SetSize(_SIZE, _SIZE)
             self._window.AddRenderer(vtk.vtkRenderer())
         return self._window
+
+    @invokable
+    def cornerAnnotation(self) -> Any:
+        if self._corners is None:
+            self._corners = vtk.vtkCornerAnnotation()
+        return self._corners
 
 
 class qMRMLSliceView(_Window, QtWidgets.QWidget):

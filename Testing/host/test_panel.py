@@ -145,6 +145,26 @@ def test_each_input_of_the_model_has_a_selector_that_is_filled_by_name(opened: A
     assert labels == ["T1:", "FLAIR:"]
 
 
+def test_tab_goes_from_the_volumes_on_to_the_reference(opened: Any, host: Host) -> None:
+    opened.panel.volumes.show_channels(["T1", "T2"])
+    inner = [unwrap(selector).findChild(QtWidgets.QComboBox) for selector in opened.panel.volumes.selectors]
+    reference = unwrap(opened.ui.referenceSelector).findChildren(QtWidgets.QComboBox)
+    order, widget = [], unwrap(opened.ui.volumesCollapsibleButton)
+    while reference[0] not in order:
+        widget = widget.nextInFocusChain()
+        order.append(widget)
+        assert widget is not unwrap(opened.ui.volumesCollapsibleButton), "once around without the reference"
+    assert [each for each in order if each in inner] == inner
+    assert unwrap(opened.ui.targetComboBox) not in order
+
+
+def test_large_volumes_are_listed_without_powers_of_ten(host: Host) -> None:
+    from LRPExplainLib.scene.panel.run import predictions
+
+    rows = predictions({"volumes_ml": {"liver": 1930.4, "tumour": 4.78}})
+    assert rows == [("liver", "1930 ml"), ("tumour", "4.78 ml")]
+
+
 def test_a_cascade_takes_a_label_map_or_computes_it(opened: Any, host: Host, session: Asked) -> None:
     brain = volume("brain")
     stage = {"name": "previous stage", "modality": None, "labels": True}

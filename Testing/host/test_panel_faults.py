@@ -212,6 +212,50 @@ with Host() as host:
     assert best < 0.1
 
 
+def test_a_sentence_names_the_volume(with_small_model: Person) -> None:
+    person = with_small_model
+    (volume,) = person.widget.panel.volumes.nodes
+    volume.SetName("2: T1 / sag?")
+    slicer.util.arrayFromVolume(volume)[:] = 7
+    slicer.util.arrayFromVolumeModified(volume)
+    assert refused(person).startswith("'2_ T1 _ sag_.nrrd' has the same value in every voxel")
+
+
+def test_voxels_that_change_during_a_run_end_it_in_a_sentence(with_small_model: Person) -> None:
+    person = with_small_model
+    (volume,) = person.widget.panel.volumes.nodes
+    person.begin()
+    voxels: Any = slicer.util.arrayFromVolume(volume)
+    voxels[:] = voxels[::-1].copy()
+    slicer.util.arrayFromVolumeModified(volume)
+    person.wait_for_the_end(60)
+    assert person.said() == "The volume 'small' was changed while it was being explained: explain it again."
+    assert relevance_volumes() == []
+    person.explain()
+
+
+@pytest.mark.parametrize("kind", [np.uint64, np.int8])
+def test_numbers_that_slicer_cannot_write_are_explained_all_the_same(with_small_model: Person, kind: type) -> None:
+    person = with_small_model
+    values = np.random.default_rng(0).integers(0, 100, (16, 16, 16)).astype(kind)
+    volume = slicer.util.addVolumeFromArray(values, name="large numbers")
+    person.host.choose(person.volume_selector(), "large numbers")
+    person.explain()
+    assert person.widget.panel.display.nodes.volumes == (volume,)
+    assert slicer.util.arrayFromVolume(volume).dtype == kind
+
+
+def test_a_single_slice_is_plotted_along_another_axis(with_small_model: Person) -> None:
+    person = with_small_model
+    slicer.util.addVolumeFromArray(np.random.default_rng(0).random((1, 24, 20)).astype(np.float32), name="flat")
+    person.host.choose(person.volume_selector(), "flat")
+    person.explain()
+    findings = person.widget.panel.findings
+    person.host.wait(lambda: person.ui.plotFrame.visible, 10)
+    assert person.ui.plotComboBox.currentText.startswith("coronal")
+    assert len(findings.found.profiles[2].position) == 1
+
+
 def test_renaming_moving_and_undo_during_a_run(with_small_model: Person) -> None:
     """What happens to the volume while the worker computes is what the map shows when it comes."""
     person = with_small_model
@@ -294,9 +338,45 @@ def test_a_reference_that_is_chosen_after_the_map_counts_and_goes_again(with_sma
     person.ui.referenceSelector.setCurrentNode(reference)
     person.host.wait(lambda: "segments" in nodes.tables and person.ui.sharesTable.rowCount > 0, 10)
     assert person.ui.sharesTable.item(0, 0).text() == "cube"
+    # painted on and renamed, in this module and in another one
+    host, segments = person.host, reference.GetSegmentation()
+    first = person.ui.sharesTable.item(0, 2).text()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(1 - inside, reference, segment, volume)
+    host.wait(lambda: person.ui.sharesTable.item(0, 2).text() != first, 10)
+    segments.GetSegment(segment).SetName("hole")
+    host.wait(lambda: person.ui.sharesTable.item(0, 0).text() == "hole", 10)
+    person.widget.exit()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(inside, reference, segment, volume)
+    segments.AddEmptySegment("", "nothing")
+    person.widget.enter()
+    host.wait(lambda: person.ui.sharesTable.rowCount == 3 and person.ui.sharesTable.item(0, 2).text() == first, 10)
+    segments.RemoveSegment(segments.GetNthSegmentID(1))
+    host.wait(lambda: person.ui.sharesTable.rowCount == 2, 10)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    reference.SetAndObserveTransformNodeID(transform.GetID())
+    far = vtk.vtkMatrix4x4()
+    far.SetElement(0, 3, 500.0)
+    transform.SetMatrixTransformToParent(far)
+    host.wait(lambda: person.ui.sharesTable.item(0, 1).text() == "0.0 %", 10)
     person.ui.referenceSelector.setCurrentNode(None)
     person.host.wait(lambda: "segments" not in nodes.tables, 10)
     person.host.wait(lambda: person.ui.resultsComboBox.findText("Table: segments") < 0, 10)  # a turn later
+
+
+def test_hot_spots_are_where_their_volume_is(with_small_model: Person) -> None:
+    person = with_small_model
+    person.explain()
+    findings, volume = person.widget.panel.findings, person.widget.panel.volumes.nodes[0]
+    person.host.wait(lambda: findings.found is not None, 10)
+    x, y, z = findings.found.hot_spots[0].place
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    moved = vtk.vtkMatrix4x4()
+    moved.SetElement(0, 3, 40.0)
+    transform.SetMatrixTransformToParent(moved)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    person.host.wait(lambda: findings.found.hot_spots[0].place != (x, y, z), 10)
+    findings.go_to(0)
+    assert person.first_hot_spot() == pytest.approx((x + 40, y, z))
 
 
 def test_another_map_has_the_prediction_that_it_was_made_with_or_none(with_small_model: Person, tmp_path: Path) -> None:

@@ -27,8 +27,11 @@ def composite(view: str) -> str:
     return str(next(node for node in nodes if node.GetLayoutName() == view).GetNthLayerVolumeID(3))
 
 
-def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path: Path) -> None:
+def test_checks_another_method_and_the_record(
+    with_small_model: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     person = with_small_model
+    person.widget.panel.volumes.nodes[0].SetName("Doe^Jane: T1")
     ui, host, trust = person.ui, person.host, person.widget.panel.trust
     assert not ui.faithfulnessButton.enabled
     person.explain()
@@ -70,10 +73,23 @@ def test_checks_another_method_and_the_record(with_small_model: Person, tmp_path
     person.click(ui.sideBySideButton)
     assert composite("Red") == person.widget.panel.display.nodes.relevance[0].GetID()
 
+    drawn: list[int] = []
+    write = photographs.write_window
+
+    def note(window: Any, path: Path) -> Path:
+        drawn.append(slicer.app.layoutManager().sliceWidget("Red").sliceView().cornerAnnotation().GetVisibility())
+        return write(window, path)
+
+    monkeypatch.setattr(photographs, "write_window", note)
     trust.write_record(tmp_path / "case.html")
     host.wait(lambda: not trust.running, 60)
     assert "case.html" in ui.trustStatusLabel.text
     assert "How far to trust it" in (tmp_path / "case.html").read_text(encoding="utf-8")
+    # the volume's name may be a patient's: it is in files and sentences, and in no record
+    for written in (tmp_path / "case.html", tmp_path / "case.json"):
+        assert "Doe^Jane" not in written.read_text(encoding="utf-8")
+        assert "volume-1.nrrd" in written.read_text(encoding="utf-8")
+    assert not drawn[0]
 
 
 def test_a_place_that_holds_something_else_is_said(with_small_model: Person, tmp_path: Path) -> None:

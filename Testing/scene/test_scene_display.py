@@ -184,3 +184,17 @@ def test_a_slider_at_128_cubed_takes_milliseconds(tmp_path: Path) -> None:
         apply(shown, Display(threshold=50 + 5 * n, opacity=0.1 * n, color_map=list(COLOR_MAPS)[n % 5]))
         taken.append(time.perf_counter() - begin)
     assert np.median(taken) < 0.2 * slowness()  # 0.01 to 0.03 s; other processes share the machine
+
+
+@pytest.mark.parametrize(
+    ("sign", "expected"), [("both", (-0.5, 1.5)), ("positive", (0.5, 1.5)), ("negative", (-0.5, 0.5))]
+)
+def test_the_legend_follows_a_window_that_was_set_elsewhere(
+    tmp_path: Path, sign: str, expected: tuple[float, float]
+) -> None:
+    shown = noise(tmp_path)
+    apply(shown, Display(sign=sign))
+    shown.relevance[0].GetDisplayNode().SetWindowLevelMinMax(-0.5, 1.5)
+    assert shown.legend.GetDisplayNode().GetScalarRange() == expected
+    apply(shown, Display(sign=sign))
+    assert shown.legend.GetDisplayNode().GetScalarRange() != expected

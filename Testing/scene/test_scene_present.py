@@ -110,11 +110,23 @@ def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path
     assert tables[0].GetTableValue(254)[:3] == pytest.approx(tables[1].GetTableValue(254)[:3])
     legend = shown.legend.GetNthDisplayNode(1)
     assert legend.IsA("vtkMRMLColorLegendDisplayNode")
-    assert legend.GetTitleText() == "Relevance for lesion"
+    assert legend.GetTitleText() == "Relevance for\nlesion"
     assert not legend.GetUseColorNamesForLabels()
     for view in ("vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"):
         assert colors.GetVisibility(view)
         assert legend.GetVisibility(view)
+
+
+def test_a_long_name_is_shortened_in_the_legend_and_long_numbers_have_their_width(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    faint = like(head(), np.asarray(sitk.GetArrayViewFromImage(explanation.relevance[0])) * np.float32(3.73e-6))
+    target = explanation.target | {"class": "pneumothorax, left-sided, with tension"}
+    both = [present(explanation), present(replace(explanation, relevance=(faint,), target=target))]
+    short, long = (shown.legend.GetNthDisplayNode(1) for shown in both)
+    assert long.GetTitleText() == "Relevance for\npneumothorax, left-side…"
+    assert short.GetSize()[0] * 1.4 < long.GetSize()[0] < short.GetSize()[0] * 2
+    for text in (short.GetTitleTextProperty(), short.GetLabelTextProperty()):
+        assert text.GetBackgroundOpacity() > 0.5
 
 
 def test_the_users_own_layers_stay_as_they_are(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_volume
 from LRPExplainLib.scene.overlay import composites, displayed_map, hide, show, shown
 from LRPExplainLib.scene.record import every_node
-from LRPExplainLib.scene.tables import write
+from LRPExplainLib.scene.tables import write, write_table
 from slicer.util import arrayFromVolume
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
@@ -72,7 +72,9 @@ def test_results_lie_in_a_folder_of_their_own_with_their_provenance(tmp_path: Pa
     write(nodes, findings_of(nodes))
     folder, names = names_in_folder(nodes.scene, nodes.relevance[0])
     assert folder == "scan1 relevance for lesion"
-    assert {"scan1 relevance for lesion", "scan1 prediction", "scan1 relevance for lesion hot spots"} <= set(names)
+    assert {"scan1 relevance for lesion", "scan1 prediction", "scan1 relevance for lesion hot spot regions"} <= set(
+        names
+    )
     assert "scan1 relevance for lesion slices axial" in names
     assert "scan1" not in names
     first = nodes.relevance[0]
@@ -115,7 +117,29 @@ def test_an_update_fills_the_same_nodes_and_keeps_settings_and_the_users_names(t
     assert read(second) == Display("Purple and orange", "peak", 20, opacity=0.7)
     assert second.target == "oedema"
     assert second.relevance[0].GetDisplayNode().GetWindowLevelMax() == pytest.approx(2, rel=0.05)
-    assert second.legend.GetNthDisplayNode(1).GetTitleText() == "Relevance for oedema"
+    assert second.legend.GetNthDisplayNode(1).GetTitleText() == "Relevance for\noedema"
+
+
+def test_what_is_named_after_a_map_is_renamed_with_it_and_checks_of_the_earlier_one_go(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    first = present(replace(explanation, target=explanation.target | {"class": "lesion core"}))
+    apply(first, Display(hot_spots=True))
+    write(first, findings_of(first))
+    check = write_table(first, "complexity", {"value": np.array([1.0])})
+    first.tables["ledger"].SetName("my ledger")
+    axial = first.charts["axial"]
+    axial.GetNthPlotSeriesNode(1).SetName("my curve")
+    second = present(explanation, first.volumes, update=first)
+    write(second, findings_of(second))
+    assert second.relevance[0].GetName() == "scan1 relevance for lesion"
+    assert second.tables["hot spots"].GetName() == "scan1 relevance for lesion hot spots"
+    assert second.hot_spots.GetName() == "scan1 relevance for lesion hot spot regions"
+    assert second.tables["ledger"].GetName() == "my ledger"
+    assert second.charts["axial"] is axial
+    assert axial.GetName() == "scan1 relevance for lesion axial"
+    assert [axial.GetNthPlotSeriesNode(n).GetName() for n in range(2)] == ["for lesion", "my curve"]
+    assert check.GetScene() is None
+    assert not [node.GetName() for node in every_node(second.relevance[0]) if "core" in (node.GetName() or "")]
 
 
 def test_a_name_that_the_user_gave_survives_an_update(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_scene_comes_back_with_the_same_nodes_colours_voxels_and_layers(tmp_pa
     segment = segmentation.GetSegmentation().GetSegment("class_1")
     assert (segment.GetName(), segment.GetColor()) == ("lesion", (0.0, 1.0, 0.0))
     assert not segmentation.GetDisplayNode().GetVisibility2DFill()
-    assert by_role(scene, "legend")[0].GetNthDisplayNode(1).GetTitleText() == "Relevance for lesion"
+    assert by_role(scene, "legend")[0].GetNthDisplayNode(1).GetTitleText() == "Relevance for\nlesion"
     layer = slicer.vtkMRMLSliceCompositeNode.Layer_Last
     assert scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode") == 3
     for n in range(3):

@@ -16,7 +16,8 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
 
     def part(name: str) -> str:
         value = float(ledger.get(name, 0.0))
-        return f"{value / whole:.1%}".replace("%", " %") if whole else f"{value:.3g}"
+        share = round(value / whole, 3) + 0.0 if whole else 0.0  # without the sign of a negative zero
+        return f"{share:.1%}".replace("%", " %") if whole else f"{value:.3g}"
 
     if "note" in ledger:
         return _("Target value {whole}; the map sums to {sum}. {note}").format(

@@ -19,6 +19,7 @@ from .reference import OUTSIDE, Reference, Share, shares_of
 from .selection import Selection
 
 MOST = 50  # hot spots that are listed; more than that is speckle
+_LEAST = 0.0005  # share of relevance; a smaller one would be listed as 0.0 %
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ class Findings:
 
     @cached_property
     def hot_spots(self) -> tuple[HotSpot, ...]:
-        """The strongest regions, at most `MOST`."""
-        return tuple(self._hot_spot(n) for n in range(min(len(self.clusters), MOST)))
+        """The strongest regions, at most `MOST`, and the first of them however little it holds."""
+        spots = [self._hot_spot(n) for n in range(min(len(self.clusters), MOST))]
+        return tuple(spot for n, spot in enumerate(spots) if n == 0 or spot.share >= _LEAST)
 
     @cached_property
     def profiles(self) -> tuple[Profile, Profile, Profile]:

@@ -13,7 +13,6 @@ from ..errors import UserError
 from ..imaging.grid import Grid
 from . import hierarchy, nodes, record
 from .colors import COLOR_TABLES
-from .host import tr as _
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -23,7 +22,7 @@ _Labels = tuple[sitk.Image, list[dict[str, Any]]]  # label values on a grid, and
 
 def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
     """Make them, or bring them to what another explanation says; ``volume`` is the first one, ``first`` its map."""
-    title = _("Relevance for {target}").format(target=explanation.target["class"])
+    title = nodes.legend_title(str(explanation.target["class"]))
     segmentation = _segments(
         scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
     )

@@ -18,7 +18,7 @@ from . import cleaning, glow, hot_spots, overlay, record, side_by_side
 from .cache import magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
 from .companions import color_table
-from .nodes import legend_of, set_colors
+from .nodes import label_legend, legend_of, set_colors
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -95,10 +95,10 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     threshold = display.selection.level(magnitudes)
     window, band = window_for(presented.limit, magnitudes.peak(), threshold)
     table = relevance_colors(band, display.color_map, display.sign)
-    _keep(scene, first, display)
+    chosen = presented.relevance[display.input]
+    _keep(scene, first, display, chosen)
     colors = color_table(scene, first, "colors")
     set_colors(colors, table)
-    chosen = presented.relevance[display.input]
     cleaning.update(presented, chosen, threshold, display.selection)
     for node in (*presented.relevance, *record.linked(first, "cleaned")):
         if node is not None:
@@ -111,8 +111,10 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     side_by_side.arrange(scene)
 
 
-def _keep(scene: Any, first: Any, display: Display) -> None:
+def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:
     first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
+    if record.linked_one(first, "chosen") is not chosen:
+        record.link(first, "chosen", [chosen])  # itself, since its number is another one when a map is deleted
     overlay.set_opacity(scene, first, display.opacity)
 
 
@@ -135,10 +137,28 @@ def _set_legend(presented: PresentedNodes, table: np.ndarray, window: float, dis
     colors = color_table(presented.scene, presented.relevance[0], "legendColors")
     rows = {"both": table[: ENTRIES - 1], "positive": table[ZERO_ROW:], "negative": table[: ZERO_ROW + 1]}[display.sign]
     set_colors(colors, rows)
-    low, high = {"both": (-window, window), "positive": (0.0, window), "negative": (-window, 0.0)}[display.sign]
     carrier.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    _set_range(carrier, display.sign, -window, window)
+    legend = legend_of(carrier)
+    if legend is not None:
+        overlay.set_visible(presented.relevance[0], legend, display.legend)
+
+
+def _set_range(carrier: Any, sign: str, low: float, high: float) -> None:
+    """The legend's numbers for a window from ``low`` to ``high``, whose middle is between the signs' colours."""
+    middle = (low + high) / 2
+    low, high = {"both": (low, high), "positive": (middle, high), "negative": (low, middle)}[sign]
     carrier.GetDisplayNode().SetScalarRange(low, high)
     legend = legend_of(carrier)
     if legend is not None:
-        legend.SetNumberOfLabels(5 if display.sign == "both" else 3)
-        overlay.set_visible(presented.relevance[0], legend, display.legend)
+        label_legend(legend, low, high, 5 if sign == "both" else 3)
+
+
+def follow_window(shown: Any, *_event: Any) -> None:
+    """For the ModifiedEvent of a map's display node, whose window people may change in other modules."""
+    node = shown.GetDisplayableNode()
+    first = record.record_of(node) if node is not None else None
+    carrier = record.linked_one(first, "legend") if first is not None else None
+    if carrier is not None and overlay.displayed_map(first) is node:
+        sign = record.read_json(first, record.DISPLAY).get("sign")
+        _set_range(carrier, sign if sign in SIGNS else "both", shown.GetWindowLevelMin(), shown.GetWindowLevelMax())

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..findings.clusters import Clusters
-from ..findings.examination import Findings
-from ..findings.field import Field
+from ..findings.examination import Findings, HotSpot
+from ..findings.field import Field, Point
 from ..findings.reference import Layer, Reference
 from . import display as displays
 from .cache import clusters_of, magnitudes_of, voxels_key
-from .geometry import matrix_of
+from .geometry import matrix_of, to_world
 from .host import slicer, vtk
 from .nodes import array_of, has_grid_like
 
@@ -36,6 +36,12 @@ class SceneFindings(Findings):
     def clusters(self) -> Clusters:
         """All regions above the threshold; found once for all who ask."""
         return clusters_of(self.node, self.level, self.selection)
+
+    def place_of(self, spot: HotSpot) -> Point:
+        """Where a hot spot is in the world (RAS, mm), also under a non-linear transform, which has no matrix."""
+        parent = self.node.GetParentTransformNode()
+        bent = parent is not None and not parent.IsTransformToWorldLinear()
+        return to_world(self.node, spot.place) if bent else spot.place
 
 
 def findings_of(
@@ -86,7 +92,7 @@ def findings_of(
 def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> Reference:
     """The segments of a segmentation node on the grid of a volume node, both with their parent transforms."""
     key = (
-        *_segmentation_key(segmentation),
+        *segmentation_key(segmentation),
         *voxels_key(volume),
         matrix_of(volume, world=True).tobytes(),
         segment or "",
@@ -99,7 +105,8 @@ def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> 
     return _references[key]
 
 
-def _segmentation_key(node: Any) -> tuple[Any, ...]:
+def segmentation_key(node: Any) -> tuple[Any, ...]:
+    """Changes when the segments of a segmentation node do, their names, or where they lie."""
     parent = node.GetParentTransformNode()
     inner = node.GetSegmentation()
     names = tuple(

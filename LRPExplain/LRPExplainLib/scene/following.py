@@ -1,13 +1,13 @@
 """Relevance stays on its volume: under the same transform, also when that is changed or hardened later.
 
-And what is observed for that, and for `deleting`.
+And what is observed for that, for `deleting` and for `arriving`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import cache, deleting, record
+from . import arriving, cache, deleting, display, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 
@@ -17,13 +17,22 @@ _observed: dict[tuple[str, int], Any] = {}
 
 
 def watch(scene: Any) -> None:
-    """From now on, what is made for the explanations in ``scene`` follows their volumes, and goes with their maps."""
+    """From now on, what is made for the explanations in ``scene`` follows their volumes, and goes with their maps.
+
+    And it is shown in views that come later.
+    """
     _observe(scene, scene.EndCloseEvent, _on_closed)
     _observe(scene, scene.NodeAboutToBeRemovedEvent, deleting.on_about_to_be_removed)
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is not None:
+        _observe(layout, vtk.vtkCommand.ModifiedEvent, arriving.on_layout)
     for first in record.records(scene):
         for volume in record.sources(first):
             if volume is not None:
                 _observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
+        for node in record.linked(first, "relevance"):
+            if node.GetDisplayNode() is not None:
+                _observe(node.GetDisplayNode(), vtk.vtkCommand.ModifiedEvent, display.follow_window)
 
 
 def _observe(thing: Any, event: int, act: Any) -> None:
@@ -56,11 +65,15 @@ def follow(first: Any) -> None:
     pairs = [*zip(volumes, maps, strict=True)]
     for role in ("prediction", "region", "hotSpots", "cleaned"):
         pairs += [(volumes[0], node) for node in record.linked(first, role)]
-    changes = {volume: _change(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None}
+    present = [(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None]
+    changes = {volume: _change(volume, node) for volume, node in present}
+    hardened = {volume for volume, node in present if _was_hardened(volume, node)}
     for volume, node in pairs:
         if volume is None or node is None:
             continue
-        if changes[volume] is not None:
+        if volume in hardened:
+            node.HardenTransform()
+        elif changes[volume] is not None:
             node.ApplyTransformMatrix(changes[volume])
         if node.GetTransformNodeID() != volume.GetTransformNodeID():
             node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
@@ -80,3 +93,14 @@ def _change(volume: Any, node: Any) -> Any | None:
     node.GetRASToIJKMatrix(there)
     vtk.vtkMatrix4x4.Multiply4x4(here, there, here)
     return here
+
+
+def _was_hardened(volume: Any, node: Any) -> bool:
+    """Whether a non-linear transform, under which the map still is, was hardened in its volume: voxels were made anew.
+
+    A volume that was only taken out of the transform has the voxels that it had.
+    """
+    parent = node.GetParentTransformNode()
+    if parent is None or parent.IsTransformToWorldLinear() or volume.GetParentTransformNode() is parent:
+        return False
+    return volume.GetImageData() is not None and not has_grid_like(volume, node)

@@ -9,6 +9,7 @@ import numpy as np
 from . import overlay, record
 from .colors import arm_colors
 from .host import in_slicer, slicer, vtk
+from .looking import look_at
 
 if TYPE_CHECKING:
     from .display import Display
@@ -37,6 +38,8 @@ def update(presented: PresentedNodes, shown: Any, display: Display, level: float
         return
     _color(current.GetVolumePropertyNode(), display, level, window)
     overlay.set_visible(first, current, True)
+    if not existing:
+        look_at(presented.scene, current)
 
 
 def _add(presented: PresentedNodes, shown: Any) -> Any:

@@ -49,7 +49,8 @@ def _add(presented: PresentedNodes) -> Any:
     from .hierarchy import put_in_folder
 
     scene, first = presented.scene, presented.relevance[0]
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{first.GetName()} hot spots"))
+    # the table of the hot spots has their plain name
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{first.GetName()} hot spot regions")
     record.mark(node, "hotSpots")
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()

@@ -11,13 +11,18 @@ from numpy.typing import NDArray
 
 from ..imaging.grid import Grid
 from .host import slicer, vtk
+from .host import tr as _
 
 # Attribute by which nodes of this package are found again in a scene, also after saving and loading
 ROLE_ATTRIBUTE = "LRPExplain.Role"
-# Shares of the view; the text is as large as the width allows. Upper right: the anatomy is rarely there, and neither
-# are Slicer's own annotations.
+_CHARACTERS = "LRPExplain.Characters"  # of a legend: of its longest number
+# Shares of the view; the text is as large as the width allows for its longest number. Upper right: the anatomy is
+# rarely there, and neither are Slicer's own annotations.
 LEGEND_SIZE = (0.085, 0.36)
 LEGEND_POSITION = (0.98, 0.84)
+_LEGEND_CHARACTERS = 5  # for which the width is meant
+_LEGEND_SHADE = 0.6  # of the dark that is laid behind the text: anatomy may be as bright as the text
+_LONGEST_TARGET = 24  # characters
 # Tab10, for classes whose card names no colour
 _CLASS_COLORS = ((214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75), (227, 119, 194))
 
@@ -148,6 +153,9 @@ def add_legend(scene: Any, title: str, colors: Any) -> Any:
     legend.SetNumberOfLabels(5)
     legend.SetSize(*LEGEND_SIZE)
     legend.SetPosition(*LEGEND_POSITION)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetBackgroundColor(0, 0, 0)
+        text.SetBackgroundOpacity(_LEGEND_SHADE)
     legend.EndModify(modifying)
     return carrier
 
@@ -156,6 +164,24 @@ def legend_of(carrier: Any) -> Any:
     """The display node of a legend that `add_legend` made; None where it was deleted."""
     found = [carrier.GetNthDisplayNode(n) for n in range(carrier.GetNumberOfDisplayNodes())]
     return next((node for node in found if node is not None and node.IsA("vtkMRMLColorLegendDisplayNode")), None)
+
+
+def legend_title(target: str) -> str:
+    """Two short lines: a long one would lie over the anatomy."""
+    short = target
+    if len(target) > _LONGEST_TARGET:
+        short = target[: _LONGEST_TARGET - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return _("Relevance for {target}").format(target=f"\n{short}").replace(" \n", "\n")
+
+
+def label_legend(legend: Any, low: float, high: float, count: int) -> None:
+    """So many numbers, and the width that they need; a size that the user has chosen stays while they are as long."""
+    longest = max(len(f"{number:.3g}") for number in np.linspace(low, high, count).tolist())
+    legend.SetNumberOfLabels(count)
+    if legend.GetAttribute(_CHARACTERS) != str(longest):
+        legend.SetAttribute(_CHARACTERS, str(longest))
+        width, height = LEGEND_SIZE
+        legend.SetSize(width * max(1.0, longest / _LEGEND_CHARACTERS), height)
 
 
 def announce_legend(scene: Any, carrier: Any) -> None:

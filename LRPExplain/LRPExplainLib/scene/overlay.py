@@ -56,9 +56,7 @@ def _overlay_layer(composite: Any, ours: set[str]) -> int:
 
 def displayed_map(first: Any) -> Any:
     """The volume node that the overlay shows: the chosen relevance map, or the one without its small regions."""
-    chosen = int(record.read_json(first, record.DISPLAY).get("input", 0))
-    maps = record.linked(first, "relevance") or [first]
-    plain = maps[chosen] if chosen < len(maps) and maps[chosen] is not None else first
+    plain = record.linked_one(first, "chosen") or first
     cleaned = record.linked_one(first, "cleaned")
     return cleaned if cleaned is not None and cleaned.GetAttribute(record.PREFIX + "Used") else plain
 
@@ -106,6 +104,19 @@ def lay_beside(scene: Any, first: Any) -> None:
             layer = _overlay_layer(composite, ours)
             composite.SetNthLayerVolumeID(layer, shown.GetID())
             composite.SetNthLayerOpacity(layer, opacity_of(first))
+
+
+def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
+    """Views that show the volume of the earlier map behind it show that of the map that comes in its place.
+
+    Any other background is the user's own choice, and stays.
+    """
+    before, after = (record.linked_one(node, "source") if node is not None else None for node in (earlier, chosen))
+    for composite in composites(scene):
+        if before is not None and after is not None and composite.GetBackgroundVolumeID() == before.GetID():
+            composite.SetBackgroundVolumeID(after.GetID())
+            if composite.GetAttribute(_GIVEN) == before.GetID():
+                composite.SetAttribute(_GIVEN, after.GetID())
 
 
 def hide(presented: PresentedNodes) -> None:

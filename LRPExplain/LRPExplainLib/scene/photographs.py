@@ -45,8 +45,15 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
 
 
 def _write(view: Any, path: Path) -> Path:
-    view.forceRender()
-    return write_window(view.renderWindow(), path)
+    """Draw it without the texts in its corners, which name volumes and patients: a record names nobody."""
+    corners = view.cornerAnnotation()
+    before = corners.GetVisibility()
+    corners.SetVisibility(False)
+    try:
+        view.forceRender()
+        return write_window(view.renderWindow(), path)
+    finally:
+        corners.SetVisibility(before)
 
 
 @contextmanager

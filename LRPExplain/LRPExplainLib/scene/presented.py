@@ -11,6 +11,7 @@ from . import record
 from .geometry import to_world
 from .host import Application
 from .host import tr as _
+from .nodes import ROLE_ATTRIBUTE
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
     first = record.record_of(relevance)
     facts = record.read_facts(first)
     maps = record.linked(first, "relevance")
+    if not facts and relevance.GetAttribute(ROLE_ATTRIBUTE) == "relevance":  # what was the first one had the facts
+        raise UserError(
+            _("A map that '{name}' belongs to was deleted: explain the volumes again.").format(name=relevance.GetName())
+        )
     if not facts or not maps:
         raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
     if len(maps) != len(facts["volumes"]):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
 from ..errors import UserError
-from . import display, following, hierarchy, nodes, overlay, parts, record
+from . import display, following, hierarchy, nodes, overlay, parts, record, tables
 from .cache import magnitudes_of
 from .colors import COLOR_TABLES
 from .companions import add_companions
@@ -148,6 +149,7 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
         first, maps = earlier, record.linked(earlier, "relevance")
         for node, image in zip(maps, images, strict=True):
             nodes.set_voxels(node, image)
+        tables.forget_checks(first)
     record.link(first, "relevance", maps)
     for node, volume, title in zip(maps, volume_nodes, titles, strict=True):
         record.link(node, "source", [volume])
@@ -170,10 +172,11 @@ def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:
     ours = node.GetAttribute(record.NAME)
     if ours is None or node.GetName() == ours:
         old = node.GetName()
-        if not old.startswith(wanted):
+        if not re.fullmatch(re.escape(wanted) + r"(_\d+)?", old):  # by itself, or with the number that made it unique
             node.SetName(scene.GenerateUniqueName(wanted))
             if node is first:
                 hierarchy.rename_folder(first, old, node.GetName())
+                tables.rename(first, old, node.GetName())
         node.SetAttribute(record.NAME, node.GetName())
 
 

@@ -20,7 +20,8 @@ LIMIT = PREFIX + "Limit"
 FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
 _FIRST = PREFIX + "first"
-_OTHERS = {PREFIX + "source", PREFIX + "whole", PREFIX + "shared", _FIRST}  # nodes that were not made for it
+# nodes that were not made for it, and the map that is shown, which is one of those that were
+_OTHERS = {PREFIX + "source", PREFIX + "whole", PREFIX + "shared", PREFIX + "chosen", _FIRST}
 # what people look for in the node's attributes; the rest is in FACTS
 _READABLE = {
     "Model": ("model", "name"),

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from ..errors import UserError
 from ..worker.client import MAIN, REPLACED, Client
 from . import asking
-from .export import export_volume
+from .export import export_volume, file_name
 from .process import SlicerProcess, later
 from .saying import said
 
@@ -112,6 +112,7 @@ class Session:
         self._count += 1
         try:
             files = [self._export(node) for node in nodes]
+            contents = [asking.content(node) for node in nodes]
             place = asking.place(where, nodes[0], self._folder / f"asked-{self._count}.nrrd")
         except OSError as error:
             raise UserError(
@@ -129,7 +130,7 @@ class Session:
 
         def done(event: dict[str, Any]) -> None:
             folder = Path(event["folder"])
-            self.present(run, _presenting(folder, nodes, update, lane == MAIN), on_done, on_failed)
+            self.present(run, _presenting(folder, nodes, update, lane == MAIN, contents), on_done, on_failed)
 
         self._send(
             run, "explain", message, lane, True,
@@ -246,14 +247,15 @@ class Session:
         key = asking.content(node)
         known = self._written.get(node.GetID())
         if known is None or known[0] != key or not known[1].is_file():
-            path = self._folder / f"{node.GetID()}-{time.monotonic_ns()}.nrrd"
+            path = self.place("volume") / file_name(node)  # in a folder of its own: two may have one name
+            path.parent.mkdir()
             try:
                 export_volume(node, path)
             except UserError:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path.parent, ignore_errors=True)
                 raise
             if known is not None:
-                known[1].unlink(missing_ok=True)
+                shutil.rmtree(known[1].parent, ignore_errors=True)
             self._written[node.GetID()] = (key, path)
         return self._written[node.GetID()][1]
 
@@ -283,18 +285,24 @@ def _when_wanted(run: Run, function: Callable[[Any], None]) -> Callable[[Any], N
     return lambda content: function(content) if run.wanted else None
 
 
-def _presenting(folder: Path, nodes: list[Any], update: Any, keep: bool) -> Generator[None, None, Any]:
-    """Read the answer's folder and show it, in steps; ``keep``: checks can be made on it as long as Slicer runs."""
+def _presenting(
+    folder: Path, nodes: list[Any], update: Any, keep: bool, contents: Sequence[object] = ()
+) -> Generator[None, None, Any]:
+    """Read the answer's folder and show it, in steps; ``keep``: checks can be made on it as long as Slicer runs.
+
+    ``contents``: what the volumes held when they were handed over (see `asking.content`), where that must not have
+    changed meanwhile.
+    """
     from ..explanation import Explanation
     from . import answers
     from .presenting import present_in_steps
 
     kept = False
     try:
-        _require(nodes)
+        _require(nodes, contents)
         explanation = yield from Explanation.load_in_steps(folder)
         yield
-        _require(nodes)
+        _require(nodes, contents)
         presented = yield from present_in_steps(explanation, nodes, update=update)
         answers.keep(presented, folder if keep else None)
         kept = keep
@@ -311,6 +319,13 @@ def _presenting_all(folders: Sequence[Path], nodes: list[Any]) -> Generator[None
     return shown
 
 
-def _require(nodes: list[Any]) -> None:
+def _require(nodes: list[Any], contents: Sequence[object]) -> None:
     if any(node.GetScene() is None for node in nodes):
         raise UserError(_("The volume was removed while it was being explained: choose another one."))
+    for node, content in zip(nodes, contents, strict=False):
+        if node.GetImageData() is None or asking.content(node) != content:
+            raise UserError(
+                _("The volume '{name}' was changed while it was being explained: explain it again.").format(
+                    name=node.GetName()
+                )
+            )

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import overlay, record
+from .arriving import welcome
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import LAYOUT, PAIRS, layout_node, register
-from .nodes import announce_legend
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -24,8 +24,6 @@ _BEFORE = record.PREFIX + "SideBySideBefore"
 # Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the
 # layout was set, with the interaction flags of a person's move).
 _SETTLING = 1.0
-# Seconds after which they are there, and draw a legend that is added.
-_MADE = 0.3
 _LINKS: dict[int, Any] = {}
 
 
@@ -57,7 +55,7 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     _link(scene, pairs)
     _restrict(scene, True)
     overlay.show(presented)
-    _announce_legends(scene)
+    welcome(scene)
 
 
 def put_left(scene: Any, other: PresentedNodes | None) -> None:
@@ -104,29 +102,13 @@ def resume(scene: Any) -> None:
     if active(scene):
         register(scene).SetViewArrangement(LAYOUT)  # which Slicer could not show if it did not know it yet
         _link(scene, _pairs(scene, None))
-        _announce_legends(scene)
+        welcome(scene)
 
 
 def arrange(scene: Any) -> None:
     """Keep outlines and legends that were made meanwhile off the left side."""
     if active(scene):
         _restrict(scene, True)
-
-
-def _announce_legends(scene: Any) -> None:
-    """Let the views that are new draw the legends, once they are there."""
-
-    def announce() -> None:
-        if not active(scene) or scene.IsImporting():
-            return
-        for carrier in [record.linked_one(first, "legend") for first in record.records(scene)]:
-            if carrier is not None:
-                announce_legend(scene, carrier)
-
-    if in_slicer():
-        from .process import later
-
-        later(_MADE, announce)
 
 
 class _View:

@@ -11,7 +11,7 @@ import numpy as np
 from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from ..findings.examination import Findings
-from ..findings.profiles import Profile
+from ..findings.profiles import AXIS_NAMES, Profile
 from . import record
 from .hierarchy import put_in_folder
 from .host import tr as _
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _TABLE = record.PREFIX + "Table"
 _CHART = record.PREFIX + "Chart"
+_SERIES = record.PREFIX + "Series"
+# What `write` makes begins like this; all else is of checks
+_OF_FINDINGS = ("hot spots", "segments", "ledger", "slices ", *AXIS_NAMES)
 _MINUS = "\N{MINUS SIGN}"
 # Colours of the plots' lines: as in the default colour map, dark enough for a white background
 _COLORS = {"for": (0.84, 0.19, 0.10), "against": (0.10, 0.35, 0.85)}
@@ -57,8 +60,7 @@ def _write_profile(presented: PresentedNodes, profile: Profile) -> None:
             "against the class": profile.negative,
         },
     )
-    if profile.name not in presented.charts:
-        _add_chart(presented, profile, table)
+    _write_chart(presented, profile, table)
 
 
 def _titles() -> dict[str, str]:
@@ -157,7 +159,7 @@ def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attri
     return node
 
 
-def _add_chart(presented: PresentedNodes, profile: Profile, table: Any) -> None:
+def _write_chart(presented: PresentedNodes, profile: Profile, table: Any) -> None:
     titles = {
         "sagittal": _("Relevance per sagittal slice"),
         "coronal": _("Relevance per coronal slice"),
@@ -170,8 +172,10 @@ def _add_chart(presented: PresentedNodes, profile: Profile, table: Any) -> None:
     ]
     directions = f" {_MINUS} ".join(profile.direction)
     axis = _("{directions} (mm); red: for, blue: against").format(directions=directions)
+    new = profile.name not in presented.charts
     chart = write_chart(presented, profile.name, table, lines, (titles[profile.name], axis, _("Relevance")))
-    chart.SetLegendVisibility(False)  # it would lie over the peak
+    if new:
+        chart.SetLegendVisibility(False)  # it would lie over the peak
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,17 @@ class Line:
 def write_chart(
     presented: PresentedNodes, name: str, table: Any, lines: Sequence[Line], titles: tuple[str, str, str]
 ) -> Any:
-    """The explanation's chart of this name, made when it is first wanted; ``titles``: of the chart, x and y."""
+    """The explanation's chart of this name, made when it is first wanted; ``titles``: of the chart, x and y.
+
+    The lines of one that is there get their names again, unless the user has renamed them.
+    """
     chart = presented.charts.get(name)
     if chart is not None:
+        wanted = {f"{name} {line.y}": line.name for line in lines}
+        for series in record.linked(presented.relevance[0], "series"):
+            known = wanted.get(series.GetAttribute(_SERIES)) if series is not None else None
+            if known and series.GetName() == series.GetAttribute(record.NAME):
+                _call(series, known)
         return chart
     chart = _add(presented, "vtkMRMLPlotChartNode", "chart", name, _CHART)
     title, x, y = titles
@@ -198,8 +210,8 @@ def write_chart(
     chart.SetXAxisTitle(x)
     chart.SetYAxisTitle(y)
     for line in lines:
-        series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{name} {line.y}", record.PREFIX + "Series")
-        series.SetName(line.name)
+        series = _add(presented, "vtkMRMLPlotSeriesNode", "series", f"{name} {line.y}", _SERIES)
+        _call(series, line.name)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName(line.x)
         series.SetYColumnName(line.y)
@@ -210,3 +222,24 @@ def write_chart(
         series.SetColor(*line.color)
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
     return chart
+
+
+def _call(series: Any, name: str) -> None:
+    """Name it, and note that the name is ours."""
+    series.SetName(name)
+    series.SetAttribute(record.NAME, name)
+
+
+def rename(first: Any, old: str, new: str) -> None:
+    """What was named after a map, tables, charts and hot spots, is named after it again where the user let it be."""
+    for node in record.every_node(first):
+        if node.GetName() and node.GetName().startswith(f"{old} "):
+            node.SetName(first.GetScene().GenerateUniqueName(new + node.GetName()[len(old) :]))
+
+
+def forget_checks(first: Any) -> None:
+    """Remove what checks found of a map whose voxels are others now."""
+    for role, attribute in {"table": _TABLE, "chart": _CHART, "series": _SERIES}.items():
+        made = [node for node in record.linked(first, role) if node is not None]
+        checked = [node for node in made if not (node.GetAttribute(attribute) or "").startswith(_OF_FINDINGS)]
+        remove_nodes(first.GetScene(), checked)

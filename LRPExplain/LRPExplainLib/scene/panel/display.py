@@ -50,6 +50,10 @@ class DisplaySection(Section):
 
     def on_result(self, nodes: Any) -> None:
         """An explanation has been presented: its map is the one that is selected now."""
+        from .. import overlay
+
+        if overlay.shown(nodes):
+            overlay.change_background(nodes.scene, self._selected, nodes.relevance[0])
         self.nodes = nodes
         self._selected = nodes.relevance[0]
         self.parameters.relevance = self._selected
@@ -64,9 +68,9 @@ class DisplaySection(Section):
         """Another map is selected, or none: it is shown in place of the one before."""
         from .. import overlay, presented_of
 
-        self._selected = selected
+        earlier, self._selected = self._selected, selected
         over = self.nodes is not None and self.ui.overlayCheckBox.checked
-        if self.nodes is None or all(selected is not node for node in self.nodes.relevance):
+        if not self._has(selected):
             try:
                 self.nodes = presented_of(selected) if selected else None
             except UserError as error:
@@ -75,6 +79,7 @@ class DisplaySection(Section):
         if self.nodes is None:
             self.ui.sideBySideButton.checked = False  # nothing is left to stand beside the image
         elif over or overlay.shown(self.nodes):
+            overlay.change_background(self.nodes.scene, earlier, selected)
             overlay.show(self.nodes)
         self._put_left()
         self._show()
@@ -84,6 +89,20 @@ class DisplaySection(Section):
             self.apply()
         else:
             self.panel.on_display()
+
+    def _has(self, selected: Any) -> bool:
+        """Whether it is a map of the explanation at hand, which the deletion of another one of its maps leaves."""
+        nodes = self.nodes
+        return nodes is not None and nodes.relevance[0].GetScene() is not None and selected in nodes.relevance
+
+    def on_removal(self, node: Any) -> None:
+        """A map is about to be deleted: another map of the same explanation is shown then, else none.
+
+        The selector itself would go to its neighbour, which may be a map of another patient's volume.
+        """
+        if node is self._selected and self.nodes is not None and self.parameters:
+            rest = [each for each in self.nodes.relevance if each.GetScene() is not None and each is not node]
+            self.parameters.relevance = rest[0] if rest and node is not self.nodes.relevance[0] else None
 
     def close(self) -> None:
         super().close()

@@ -34,7 +34,8 @@ class FindingsSection(Section):
         self._timer.connect("timeout()", self._step)
         self._follower: Any = None
         self._plot_view: Any = None
-        self._reference: tuple[Any, str] = (None, "")
+        self._reference: tuple[Any, ...] = (None, "", ())
+        self._watched: dict[str, Any] = {}  # whose changes are observed, by what they are to the findings
         self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
         self._plot.setMRMLScene(slicer.mrmlScene)
         self._plot.minimumHeight = _PLOT_HEIGHT
@@ -51,12 +52,40 @@ class FindingsSection(Section):
 
     def refresh(self) -> None:
         """Hot spots and shares are told by the segments of the reference: another one gives others."""
+        from ..examination import segmentation_key
+
         reference = self.panel.volumes.reference
-        chosen = (reference.node, reference.segment)
+        node = reference.node
+        self._watch("reference", node, self._on_edited)
+        chosen = (node, reference.segment, segmentation_key(node) if node is not None else ())
         if chosen != self._reference:
             self._reference = chosen
             if self.panel.display.nodes is not None:
                 self.panel.on_reference()
+
+    def _watch(self, role: str, node: Any, changed: Callable[..., None]) -> None:
+        """Observe this node, and no other one, in a role: its voxels or segments, and where they lie."""
+        before = self._watched.get(role)
+        if node is before:
+            return
+        self.removeObservers(changed)
+        self._watched[role] = node
+        if node is None:
+            return
+        events = node.GetContentModifiedEvents()
+        self.addObserver(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, changed)
+        for n in range(events.GetNumberOfValues()):
+            self.addObserver(node, events.GetValue(n), changed)
+
+    def _on_edited(self, *_event: Any) -> None:
+        """The reference has changed; who edits it elsewhere is not held up, and finds the numbers on coming back."""
+        if self.panel.entered:
+            self._steps = [self.refresh, *(step for step in self._steps if step != self.refresh)]
+            self._timer.start(_PAUSE)
+
+    def _on_moved(self, *_event: Any) -> None:
+        """The map was moved: its hot spots lie elsewhere in the world."""
+        self.update()
 
     def update(self) -> None:
         """Compute all again, once nothing has changed for a moment; without a map there is nothing to say at once."""
@@ -75,6 +104,7 @@ class FindingsSection(Section):
 
     def close(self) -> None:
         super().close()
+        self._watched = {}
         self._follow(None)
         self._timer.stop()
         self._steps = []
@@ -86,8 +116,9 @@ class FindingsSection(Section):
         if self.found is not None and 0 <= row < len(self.found.hot_spots):
             from ..crosshair import jump
 
-            jump(self.panel.display.nodes.scene, self.found.hot_spots[row].place)
-            self._show_readout(self.found.hot_spots[row].place)
+            place = self.found.place_of(self.found.hot_spots[row])
+            jump(self.panel.display.nodes.scene, place)
+            self._show_readout(place)
 
     # --- computing --------------------------------------------------------------------------------------------------
 
@@ -101,6 +132,7 @@ class FindingsSection(Section):
         nodes = self.panel.display.nodes
         self._follow(nodes)
         if nodes is None:
+            self._watch("map", None, self._on_moved)
             self.found = None
             self._clear()
             return
@@ -108,6 +140,7 @@ class FindingsSection(Section):
 
         reference = self.panel.volumes.reference
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
+        self._watch("map", self.found.node, self._on_moved)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,
@@ -167,6 +200,7 @@ class FindingsSection(Section):
 
     def _show_plot(self, *_index: Any) -> None:
         nodes = self.panel.display.nodes
+        self._avoid_a_single_slice()
         chart = nodes.charts.get(_ORIENTATIONS[self.ui.plotComboBox.currentIndex]) if nodes else None
         for widget in (self.ui.plotComboBoxLabel, self.ui.plotComboBox, self.ui.plotFrame):
             widget.setVisible(chart is not None)
@@ -176,6 +210,15 @@ class FindingsSection(Section):
             if self._plot_view is not view:
                 self._plot_view = view
                 self._plot.setMRMLPlotViewNode(view)
+
+    def _avoid_a_single_slice(self) -> None:
+        """An axis along which there is only one slice has no curve: that with the most slices is shown then."""
+        combo = self.ui.plotComboBox
+        counts = {profile.name: len(profile.position) for profile in self.found.profiles} if self.found else {}
+        if counts and counts[_ORIENTATIONS[combo.currentIndex]] < 2:
+            blocked = combo.blockSignals(True)
+            combo.currentIndex = _ORIENTATIONS.index(max(counts, key=lambda name: counts[name]))
+            combo.blockSignals(blocked)
 
     # --- under the mouse --------------------------------------------------------------------------------------------
 

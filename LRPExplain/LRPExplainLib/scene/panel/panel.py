@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
@@ -45,6 +46,7 @@ class Panel(VTKObservationMixin):
         self.findings = FindingsSection(ui, self)
         self.concepts = ConceptsSection(ui, self)
         self.trust = TrustSection(ui, self)
+        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_removal)
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -67,9 +69,24 @@ class Panel(VTKObservationMixin):
         self.refresh()
 
     def refresh(self, *_event: Any) -> None:
-        """The parameter node has changed."""
+        """The parameter node has changed; while a scene is imported its nodes are not whole yet."""
+        if slicer.mrmlScene.IsImporting():
+            return
         for section in self.sections:
             section.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_removal(self, _scene: Any, _event: str, node: Any) -> None:
+        """What was chosen goes, and nothing is chosen then: a selector would by itself go to the node beside it."""
+        if self.parameters is None:
+            return
+        self.display.on_removal(node)
+        self.trust.on_removal(node)
+        ui = self.ui
+        fixed = (ui.referenceSelector, ui.segmentSelector, ui.roiSelector, ui.pointsSelector, ui.besideSelector)
+        for selector in (*self.volumes.selectors, *fixed):
+            if selector.currentNode() is node:
+                selector.setCurrentNode(None)
 
     def enter(self) -> None:
         self.entered = True
@@ -100,7 +117,7 @@ class Panel(VTKObservationMixin):
         self.display.on_result(nodes)
         self.findings.on_result(nodes)
         self.concepts.on_result(nodes)
-        self.trust.on_map()
+        self.trust.on_result(nodes)
         if first:
             self.ui.displayCollapsibleButton.collapsed = False
             self.ui.findingsCollapsibleButton.collapsed = False

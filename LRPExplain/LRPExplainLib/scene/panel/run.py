@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from ...errors import UserError
+from .findings import millilitres
 from .parameters import Result
 from .progress import show_progress
 from .section import Section
@@ -197,4 +198,4 @@ def predictions(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     probabilities = sorted((said.get("probabilities") or {}).items(), key=lambda item: -item[1])
     volumes = sorted((said.get("volumes_ml") or {}).items(), key=lambda item: -item[1])
     rows = [(str(name), f"{value:.3g}") for name, value in probabilities]
-    return rows + [(str(name), _("{volume} ml").format(volume=f"{value:.3g}")) for name, value in volumes]
+    return rows + [(str(name), millilitres(value)) for name, value in volumes]

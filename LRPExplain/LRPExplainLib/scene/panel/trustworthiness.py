@@ -67,12 +67,20 @@ class TrustSection(Section):
         self.ui.agreementButton.enabled = free and self.panel.volumes.reference.node is not None
         self.ui.dicomButton.enabled = free and any(self._series())
 
+    def on_result(self, nodes: Any) -> None:
+        """An explanation has been presented; what was said of the map that it took the place of is out of date."""
+        nodes.relevance[0].RemoveAttribute(_VERDICT)
+        self.on_map()
+
     def on_map(self) -> None:
         """Another map is shown, or none."""
-        if self.running and self._about.relevance[0].GetScene() is None:  # the map that is checked was deleted
-            self.cancel()
         self._show_results()
         self.refresh()
+
+    def on_removal(self, node: Any) -> None:
+        """A node is about to be deleted; of a map that goes nothing is checked any more."""
+        if self.running and node is self._about.relevance[0]:
+            self.cancel()
 
     def close(self) -> None:
         super().close()

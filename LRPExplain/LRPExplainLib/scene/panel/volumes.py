@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 
 class VolumesSection(Section):
-    """Keeps the parameter node's ``inputVolumes`` and its reference segment in step with the selectors."""
+    """Keeps the parameter node's ``inputVolumes`` and its reference segment in step with the selectors.
+
+    ``selectors`` are those of the channels, in their order.
+    """
 
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
-        self._selectors: list[Any] = []
+        self.selectors: list[Any] = []
         self._updating = False
         self._optional = 0
+        self._active: str | None = None  # the ID of the active volume
         self.reference = SegmentChoice(ui.referenceSelector, "referenceSegmentation", "referenceSegment", panel)
         self.show_channels([_("Volume")])
 
@@ -36,8 +40,8 @@ class VolumesSection(Section):
         """
         self._optional = labels
         layout = self.ui.volumesCollapsibleButton.layout()
-        while self._selectors:
-            layout.removeRow(self._selectors.pop())
+        while self.selectors:
+            layout.removeRow(self.selectors.pop())
         for number, name in enumerate(names):
             selector = slicer.qMRMLNodeComboBox()
             selector.name = f"inputSelector{number + 1}"
@@ -55,16 +59,16 @@ class VolumesSection(Section):
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
             layout.insertRow(number, _("{channel}:").format(channel=name), selector)
-            qt.QWidget.setTabOrder((self._selectors or [self.ui.modelDetailsBrowser])[-1], selector)
-            self._selectors.append(selector)
-        qt.QWidget.setTabOrder(self._selectors[-1], self.ui.referenceSelector)
+            before = _focused(self.selectors[-1]) if self.selectors else self.ui.volumesCollapsibleButton
+            qt.QWidget.setTabOrder(before, _focused(selector))
+            self.selectors.append(selector)
         self._show()
 
     @property
     def nodes(self) -> list[Any]:
         """The chosen volumes in the order of the channels; None where nothing is chosen."""
         chosen = list(self.parameters.inputVolumes) if self.parameters else []
-        count = len(self._selectors)
+        count = len(self.selectors)
         return (chosen + [None] * count)[:count]
 
     @property
@@ -87,7 +91,7 @@ class VolumesSection(Section):
         """Choose a volume for every channel that has none: by its name, or the active one for a single channel."""
         if not self.parameters:
             return
-        chosen = self.nodes[: len(self._selectors) - self._optional]
+        chosen = self.nodes[: len(self.selectors) - self._optional]
         free = [node for node in _volumes() if all(node is not other for other in chosen)]
         if len(chosen) == 1:
             matched = [_active(free)]
@@ -107,23 +111,31 @@ class VolumesSection(Section):
         selection = _selection()
         if selection is not None and not self.hasObserver(selection, vtk.vtkCommand.ModifiedEvent, self._on_active):
             self.addObserver(selection, vtk.vtkCommand.ModifiedEvent, self._on_active)
+            self._active = selection.GetActiveVolumeID()
 
-    def _on_active(self, *_event: Any) -> None:
-        if self.panel.entered and len(self._selectors) - self._optional == 1:
+    def _on_active(self, selection: Any, _event: str) -> None:
+        """Another volume is active; none where the active one was deleted, which is no reason to choose another."""
+        before, self._active = self._active, selection.GetActiveVolumeID()
+        if self._active and self._active != before and self.panel.entered and len(self.selectors) - self._optional == 1:
             self.fill()
 
     def _on_chosen(self, *_node: Any) -> None:
         if self.parameters and not self._updating:
-            self.parameters.inputVolumes = [selector.currentNode() for selector in self._selectors]
+            self.parameters.inputVolumes = [selector.currentNode() for selector in self.selectors]
 
     def _show(self) -> None:
         self._updating = True
         try:
-            for selector, node in zip(self._selectors, self.nodes, strict=True):
+            for selector, node in zip(self.selectors, self.nodes, strict=True):
                 if selector.currentNode() is not node:
                     selector.setCurrentNode(node)
         finally:
             self._updating = False
+
+
+def _focused(selector: Any) -> Any:
+    """What has the keyboard's focus in a selector: the combo box inside."""
+    return slicer.util.findChildren(selector, className="ctkComboBox")[0]
 
 
 def _selection() -> Any:

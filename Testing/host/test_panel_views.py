@@ -1,0 +1,67 @@
+"""Views that come later, and 3D views, show what there is to see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+import vtk
+from LRPExplainLib.scene import looking, present
+from LRPExplainLib.scene.nodes import legend_of
+from scene.hand_built import build
+
+from host.host import Host
+from host.test_panel_trust import composite
+
+
+@pytest.fixture
+def opened(host: Host, temporary: Path, tmp_path: Path) -> Any:
+    """The panel with a map."""
+    widget = host.open()
+    widget.panel.display.on_result(present(build(tmp_path), scene=slicer.mrmlScene))
+    host.process()
+    return widget
+
+
+@pytest.mark.parametrize("layout", ["CompareView", "ThreeByThreeSliceView", "Dual3DView"])
+def test_views_of_another_layout_have_the_overlay_and_the_legend(host: Host, opened: Any, layout: str) -> None:
+    seen: list[Any] = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_scene: Any, _event: str, node: Any) -> None:
+        seen.append(node)
+
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, note)
+    slicer.app.layoutManager().setLayout(getattr(slicer.vtkMRMLLayoutNode, f"SlicerLayout{layout}"))
+    nodes = opened.panel.display.nodes
+    legend = legend_of(nodes.legend)
+    host.wait(lambda: legend in seen, 5)
+    slicer.mrmlScene.RemoveObserver(tag)
+    views = [node for node in seen if node.IsA("vtkMRMLAbstractViewNode")]
+    assert views
+    assert seen.index(legend) > max(seen.index(view) for view in views)
+    for view in views:
+        if view.IsA("vtkMRMLSliceNode"):
+            assert composite(view.GetLayoutName()) == nodes.relevance[0].GetID()
+    assert legend_of(nodes.legend) is legend
+
+
+@pytest.mark.parametrize("with_a_model", [False, True])
+def test_3d_views_are_centred_once_if_nothing_else_is_in_them(
+    host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch, with_a_model: bool
+) -> None:
+    centred: list[str] = []
+    monkeypatch.setattr(looking, "_centre", lambda: centred.append("3D"))
+    monkeypatch.setattr("LRPExplainLib.scene.process.later", lambda _seconds, function: function())
+    if with_a_model:
+        sphere = vtk.vtkSphereSource()
+        sphere.Update()
+        model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
+        model.SetAndObservePolyData(sphere.GetOutput())
+        model.CreateDefaultDisplayNodes()
+    for on in (True, False, True):
+        opened.ui.volumeRenderingCheckBox.checked = on
+        host.process()
+    assert centred == ([] if with_a_model else ["3D"])

@@ -8,7 +8,7 @@ explanation.json                        target, composite, ledger, model, volume
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ class Explanation:
     @property
     def given(self) -> int:
         """How many of the volumes were given, which are the first ones."""
-        return sum("made_by" not in entry for entry in self.volumes)
+        return len(given_volumes(self.volumes))
 
     def save(self, folder: str | os.PathLike[str], compressed: bool = True) -> None:
         """Write the folder, whole or not at all. An empty folder or an earlier explanation is replaced.
@@ -187,6 +187,11 @@ def check_output(folder: str | os.PathLike[str]) -> None:
 def relevance_names(count: int) -> list[str]:
     """File names of the relevance volumes of `count` inputs."""
     return ["relevance.nrrd", *(f"relevance_{n}.nrrd" for n in range(2, count + 1))][:count]
+
+
+def given_volumes(volumes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of an explanation's volumes those that were given, which are the first ones; an earlier stage made the others."""
+    return [entry for entry in volumes if "made_by" not in entry]
 
 
 def _read_prediction(folder: Path, facts: dict[str, Any], grid: Grid) -> Prediction:

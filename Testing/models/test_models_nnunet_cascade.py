@@ -11,7 +11,9 @@ import torch
 from helpers.nnunet import cascade, case
 from LRPExplainLib import cli
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.evaluation import Subject
 from LRPExplainLib.explain import explain, plan
+from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere, prepare
 from LRPExplainLib.models import draft_card, load_model
 from LRPExplainLib.models.nnunet.card import make_card, painted_values
@@ -139,6 +141,12 @@ def test_from_the_shell_with_and_without_the_segmentation(stages, tmp_path, caps
         arguments = ["explain", "--model", str(stage(stages, NAME)), "--device", "cpu", "--out", str(tmp_path / "out")]
         assert cli.main([*arguments, "--volume", *map(str, paths[:count])]) == 0
         assert "segmentation of 3d_lowres" in capsys.readouterr().out
+        record = tmp_path / f"record_{count}.html"
+        assert cli.main(["record", str(tmp_path / "out"), "--out", str(record), "--no-views"]) == 0
+        given = ["--model", str(stage(stages, NAME)), "--volume", *map(str, paths[:count])]
+        assert cli.main(["verify", str(record), *given, "--device", "cpu"]) == 0
+        assert "The record agrees" in capsys.readouterr().out
+        assert Subject.of(Explanation.load(tmp_path / "out"), device="cpu").views >= 1  # which checks of it run
     assert cli.main(["inspect", str(stage(stages, NAME))]) == 0
     assert plan(stage(stages, NAME), volumes, device="cpu")["windows"] >= 18
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import lrp, methods
 from ..errors import UserError
-from ..explanation import Explanation
+from ..explanation import Explanation, given_volumes
 from ..forward import Forward
 from ..imaging import Windows
 from ..imaging.reading import volume_digest
@@ -222,7 +222,7 @@ def _recorded(facts: dict[str, Any]) -> tuple[str | lrp.Composite, Method | None
 
 def _volumes(explanation: Explanation) -> list[Path]:
     paths = []
-    for entry in explanation.volumes:
+    for entry in given_volumes(explanation.volumes):
         if entry["path"] is None:
             raise UserError(f"'{entry['name']}' was given from memory, so it cannot be looked at again: use a file.")
         path = Path(entry["path"])

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..explanation import given_volumes
 from ..lrp.composites import COMPOSITES
 from ..methods import METHODS
 from ..recorded import recorded_precision
@@ -18,7 +19,7 @@ def explain_command(facts: Mapping[str, Any]) -> str | None:
     was put together in Python, or a map that is made of others.
     """
     region, composite = _region(facts["target"]), _composite(facts["composite"])
-    paths = [entry["path"] for entry in facts["volumes"]]
+    paths = [entry["path"] for entry in given_volumes(facts["volumes"])]
     if region is None or composite is None or None in paths:
         return None
     target, card = facts["target"], facts["model"]["card"]

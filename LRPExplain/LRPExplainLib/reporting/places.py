@@ -7,6 +7,7 @@ from typing import Any
 
 from ..digests import sha256_of
 from ..errors import UserError, number_of
+from ..explanation import given_volumes
 from .aliases import last_part
 
 
@@ -32,7 +33,7 @@ class Places:
 
     def volumes_of(self, facts: dict[str, Any]) -> list[Path]:
         """Raises UserError besides where their number is wrong, or one was given from memory."""
-        wanted = facts["volumes"]
+        wanted = given_volumes(facts["volumes"])
         if self.volumes and len(self.volumes) != len(wanted):
             raise UserError(
                 f"The record is of {number_of(len(wanted), 'volume')}, but got {len(self.volumes)}: give each."

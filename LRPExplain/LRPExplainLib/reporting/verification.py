@@ -9,7 +9,7 @@ from typing import Any
 from ..digests import sha256_of
 from ..errors import UserError, reason
 from ..explain import explain
-from ..explanation import Explanation
+from ..explanation import Explanation, given_volumes
 from ..imaging.reading import volume_digest
 from ..models import ExplainableModel
 from ..models.loading import load_recorded, stated_card, weights_of
@@ -94,7 +94,7 @@ def verify(
         checks = [_adds_up(facts, tolerance), *_page(record)]
         files = [
             _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path, entry["sha256"]))
-            for entry, path in zip(facts["volumes"], volumes, strict=True)
+            for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True)
         ]
         if segment is not None:
             files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], sha256_of(segment)))
@@ -125,7 +125,7 @@ def _left_out(record: Record, named: bool) -> list[str]:
         parts.append("what the pictures show" if record.read is not None else "the pictures")
     if not by_this_version(facts):
         parts.append("hot spots, warnings and wording, for another version of LRPExplain made the record")
-    if any(entry["sha256"] is None for entry in facts["volumes"]):
+    if any(entry["sha256"] is None for entry in given_volumes(facts["volumes"])):
         parts.append("the SHA-256 of volumes that were given from memory")
     return parts
 

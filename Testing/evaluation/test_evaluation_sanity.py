@@ -45,7 +45,9 @@ def test_layers_become_random_one_after_the_other(order, expected):
 def test_layers_that_cannot_be_drawn_anew_have_their_weights_permuted():
     network = torch.jit.script(classifier())
     before = state(network)
-    after = state(randomisation.fully_randomised(network, 1))
+    drawn = randomisation.fully_randomised(network, 1)
+    assert all(parameter.is_leaf for parameter in drawn.parameters())
+    after = state(drawn)
     assert {name.split(".")[0] for name in changed(before, after)} == {"0", "4"}
     for name, tensor in before.items():
         assert torch.equal(tensor.flatten().sort().values, after[name].flatten().sort().values)

@@ -45,7 +45,8 @@ def randomised(module: nn.Module, order: str = "top_down", seed: int = 0) -> Ite
     check_seed(seed)
     if order not in _ORDERS:
         raise ValueError(f"the order is one of {', '.join(_ORDERS)}")
-    changed = copy.deepcopy(module)
+    with torch.no_grad():  # else a copy of TorchScript has parameters that were computed, of which PyTorch warns
+        changed = copy.deepcopy(module)
     original = {name: tensor.clone() for name, tensor in changed.state_dict().items()}
     layers = list(_layers(changed))
     if not layers:

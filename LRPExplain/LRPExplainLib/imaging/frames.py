@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import UserError, reason
 from .grid import Grid
-from .series import Placed, stack_problem
+from .series import Placed, finite, stack_problem
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -157,7 +157,7 @@ def _frame(dataset: Dataset, n: int) -> Frame:
     def told(sequence: str, name: str, count: int) -> NDArray[np.float64] | None:
         group = said_of_frame(dataset, n, sequence)
         value = None if group is None else group.get(name)
-        return None if value is None else _finite(value, count)
+        return None if value is None else finite(value, count)
 
     measures = "PixelMeasuresSequence"
     spacing = told(measures, "PixelSpacing", 2)
@@ -174,14 +174,6 @@ def _frame(dataset: Dataset, n: int) -> Frame:
         None if thickness is None else abs(float(thickness[0])) or None,
         (1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])),
     )
-
-
-def _finite(value: Any, count: int) -> NDArray[np.float64] | None:
-    try:
-        values = np.asarray(value, dtype=float).reshape(-1)
-    except (TypeError, ValueError):
-        return None
-    return values if len(values) == count and bool(np.isfinite(values).all()) else None
 
 
 def _rescaled(values: NDArray[Any], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ places, so that anything else than such a stack would be read with a wrong geome
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,14 @@ class Placed:
 
 def numbers(text: str, count: int) -> NDArray[np.float64] | None:
     """The value of a tag of so many finite numbers; None if it is none."""
+    return finite(text.split("\\"), count)
+
+
+def finite(value: Any, count: int) -> NDArray[np.float64] | None:
+    """A number or numbers, if they are so many and finite; else None."""
     try:
-        values = np.array(text.split("\\"), dtype=float)
-    except ValueError:
+        values = np.asarray(value, dtype=float).reshape(-1)
+    except (TypeError, ValueError):
         return None
     return values if len(values) == count and bool(np.isfinite(values).all()) else None
 

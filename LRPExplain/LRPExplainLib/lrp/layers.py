@@ -104,12 +104,17 @@ def _frame(call: Call, source: fx.Node) -> Callable[[], Tensor] | None:
     return frame if len(pads) <= 2 * (len(shape_of(inner)) - 2) else None
 
 
+def matrices_of(product: fx.Node) -> tuple[Any, ...]:
+    """The two factors of a product of matrices."""
+    args = arguments(product)
+    return args[1:3] if packet(product) is aten.addmm else args[:2]
+
+
 def dense(call: Call) -> tuple[Sources, LinearMap]:
     """`addmm(bias, x, w)`, `mm`, `bmm` and `matmul` of a signal with a constant matrix."""
-    args = list(call.args)
-    bias = args.pop(0) if packet(call.node) is aten.addmm else None
+    bias = call.args[0] if packet(call.node) is aten.addmm else None
     beta, alpha = (keywords(call.node).get(name, 1) for name in ("beta", "alpha"))
-    a, b = args[:2]
+    a, b = matrices_of(call.node)
     from_left = call.is_constant(a)
     source, weight = (b, a) if from_left else (a, b)
     stats = statistics(call, call.norm) if call.norm is not None else None

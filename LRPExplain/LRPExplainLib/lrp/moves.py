@@ -124,34 +124,25 @@ class Split(Answer):
 
 
 class Choose(Answer):
-    """`where`: each element's relevance goes to the side that was chosen; a constant side absorbs like a bias."""
+    """`where`, `masked_fill`: each element's relevance goes to the side that was chosen; constants absorb.
+
+    Args:
+        condition, chosen, other: the positions of a call's arguments that say where, what is taken there and elsewhere.
+    """
 
     source = "adjoint of the selection; constants absorb like a bias"
     light = True
 
-    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
-        return [arguments(node)[0]]
-
-    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        condition, *sides = call.args[:3]
-        chosen = call.values[condition].expand_as(relevance)
-        return handed_out(call, sides, [relevance.masked_fill(~chosen, 0.0), relevance.masked_fill(chosen, 0.0)])
-
-
-class Masking(Answer):
-    """`masked_fill`: what was overwritten goes to what it was overwritten with; a constant absorbs like a bias."""
-
-    source = "adjoint of the selection; constants absorb like a bias"
-    light = True
+    def __init__(self, condition: int, chosen: int, other: int) -> None:
+        self._condition, self._sides = condition, (chosen, other)
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
-        return [arguments(node)[1]]
+        return [arguments(node)[self._condition]]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source, mask, value = call.args[:3]
-        filled = call.values[mask].expand_as(relevance)
-        sides = [relevance.masked_fill(filled, 0.0), relevance.masked_fill(~filled, 0.0)]
-        return handed_out(call, [source, value], sides)
+        chosen = call.values[call.args[self._condition]].expand_as(relevance)
+        parts = [relevance.masked_fill(~chosen, 0.0), relevance.masked_fill(chosen, 0.0)]
+        return handed_out(call, [call.args[side] for side in self._sides], parts)
 
 
 class Switch(Answer):

@@ -24,7 +24,7 @@ from .errors import LRPError
 from .graph import Graph, arguments, is_decision, keywords, layer_of, require_graph, shape_of
 from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
-from .moves import Choose, Concatenation, Masking, Padding, Selection, Split, Switch, View
+from .moves import Choose, Concatenation, Padding, Selection, Split, Switch, View
 from .passes import channel_affine, resample
 
 aten = torch.ops.aten
@@ -188,8 +188,8 @@ OPERATORS: dict[Any, Answer | Pick] = {
     ),
     aten.im2col: Selection(framed=True),
     aten.index_put: _placing,
-    aten.where: Choose(),
-    aten.masked_fill: Masking(),
+    aten.where: Choose(0, 1, 2),
+    aten.masked_fill: Choose(1, 2, 0),
     operator.getitem: RESHAPE,  # the walk hands a tuple's relevance to the call that made it; see propagation
     # decisions
     **dict.fromkeys(

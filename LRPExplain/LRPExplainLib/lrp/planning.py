@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import fx
@@ -15,6 +14,7 @@ from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, layer_of, results_of
 from .inner import steps_to
+from .layers import matrices_of
 from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers, require_scores
 from .passes import NORMS
 from .remaking import Recipe, recipes
@@ -103,15 +103,9 @@ def _foldable(answers: Mapping[fx.Node, Answer], graph: Graph) -> dict[fx.Node, 
         by_rows = packet(node) is aten.native_layer_norm
         if by_rows != (answers[layer] is DENSE):
             continue
-        if not by_rows or (len(arguments(node)[1]) == 1 and graph.is_constant(_matrices(layer)[1])):
+        if not by_rows or (len(arguments(node)[1]) == 1 and graph.is_constant(matrices_of(layer)[1])):
             norms[layer] = node
     return norms
-
-
-def _matrices(product: fx.Node) -> tuple[Any, ...]:
-    """The two factors of a product of matrices."""
-    args = arguments(product)
-    return args[1:3] if packet(product) is aten.addmm else args[:2]
 
 
 def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..findings.examination import Findings, Readout
 from .geometry import matrix_of, to_local
 from .host import singleton, slicer, vtk
+from .nodes import of_class
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -61,7 +62,7 @@ class Follower:
 
 def jump(scene: Any, ras: Sequence[float]) -> None:
     """Let all slice views show a place (RAS, mm), as a click on a hot spot does, and put the crosshair there."""
-    for node in _slice_nodes(scene):
+    for node in of_class(scene, "vtkMRMLSliceNode"):
         node.JumpSliceByOffsetting(*ras)
     crosshair_node(scene).SetCrosshairRAS(*ras)
 
@@ -75,16 +76,10 @@ def in_view(presented: PresentedNodes, level: float) -> bool:
     k, j, i = np.unravel_index(found, values.shape)
     places = matrix_of(relevance, world=True) @ np.stack([i, j, k, np.ones_like(i)])
     reach = max(relevance.GetSpacing()) / 2
-    for node in _slice_nodes(presented.scene):
+    for node in of_class(presented.scene, "vtkMRMLSliceNode"):
         to_slice = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
         normal = np.array([to_slice.GetElement(2, column) for column in range(4)])
         if (np.abs(normal @ places) <= reach).any():
             return True
     return False
-
-
-def _slice_nodes(scene: Any) -> list[Any]:
-    nodes = scene.GetNodesByClass("vtkMRMLSliceNode")
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]

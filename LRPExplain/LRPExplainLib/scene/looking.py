@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .host import in_slicer, slicer
+from .nodes import of_class
 
 _SEEN_IN_3D = ("Model", "Segmentation", "Markups", "VolumeRendering")
 _DRAWN = 0.3  # seconds after which what was made visible is drawn, and counts for the views
@@ -28,12 +29,7 @@ def _centre() -> None:
 
 
 def _displays(scene: Any) -> list[Any]:
-    found = []
-    for name in _SEEN_IN_3D:
-        nodes = scene.GetNodesByClass(f"vtkMRML{name}DisplayNode")
-        nodes.UnRegister(None)
-        found += [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
-    return found
+    return [node for name in _SEEN_IN_3D for node in of_class(scene, f"vtkMRML{name}DisplayNode")]
 
 
 def _is_seen(display: Any) -> bool:

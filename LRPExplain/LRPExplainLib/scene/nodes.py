@@ -65,12 +65,16 @@ def _vtk_image(image: sitk.Image, kind: Any = None) -> Any:
     return data
 
 
+def of_class(scene: Any, class_name: str) -> list[Any]:
+    """The nodes of a class in ``scene``, in the order in which they were added."""
+    nodes = scene.GetNodesByClass(class_name)
+    nodes.UnRegister(None)  # which is the caller's to do: VTK's wrapping of it does not
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
 def by_role(scene: Any, role: str, class_name: str = "vtkMRMLNode") -> list[Any]:
     """The nodes of this package in ``scene`` that play ``role``, in the order in which they were added."""
-    nodes = scene.GetNodesByClass(class_name)
-    nodes.UnRegister(None)
-    found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
-    return [node for node in found if node.GetAttribute(ROLE_ATTRIBUTE) == role]
+    return [node for node in of_class(scene, class_name) if node.GetAttribute(ROLE_ATTRIBUTE) == role]
 
 
 def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import record
 from .host import slicer
-from .nodes import by_role
+from .nodes import by_role, of_class
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -27,9 +27,7 @@ _COMPANIONS = ("prediction", "region", "shared", "legend", "hotSpots")
 
 def composites(scene: Any) -> list[Any]:
     """The scene's slice composite nodes."""
-    nodes = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+    return of_class(scene, "vtkMRMLSliceCompositeNode")
 
 
 def _ours(scene: Any) -> set[str]:

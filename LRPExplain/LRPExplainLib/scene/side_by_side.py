@@ -16,6 +16,7 @@ from . import overlay, record
 from .arriving import welcome
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import LAYOUT, PAIRS, layout_node, register
+from .nodes import of_class
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -153,9 +154,7 @@ def _restrict(scene: Any, on: bool) -> None:
     """Outlines and legends of explanations only on the right (and in 3D); or everywhere again."""
     rights = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
     views = [node.GetID() for node in rights if node is not None]
-    three_d = scene.GetNodesByClass("vtkMRMLViewNode")
-    three_d.UnRegister(None)
-    views += [three_d.GetItemAsObject(n).GetID() for n in range(three_d.GetNumberOfItems())]
+    views += [node.GetID() for node in of_class(scene, "vtkMRMLViewNode")]
     for first in record.records(scene):
         for display in overlay.companion_displays(first):
             if list(display.GetViewNodeIDs() or ()) != (views if on else []):

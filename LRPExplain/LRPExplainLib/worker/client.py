@@ -48,10 +48,10 @@ class Request:
         self._client.drop(self)
 
     def give_way(self) -> None:
-        """Another takes its place: as `cancel`, but whoever waits for it is told."""
+        """Another takes its place: as `cancel`, but in the main lane whoever waits for it is told."""
         callbacks = self._callbacks
         self.cancel()
-        if "on_failed" in callbacks:
+        if self.lane == MAIN and "on_failed" in callbacks:
             callbacks["on_failed"]({"sentence": REPLACED, "kind": "replaced"})
 
     def tell(self, name: str, *content: Any) -> None:
@@ -92,7 +92,7 @@ class Client:
         self._waiting = [*(old for old in self._waiting if old not in replaced), new]
         self._next()
         for old in replaced:
-            old.give_way() if old.lane == MAIN else old.cancel()
+            old.give_way()
         return new
 
     @property
@@ -149,7 +149,7 @@ class Client:
         self._waiting = []
         self._end(kill=self._running is not None)
         for old in gone:
-            old.give_way() if old.lane == MAIN else old.cancel()
+            old.give_way()
 
     def _end(self, kill: bool) -> None:
         process, self._process, self._running = self._process, None, None

@@ -557,3 +557,41 @@ def test_buffers_that_a_network_writes_are_as_they_were() -> None:
     graph = capture(model, x)
     assert all(buffer is buffers[name] and not buffer.any() for name, buffer in model.named_buffers())
     torch.testing.assert_close(graph(x), model.conv(x))
+
+
+def trained(model: nn.Module, x: Tensor) -> None:
+    model(x).sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+
+
+def loaded(model: nn.Module, x: Tensor) -> None:
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
+
+
+@pytest.mark.parametrize("change", [trained, loaded])
+@pytest.mark.parametrize(
+    "made",
+    [lambda model, x: model, lambda model, x: torch.jit.trace(model, x, check_trace=False)],
+    ids=["module", "traced"],
+)
+def test_a_graph_of_weights_that_changed_is_refused(change: Callable[..., None], made: Callable[..., Any]) -> None:
+    x = torch.randn(1, 2, 16, 16)
+    model = made(Averaging().eval(), x)
+    graph = capture(model, x)
+    evaluation = evaluate(graph, x)
+    attribute(graph, x, 1)
+    model.double().float()  # which changes where they are
+    evaluation.attribute(1)
+    change(model, x)
+    for asked in (lambda: graph(x), lambda: attribute(graph, x, 1), lambda: evaluation.attribute(1)):
+        with pytest.raises(LRPError, match=r"weights have been written to .* capture it again"):
+            asked()
+
+
+def test_an_input_that_changed_since_is_refused() -> None:
+    x = torch.randn(1, 2, 16, 16)
+    evaluation = evaluate(capture(Averaging().eval(), x), x)
+    evaluation.attribute(1)
+    x += 1
+    with pytest.raises(LRPError, match=r"input has been written to .* evaluate it again"):
+        evaluation.attribute(1)

@@ -8,18 +8,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Function, difference, explain
-from LRPExplainLib.lrp import COMPOSITES, LRPError, attribute, capture, rules
+from lrp_helpers import Function, difference, explain, noise
+from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture, rules
 from torch import Tensor, nn
 
 TOLERANCE = 1e-9
 WEIGHTS = [torch.randn(4, 4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in range(3)]
 ZERO = rules.epsilon(1e-14, False)
 LRP_0 = COMPOSITES["epsilon"].override(dict.fromkeys(("conv", "linear", "norm", "sum", "bias", "average"), ZERO))
-
-
-def noise(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def conv(x: Tensor, number: int) -> Tensor:
@@ -190,18 +186,34 @@ def test_what_is_filled_in_gets_its_relevance() -> None:
     assert found.sum() == pytest.approx(2.0)
 
 
+REPEATED = torch.tensor([0, 2, 0])
+
+
 @pytest.mark.parametrize(
     "model",
     [
-        lambda x: x.index_put((torch.tensor([0]),), 2 * x[:1], accumulate=True),
-        lambda x: F.conv2d(x, WEIGHTS[0], bias=x.sum((0, 2, 3))),
+        lambda x: x.index_put((REPEATED,), 2 * x[1:]),
+        lambda x: torch.ops.aten.index_put(x, [None, REPEATED], x[:, 1:]),  # x[:, REPEATED] = ...
+        lambda x: x.index_put((REPEATED, REPEATED.flip(0)), 3 * x[0, 1:]),
+        lambda x: x.index_put((REPEATED[:, None], REPEATED), x[0, 1:]),
+        lambda x: x.index_put((REPEATED,), 2 * x[1:], accumulate=True),
+        lambda x: x.index_put((x > 0.5,), x.sum(), accumulate=True),
+        lambda x: x.index_put((torch.eye(4) > 0,), 2 * x[0]),
+        lambda x: x.index_put((torch.eye(4) > 0,), 2 * x[0], accumulate=True),
     ],
-    ids=["accumulated", "a bias that is a signal"],
 )
-def test_what_has_no_rule_is_refused(model: Callable[[Tensor], Tensor]) -> None:
-    x = noise(1, 4, 6, 6)
+def test_what_is_placed_gets_the_relevance_of_its_place_once(model: Callable[[Tensor], Tensor]) -> None:
+    x = noise(4, 4).abs() + 0.1
+    y = model(x)
+    found = explain(Function(model), x, y, LRP_0)
+    assert float(found.relevance.sum()) == pytest.approx(float(y.sum()))
+    assert found.ledger.gap == pytest.approx(0, abs=1e-6)
+
+
+def test_what_has_no_rule_is_refused() -> None:
+    model = Function(lambda x: F.conv2d(x, WEIGHTS[0], bias=x.sum((0, 2, 3))))
     with pytest.raises(LRPError, match="no LRP rule"):
-        explain(Function(model), x, torch.ones_like(model(x)), "epsilon")
+        explain(model, noise(1, 4, 6, 6), Target(0), "epsilon")
 
 
 # --- networks that do more than compute -------------------------------------------------------------------------------

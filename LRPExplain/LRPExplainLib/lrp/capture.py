@@ -43,6 +43,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
 
     Returns:
         A graph with `graph(*inputs)` equal to `model(*inputs)` up to rounding (batch norms are folded).
+        It is of the weights as they are now, and refused once these have been written to.
 
     Raises:
         LRPError: what is given is no network or no tensor; the network draws random numbers, is in training mode, lets

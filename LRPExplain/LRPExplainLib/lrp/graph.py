@@ -25,6 +25,7 @@ from .kernels import convolve, group_norm
 from .onednn import laid_out
 from .optimizations import without
 from .precision import HALF, as_relevance, lower, require_lower, run_in_half
+from .writes import Unwritten
 
 aten = torch.ops.aten
 Rebuild = Callable[[list[Tensor]], Any]
@@ -58,6 +59,7 @@ class Graph:
 
     def __init__(self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild) -> None:
         self.module = module
+        self._weights = Unwritten(module.parameters())
         self.constants = _weights_laid_out(module, constants)
         self.precision: torch.dtype | None = None
         self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -125,8 +127,17 @@ class Graph:
                         made.pop(dead, None)
         return made
 
+    def require_weights(self) -> None:
+        """LRPError when the model was trained on since, of which the folded part of the graph knows nothing."""
+        if not self._weights.holds():
+            raise LRPError(
+                "The model's weights have been written to since it was captured; capture it again, or capture a copy"
+                " (copy.deepcopy) of a model that is trained further."
+            )
+
     def checked(self, inputs: Iterable[Tensor]) -> list[Tensor]:
         """The inputs as a list, or an LRPError when they do not fit the shapes and types the graph was captured for."""
+        self.require_weights()
         given = [differentiable(require_tensor(x)) for x in inputs]
         wanted = [tuple(shape_of(node)) for node in self.inputs]
         if [tuple(x.shape) for x in given] != wanted:

@@ -100,12 +100,6 @@ def _convolution(node: fx.Node, graph: Graph) -> Answer | None:
     return CONVOLUTION if all(map(graph.is_constant, arguments(node)[1:3])) else None
 
 
-def _placing(node: fx.Node, graph: Graph) -> Answer | None:
-    """Values put in the place of others, but not added to them."""
-    accumulate = arguments(node)[3] if len(arguments(node)) > 3 else keywords(node).get("accumulate", False)
-    return None if accumulate else SELECTION
-
-
 def _scattering(node: fx.Node, graph: Graph) -> Answer | None:
     """A sum or mean of what goes to each place, on nothing but zeros."""
     place, _, index, source, how = arguments(node)
@@ -182,12 +176,11 @@ OPERATORS: dict[Any, Answer | Pick] = {
             aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
             aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
             aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.stack, aten.diagonal,
-            aten.index_fill, aten.masked_scatter, aten.rot90, aten.take,
+            aten.index_fill, aten.index_put, aten.masked_scatter, aten.rot90, aten.take,
         ),
         SELECTION,
     ),
     aten.im2col: Selection(framed=True),
-    aten.index_put: _placing,
     aten.where: Choose(0, 1, 2),
     aten.masked_fill: Choose(1, 2, 0),
     operator.getitem: RESHAPE,  # the walk hands a tuple's relevance to the call that made it; see propagation

@@ -27,6 +27,7 @@ from .remaking import Recipe
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
 from .target import Target, start_relevance
+from .writes import Unwritten
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Evaluation:
     ) -> None:
         self._slab = slab
         self._graph, self._plan, self._composite, self._segments = graph, plan, composite, segments
-        self._values, self._inputs = values, inputs
+        self._values, self._inputs, self._given = values, inputs, Unwritten(inputs)
         self._explained = graph.outputs[output]
         self.output = graph.result([at_hand(values[node]) for node in graph.outputs])
 
@@ -186,6 +187,9 @@ class Evaluation:
         return laid_out(target)
 
     def _walk(self, start: Tensor, begin: fx.Node, last: bool) -> _Walk:
+        self._graph.require_weights()
+        if not self._given.holds():
+            raise LRPError("The input has been written to since it was evaluated; evaluate it again, or a copy of it.")
         values = self._values if last else dict(self._values)
         mean = self._composite.normalization
         return _Walk(self._graph, self._plan, self._segments, mean, self._slab, values, start, begin)

@@ -147,6 +147,17 @@ def indexed_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     return x.scatter(dim, _along(x, dim, index).expand_as(source), source)
 
 
+def placed(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    """`aten.index_put`: a scatter to the places that the indices name, one of which may be named several times."""
+    if not x.is_floating_point():
+        return NotImplemented
+    if any(index is not None and index.dtype == torch.bool for index in indices):  # which names no place twice
+        return x + aten.index_put(torch.zeros_like(x), indices, values) if accumulate else NotImplemented
+    write = scattered_sum if accumulate else scattered
+    places = aten.index(torch.arange(x.numel(), device=x.device).reshape(x.shape), indices)
+    return write(x.flatten(), 0, places.flatten(), values.expand(places.shape).flatten()).reshape(x.shape)
+
+
 def scattered_number(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
     """`aten.scatter` of a number, which is a constant of its own."""
     return x.scatter(dim, index, x.new_full(index.shape, value))
@@ -244,6 +255,7 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.scatter.src: scattered,
     aten.scatter.value: scattered_number,
     aten.index_copy.default: indexed_copy,
+    aten.index_put.default: placed,
     aten.native_channel_shuffle.default: shuffled,
     aten.max_unpool2d.default: unpooled,
     aten.max_unpool3d.default: unpooled,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lrp_helpers import difference, small_network
 from LRPExplainLib import lrp
 from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, phases, rules
-from LRPExplainLib.lrp.flow import flow_through
+from LRPExplainLib.lrp.layerwise import flow_through
 from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import Tensor, nn
 

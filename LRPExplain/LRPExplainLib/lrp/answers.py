@@ -14,8 +14,9 @@ from torch import Tensor, fx
 
 from .call import Answer, Call, Sources, handed_out, is_value
 from .errors import LRPError
-from .flow import Flow, flow_through
+from .flow import Flow
 from .graph import layer_of, shape_of
+from .layerwise import flow_through
 from .linear import LinearMap, unbroadcast
 from .rules import LinearRule, Rule, Stabilizer
 from .sums import total

@@ -11,7 +11,7 @@ contributions to z':
 
 That one formula is LRP-0/epsilon (Bach et al. 2015, eq. 58), gamma (Montavon et al. 2019; generalised to signed
 inputs, Andeol et al. 2021), alpha-beta (Bach 2015, eq. 60; z+ is alpha 1, beta 0), z-box and w-square (Montavon et al.
-2017) and flat (Lapuschkin et al. 2019); :mod:`.flow` is its only implementation.
+2017) and flat (Lapuschkin et al. 2019); :mod:`.layerwise` is its only implementation.
 
 The rules for what is not linear in one signal (gates, products, attention, softmax) are names; the operators know
 what each means.
@@ -186,7 +186,7 @@ class LinearRule(Rule):
         return replace(self, parts=tuple(parts))
 
     def by_sign(self) -> bool:
-        """Whether contributions count by their sign alone, so that x w and |x w| tell them apart (see :mod:`.flow`)."""
+        """Whether contributions count by their sign alone, so that x w and |x w| tell them apart (see :mod:`.magnitudes`)."""
         return on("magnitudes") and all(part.factors() for part in self.parts)
 
     def reads_output(self, by_sign: bool) -> bool:

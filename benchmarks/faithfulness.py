@@ -31,7 +31,7 @@ from LRPExplainLib.demo import demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.evaluation.curves import abpc
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.lrp.passes import FOLDERS
+from LRPExplainLib.lrp.norms import FOLDERS
 from LRPExplainLib.models import load_model
 from torch import Tensor, nn
 

@@ -568,6 +568,7 @@ def loaded(model: nn.Module, x: Tensor) -> None:
     model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("change", [trained, loaded])
 @pytest.mark.parametrize(
     "made",

@@ -28,7 +28,14 @@ from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
 from .spelled import STEPS
-from .untraceable import explained, refuse_quantized, refuse_untraceable
+from .untraceable import (
+    explained,
+    refuse_numbers_from_data,
+    refuse_quantized,
+    refuse_randomness,
+    refuse_shapes_from_data,
+    refuse_untraceable,
+)
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
 
@@ -61,11 +68,11 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
     with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild = _trace(model, [_plain(x) for x in inputs])
         refuse_quantized(traced.graph)
-        passes.refuse_randomness(traced.graph)
-        passes.refuse_shapes_from_data(traced.graph)
+        refuse_randomness(traced.graph)
+        refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
         constants = passes.normalize(traced)
-        passes.refuse_numbers_from_data(traced.graph, constants)
+        refuse_numbers_from_data(traced.graph, constants)
     return Graph(traced, constants, rebuild)
 
 

@@ -17,7 +17,7 @@ from .terms import by_terms
 def flow_through(rule: LinearRule, layer: LinearMap, relevance: Tensor) -> Flow:
     """Propagate the relevance of a layer's output to its inputs."""
     passage = Passage(rule, layer, Flow([]))
-    if all(part.factors() is not None for part in rule.parts) and signs_are_known(layer):
+    if rule.by_sign() and signs_are_known(layer):
         passage.where_it_is(relevance, rule.parts, by_magnitudes)
     else:
         for part in rule.parts:

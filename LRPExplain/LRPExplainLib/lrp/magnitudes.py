@@ -9,7 +9,6 @@ from torch import Tensor
 
 from .flow import Passage, share_of
 from .linear import LinearMap, modify
-from .optimizations import on
 from .precision import HALF
 from .rules import Part
 from .sums import pieces
@@ -22,7 +21,7 @@ def signs_are_known(layer: LinearMap) -> bool:
     """Whether contributions of either sign are to be told from x w and |x w|, for which the output is needed."""
     known = layer.weighted and layer.mean is None and layer.output.numel() > 0 and not layer.rounded
     # where an output sees few inputs, contributions of one sign are too often nearly all there is
-    return known and not layer.grouped and not layer.non_negative and on("magnitudes")
+    return known and not layer.grouped and not layer.non_negative
 
 
 def by_magnitudes(passage: Passage, relevance: Tensor) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from .answers import LinearLayer, Normalised, Product, SignalMatmul, Softmax, SoftWinner, Unchanged, Winner
+from .bicubic import resample
 from .call import Answer, Call
 from .edit import packet
 from .errors import LRPError
@@ -25,7 +26,7 @@ from .graph import Graph, arguments, is_decision, keywords, layer_of, require_gr
 from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
 from .moves import Choose, Concatenation, Padding, Selection, Split, Switch, View
-from .passes import channel_affine, resample
+from .norms import channel_affine
 
 aten = torch.ops.aten
 Pick = Callable[[fx.Node, Graph], Answer | None]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from .bicubic import spell_bicubic
 from .dense_bias import join_dense_biases
-from .edit import constant, packet, replace
-from .errors import LRPError
-from .graph import arguments, differentiable, first_of, function_of, is_whole, results_of, shape_of
+from .edit import packet, replace
+from .graph import arguments, differentiable, first_of, is_whole, shape_of
 from .idioms import restore_gelu, restore_group_norm
-from .linear import scale_channels
+from .norms import fold_batch_norm, spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
 
 aten = torch.ops.aten
 
@@ -24,9 +22,6 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
-AFFINE_AT = {aten.native_group_norm: 1, aten.native_batch_norm: 1, aten.native_layer_norm: 2}  # weight, then bias
-NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
-BICUBIC = {aten.upsample_bicubic2d, aten._upsample_bicubic2d_aa}
 PROMOTING = {  # calls that make numbers of masks and counts beside numbers
     aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.where, aten.cat, aten.stack,
 }  # fmt: skip
@@ -58,43 +53,6 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_results(graph)
     alive = set(graph.nodes)
     return {node: value for node, value in constants.items() if node in alive}
-
-
-def refuse_randomness(graph: fx.Graph) -> None:
-    """LRPError when the network draws random numbers or updates running statistics."""
-    for node in graph.nodes:
-        kind = packet(node)
-        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        if random and (node.users or kind is aten.native_dropout):
-            raise LRPError(
-                f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
-                "call model.eval() first or remove the random layer."
-            )
-        if kind in (aten._native_batch_norm_legit_functional, aten.cudnn_batch_norm, aten.miopen_batch_norm) or (
-            kind is aten.native_batch_norm and node.args[5] and node.args[3] is not None
-        ):
-            raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
-
-
-def refuse_shapes_from_data(graph: fx.Graph) -> None:
-    """LRPError when how large a tensor is depends on values (`x[x > 0]`): no graph would fit the next input."""
-    for node in graph.nodes:
-        value = node.meta.get("val")
-        if isinstance(value, Tensor) and not all(isinstance(n, int) for n in value.shape):
-            raise LRPError(
-                f"The model lets its data decide how large its tensors are ({node.name}), so its graph cannot be "
-                "captured; replace that selection by a mask."
-            )
-
-
-def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """LRPError when a signal is read as a Python number (`x.mean().item()`): relevance cannot cross that."""
-    for node in graph.nodes:
-        if packet(node) in (aten._local_scalar_dense, aten.item) and node not in constants:
-            raise LRPError(
-                f"The model reads a value of its data as a Python number ({node.name}), so its graph cannot be "
-                "captured; keep it a tensor (leave out .item() or float())."
-            )
 
 
 def forget_writes_to_inputs(graph: fx.Graph) -> None:
@@ -224,200 +182,3 @@ def _known_arguments(node: fx.Node, constants: dict[fx.Node, Any]) -> tuple[Any,
     if not all(source in constants for source in node.all_input_nodes):
         return None
     return fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-
-
-def spell_computed_affine(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """A norm whose weight or bias is a signal (as styles give) is the norm without them, a product and a sum."""
-    for node in list(graph.nodes):
-        at = AFFINE_AT.get(packet(node))
-        if at is None or all(p is None or p in constants for p in node.args[at : at + 2]):
-            continue
-        parameters = node.args[at : at + 2]
-        node.args = (*node.args[:at], None, None, *node.args[at + 2 :])
-        normed = made = results_of(node)[0]
-        users = list(normed.users)
-        shape = [1, -1, *[1] * (len(shape_of(normed)) - 2)] if at == 1 else None
-        with graph.inserting_before(normed.next):
-            for operation, parameter in zip((aten.mul.Tensor, aten.add.Tensor), parameters, strict=True):
-                if parameter is not None:
-                    given = parameter if shape is None else _reshaped(graph, constants, parameter, shape)
-                    made = graph.call_function(operation, (made, given))
-                    made.meta = dict(normed.meta)
-        for user in users:
-            user.replace_input_with(normed, made)
-
-
-def _reshaped(graph: fx.Graph, constants: dict[fx.Node, Tensor], source: fx.Node, shape: list[int]) -> fx.Node:
-    if source in constants:
-        return constant(graph, constants, constants[source].reshape(shape), source)
-    view = graph.call_function(aten.reshape.default, (source, shape))
-    view.meta = {**source.meta, "val": source.meta["val"].reshape(shape)}
-    return view
-
-
-def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Instance norm arrives as batch norm of [1, N*C, ...] with its own statistics: it is group norm with C groups."""
-    for node in list(graph.nodes):
-        if packet(node) is not aten.native_batch_norm or not node.args[5]:
-            continue
-        x, weight, bias, eps = node.args[0], node.args[1], node.args[2], node.args[7]
-        # the view is gone where there is one sample; a reshape before the norm may also be the network's own
-        viewed = packet(x) is aten.reshape and shape_of(x)[2:] == shape_of(x.args[0])[2:]
-        source = x.args[0] if viewed else x
-        batch, channels = shape_of(source)[:2]
-        if tuple(shape_of(x)[:2]) != (1, batch * channels):
-            raise LRPError(
-                f"The batch norm at {node.meta.get('layer', node.name)} has no running statistics and mixes the "
-                "samples of a batch; explain one sample at a time."
-            )
-        with graph.inserting_before(node):
-            # repeated over the batch by torch; the first C values are the layer's own
-            affine = [
-                None if p is None else constant(graph, constants, constants[p][:channels].contiguous(), p)
-                for p in (weight, bias)
-            ]
-            voxels = shape_of(source)[2:].numel()
-            norm = graph.call_function(
-                aten.native_group_norm.default, (source, *affine, batch, channels, voxels, channels, eps)
-            )
-            norm.meta = {**node.meta, "val": (source.meta["val"], None, None)}
-            result = graph.call_function(operator.getitem, (norm, 0))
-            result.meta = {**node.meta, "val": source.meta["val"]}
-        for user in list(node.users):
-            if user.args[1] == 0:
-                for view in list(user.users):
-                    if packet(view) is aten.reshape and shape_of(view) == shape_of(source):
-                        replace(graph, view, result)
-                if shape_of(x) == shape_of(source):
-                    replace(graph, user, result)
-                elif user.users:
-                    with graph.inserting_before(user):
-                        again = graph.call_function(aten.reshape.default, (result, list(shape_of(x))))
-                        again.meta = dict(user.meta)
-                    replace(graph, user, again)
-    graph.eliminate_dead_code()
-
-
-def spell_results(graph: fx.Graph) -> None:
-    """Make each result of a norm (output, mean, deviation) a node, so that it is kept only where it is read."""
-    for node in list(graph.nodes):
-        if packet(node) not in NORMS:
-            continue
-        known = results_of(node)
-        with graph.inserting_after(node):
-            for index, value in enumerate(node.meta["val"]):
-                if index not in known:
-                    result = graph.call_function(operator.getitem, (node, index))
-                    result.meta = {**node.meta, "val": value}
-
-
-def resample(a: Tensor, b: Tensor) -> Tensor:
-    """A product of matrices of which one, a constant, resamples along an axis."""
-    return a @ b
-
-
-def spell_bicubic(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Bicubic resampling as a matrix per axis: its weights have signs, which rules must see."""
-    for node in list(graph.nodes):
-        kind = packet(node)
-        if kind not in BICUBIC:
-            continue
-        x = node.args[0]
-        like = x.meta["val"]
-        with graph.inserting_before(node):
-            down, across = (constant(graph, constants, matrix, x) for matrix in _along_axes(node))
-            columns = graph.call_function(resample, (x, across))
-            columns.meta = {**node.meta, "val": like.new_empty(*like.shape[:-1], shape_of(node)[-1])}
-            rows = graph.call_function(resample, (down, columns))
-            rows.meta = dict(node.meta)
-        replace(graph, node, rows)
-
-
-def _along_axes(resampling: fx.Node) -> tuple[Tensor, Tensor]:
-    """The matrices from the left and from the right: what the call makes of images that are one at a time."""
-    x, size, align_corners, *scales = arguments(resampling)
-    like = x.meta["val"]
-    matrices = []
-    for axis, scale in zip((-2, -1), (*scales, None, None), strict=False):
-        length = like.shape[axis]
-        eye = torch.eye(length, dtype=torch.float64)[None, None]
-        matrix = function_of(resampling)(eye, [size[axis], length], align_corners, scale, None)[0, 0]
-        matrices.append(matrix.to(like.device, like.dtype))
-    return matrices[0], matrices[1].mT.contiguous()
-
-
-def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Batch norm with its running statistics: x [N, C, ...] times scale [C] plus shift [C]."""
-    view = (1, -1) + (1,) * (x.dim() - 2)
-    return torch.addcmul(shift.view(view), x, scale.view(view))
-
-
-def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Batch norm with running statistics is affine per channel: part of the layer before it, or `channel_affine`."""
-    for node in list(graph.nodes):
-        if packet(node) is not aten.native_batch_norm or node.args[5]:
-            continue
-        x, *parameters = node.args[:5]
-        if not all(p in constants for p in parameters[2:]):
-            raise LRPError(
-                f"The batch norm at {node.meta.get('layer', node.name)} is given statistics that are computed from the "
-                "input; write them as the differences and quotients that they stand for."
-            )
-        mean, variance = (constants[p] for p in parameters[2:])
-        weight, bias = (None if p is None else constants[p] for p in parameters[:2])
-        scale = torch.rsqrt(variance + node.args[7])
-        scale = scale if weight is None else scale * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        folder = FOLDERS.get(packet(x)) if len(x.users) == 1 else None
-        with graph.inserting_before(node):
-            merged = folder(graph, constants, x, scale, shift) if folder else None
-            if merged is None:
-                merged = graph.call_function(
-                    channel_affine,
-                    (x, *(constant(graph, constants, value, node) for value in (scale, shift))),
-                )
-                merged.meta = dict(node.meta)
-            merged.meta["val"] = x.meta["val"]
-        for user in list(node.users):
-            replace(graph, user, merged)
-    graph.eliminate_dead_code()
-
-
-def _into_convolution(
-    graph: fx.Graph, constants: dict[fx.Node, Tensor], conv: fx.Node, scale: Tensor, shift: Tensor
-) -> fx.Node | None:
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = arguments(conv)
-    if weight not in constants:
-        return None
-    w = constants[weight]
-    scaled = scale_channels(w, scale, transposed, groups)
-    b = shift if bias is None else constants[bias] * scale + shift
-    merged = graph.call_function(
-        function_of(conv),
-        (
-            x, constant(graph, constants, scaled, conv), constant(graph, constants, b, conv),
-            stride, padding, dilation, transposed, output_padding, groups,
-        ),
-    )  # fmt: skip
-    merged.meta = dict(conv.meta)
-    return merged
-
-
-def _into_addmm(
-    graph: fx.Graph, constants: dict[fx.Node, Tensor], dense: fx.Node, scale: Tensor, shift: Tensor
-) -> fx.Node | None:
-    bias, x, weight = arguments(dense)[:3]
-    if dense.kwargs or weight not in constants or bias not in constants:
-        return None
-    merged = graph.call_function(
-        function_of(dense),
-        (
-            constant(graph, constants, constants[bias] * scale + shift, dense), x,
-            constant(graph, constants, constants[weight] * scale, dense),
-        ),
-    )  # fmt: skip
-    merged.meta = dict(dense.meta)
-    return merged
-
-
-FOLDERS: dict[Any, Callable[..., fx.Node | None]] = {aten.convolution: _into_convolution, aten.addmm: _into_addmm}

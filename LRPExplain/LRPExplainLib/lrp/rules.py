@@ -186,7 +186,7 @@ class LinearRule(Rule):
         return replace(self, parts=tuple(parts))
 
     def by_sign(self) -> bool:
-        """Whether contributions count by their sign alone, so that x w and |x w| tell them apart (see :mod:`.magnitudes`)."""
+        """Whether contributions count by their sign alone, which x w and |x w| tell (see :mod:`.magnitudes`)."""
         return on("magnitudes") and all(part.factors() for part in self.parts)
 
     def reads_output(self, by_sign: bool) -> bool:

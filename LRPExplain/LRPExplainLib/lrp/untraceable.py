@@ -1,4 +1,4 @@
-"""What it means when a network cannot be traced: it refuses its input, or PyTorch cannot follow what it does."""
+"""Why a network has no graph: it refuses its input, PyTorch cannot follow what it does, or no graph would fit it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .edit import packet
 from .errors import LRPError, RefusedInput
+
+aten = torch.ops.aten
 
 _ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 _FROM_DATA = ("data-dependent", "trying to get a value out of", "_local_scalar_dense")
@@ -45,6 +48,43 @@ def refuse_quantized(graph: fx.Graph) -> None:
     """LRPError for a TorchScript module with packed integers for weights, where it could be traced."""
     if any(str(node.target).startswith("quantized.") for node in graph.nodes):
         raise LRPError(_QUANTIZED)
+
+
+def refuse_randomness(graph: fx.Graph) -> None:
+    """LRPError when the network draws random numbers or updates running statistics."""
+    for node in graph.nodes:
+        kind = packet(node)
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if random and (node.users or kind is aten.native_dropout):
+            raise LRPError(
+                f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
+                "call model.eval() first or remove the random layer."
+            )
+        if kind in (aten._native_batch_norm_legit_functional, aten.cudnn_batch_norm, aten.miopen_batch_norm) or (
+            kind is aten.native_batch_norm and node.args[5] and node.args[3] is not None
+        ):
+            raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
+
+
+def refuse_shapes_from_data(graph: fx.Graph) -> None:
+    """LRPError when how large a tensor is depends on values (`x[x > 0]`): no graph would fit the next input."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and not all(isinstance(n, int) for n in value.shape):
+            raise LRPError(
+                f"The model lets its data decide how large its tensors are ({node.name}), so its graph cannot be "
+                "captured; replace that selection by a mask."
+            )
+
+
+def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """LRPError when a signal is read as a Python number (`x.mean().item()`): relevance cannot cross that."""
+    for node in graph.nodes:
+        if packet(node) in (aten._local_scalar_dense, aten.item) and node not in constants:
+            raise LRPError(
+                f"The model reads a value of its data as a Python number ({node.name}), so its graph cannot be "
+                "captured; keep it a tensor (leave out .item() or float())."
+            )
 
 
 def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPError:

@@ -14,7 +14,7 @@ from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .errors import LRPError
 from .graph import arguments, differentiable, first_of, function_of, is_whole, results_of, shape_of
-from .idioms import restore_gelu, restore_group_norm
+from .idioms import restore_gelu, restore_group_norm, restore_layer_norm
 from .linear import scale_channels
 
 aten = torch.ops.aten
@@ -53,6 +53,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
     restore_group_norm(graph, constants)
+    restore_layer_norm(graph, constants)
     restore_gelu(graph, constants)
     graph.eliminate_dead_code()
     spell_results(graph)

@@ -232,6 +232,20 @@ def test_a_network_that_writes_to_its_input_leaves_the_callers_alone() -> None:
     assert x.tolist() == [[1.0, 3.0]]
 
 
+def test_a_mask_that_is_combined_in_place_follows_the_input() -> None:
+    def masked(x: Tensor) -> Tensor:
+        mask = torch.ones(x.shape, dtype=torch.bool)
+        mask &= x > 0
+        mask = ~mask
+        mask |= x > 1
+        return x.masked_fill(mask, 0.0)
+
+    graph = capture(Function(masked), noise(2, 5))
+    for seed in (2, 3):
+        x = noise(2, 5, seed=seed)
+        assert difference(graph(x), masked(x)) == 0
+
+
 class Caching(nn.Module):
     """It keeps a mask and its last answer, as attention maps are kept to be looked at."""
 

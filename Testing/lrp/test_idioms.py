@@ -84,3 +84,75 @@ def test_norm_of_a_network_s_own_reshape_is_not_taken_for_a_batch() -> None:
     model = Function(lambda x: nn.functional.instance_norm(x.reshape(1, 3, -1)) * 2)
     x = noise(1, 6, 4, 4)
     assert difference(capture(model, x)(x), model(x)) < 1e-12
+
+
+def over_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As ConvNeXt and SAM have it, for images [N, C, H, W]."""
+    mean = x.mean(1, keepdim=True)
+    variance = (x - mean).pow(2).mean(1, keepdim=True)
+    x = (x - mean) / torch.sqrt(variance + 1e-5)
+    return weight[:, None, None] * x + bias[:, None, None]
+
+
+def over_tokens(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As ONNX has it before opset 17."""
+    centred = x - x.mean(-1, keepdim=True)
+    variance = centred.pow(torch.tensor(2.0, dtype=x.dtype)).mean(-1, keepdim=True)
+    return centred / torch.sqrt(variance + torch.tensor(1e-5, dtype=x.dtype)) * weight + bias
+
+
+def over_tokens_by_variance(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (x - x.mean(2, True)) * (x.var(-1, keepdim=True, unbiased=False) + 1e-5).rsqrt() * weight + bias
+
+
+class SpelledLayerNorm(nn.Module):
+    def __init__(self, norm: nn.LayerNorm, spelled: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norm, self.spelled = norm, spelled
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spelled(x, self.norm.weight, self.norm.bias)
+
+
+@pytest.mark.parametrize("spelled", [over_channels, over_tokens, over_tokens_by_variance])
+def test_layer_norm_is_recognised(spelled: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    norm = seeded(lambda: nn.LayerNorm(6))
+    own, (before, after), x = norm, [seeded(lambda: nn.Linear(6, 6), seed) for seed in (1, 2)], noise(2, 5, 6)
+    if spelled is over_channels:
+        before, after = (seeded(lambda: nn.Conv2d(6, 6, 3, padding=1), seed) for seed in (1, 2))
+        own, x = Function(lambda x: norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)), noise(2, 6, 4, 5)
+    start = noise(*x.shape, seed=3)
+    given = capture(nn.Sequential(before, SpelledLayerNorm(norm, spelled), nn.GELU(), after), x)
+    wanted = capture(nn.Sequential(before, own, nn.GELU(), after), x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
+    for composite in ("epsilon-plus", "gamma", "volume", "attn-lrp"):
+        ours, theirs = (attribute(graph, x, start, composite) for graph in (given, wanted))
+        assert difference(ours.relevance, theirs.relevance) < 1e-10
+
+
+def test_layer_norm_is_recognised_behind_a_bias_that_was_joined() -> None:
+    dense, norm = seeded(lambda: nn.Linear(6, 6)), seeded(lambda: nn.LayerNorm(6))
+    spelled = SpelledLayerNorm(norm, over_tokens)
+    x = noise(2, 6, 5)
+    given = capture(Function(lambda x: spelled(dense(x.mT))), x)
+    assert difference(given(x), norm(dense(x.mT))) < 1e-12
+    assert names(given) == names(capture(Function(lambda x: norm(dense(x.mT))), x))
+
+
+@pytest.mark.parametrize(
+    "near",
+    [
+        lambda x: (x - x.mean(-1, True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt(),
+        lambda x: (x - x.mean(1, True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt(),
+        lambda x: (x - x.mean(-1, True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5),
+        lambda x: x / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt(),
+        lambda x: (x - x.mean(-1, True)) / (x.flip(1).var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt(),
+    ],
+    ids=["unbiased", "other axis", "no root", "no mean", "other signal"],
+)
+def test_what_only_resembles_layer_norm_stays(near: Callable[[Tensor], Tensor]) -> None:
+    x = noise(2, 5, 6)
+    graph = capture(Function(near), x)
+    assert "aten.native_layer_norm" not in names(graph)
+    assert difference(graph(x), near(x)) < 1e-12

@@ -247,3 +247,18 @@ def test_deviations_are_torch_s(correction: float | None, dim: int | tuple[int, 
         strict=True,
     ):  # fmt: skip
         assert difference(ours, theirs) < 1e-12
+
+
+def test_a_decomposed_program_has_the_map_of_its_network() -> None:
+    """`run_decompositions` has its own names for batch norm, instance norm and an index (bilinear resampling)."""
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.ReLU(), nn.Conv2d(4, 2, 1),
+        )
+    )  # fmt: skip
+    x, start = noise(2, 3, 6, 6), noise(2, 2, 6, 6, seed=9)
+    program = torch.export.export(model, (x,)).run_decompositions().module()
+    for composite in ("epsilon-plus", "gamma", "volume"):
+        ours, theirs = (attribute(capture(m, x), x, start, composite).relevance for m in (program, model))
+        assert difference(ours, theirs) < 1e-6

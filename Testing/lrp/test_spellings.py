@@ -107,6 +107,18 @@ def test_a_norm_folds_into_the_matrix_whose_columns_are_its_channels_alone(shape
     assert difference(found, expected) < 1e-9
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "view", [lambda x: x.permute(0, 1, 3, 2), lambda x: x[:, :, ::2]], ids=["transposed", "every other row"]
+)
+def test_a_group_norm_takes_a_view(view: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
+    x, weight = noise(2, 4, 6, 6).to(dtype), WEIGHTS[0].to(dtype)
+    model = Function(lambda x: F.group_norm(view(F.conv2d(x, weight)), 2))
+    found = explain(model, x, torch.ones_like(model(x)), "epsilon")
+    assert difference(found.output, model(x)) < 1e-5
+    assert found.ledger.gap == pytest.approx(0, abs=1e-3)
+
+
 def test_bicubic_resampling_is_no_first_layer() -> None:
     kernel = noise(2, 1, 3, 3, seed=2)
     model = Function(lambda x: F.conv2d(F.interpolate(x, scale_factor=2, mode="bicubic"), kernel, padding=1))
@@ -232,6 +244,20 @@ def test_a_network_that_writes_to_its_input_leaves_the_callers_alone() -> None:
     assert x.tolist() == [[1.0, 3.0]]
 
 
+def test_a_mask_that_is_combined_in_place_follows_the_input() -> None:
+    def masked(x: Tensor) -> Tensor:
+        mask = torch.ones(x.shape, dtype=torch.bool)
+        mask &= x > 0
+        mask = ~mask
+        mask |= x > 1
+        return x.masked_fill(mask, 0.0)
+
+    graph = capture(Function(masked), noise(2, 5))
+    for seed in (2, 3):
+        x = noise(2, 5, seed=seed)
+        assert difference(graph(x), masked(x)) == 0
+
+
 class Caching(nn.Module):
     """It keeps a mask and its last answer, as attention maps are kept to be looked at."""
 
@@ -285,6 +311,14 @@ def test_decisions_are_not_explained(decide: Callable[[Tensor], Tensor]) -> None
     model, x = Function(lambda x: decide(conv(x, 0))), noise(1, 4, 6, 6)
     with pytest.raises(LRPError, match="returns decisions"):
         attribute(capture(model, x), x, 0, "epsilon")
+
+
+def test_what_no_input_changes_is_not_explained() -> None:
+    model, x = Function(lambda x: (conv(x, 0), torch.ones_like(x))), noise(1, 4, 6, 6)
+    graph = capture(model, x)
+    attribute(graph, x, 0, "epsilon", output=0)
+    with pytest.raises(LRPError, match="the same whatever its input"):
+        attribute(graph, x, 0, "epsilon", output=1)
 
 
 def test_what_is_not_finite_is_not_shared_out() -> None:

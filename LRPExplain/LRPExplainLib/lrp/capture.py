@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -79,8 +80,8 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
 def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
     structure: list[tuple[str, Rebuild]] = []
 
-    def flat(*args: Tensor) -> list[Tensor]:
-        with ConcreteIntegers(), RefuseLeaving():
+    def flat(integers: Callable[[], AbstractContextManager[Any]], *args: Tensor) -> list[Tensor]:
+        with integers(), RefuseLeaving():
             result = model(*args)
             tensors, rebuild = flatten_output(result)
         structure.append((type(result).__name__, rebuild))
@@ -95,7 +96,12 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
             _without_onednn(),
         ):
             warnings.simplefilter("ignore")
-            traced = _functional(flat, inputs)
+            try:
+                traced = _functional(partial(flat, ConcreteIntegers), inputs)
+            except RuntimeError as error:  # a signal was written to integers that are not traced: `mask &= x > 0`
+                if "mutating a non-functional tensor" not in str(error):
+                    raise
+                traced = _functional(partial(flat, nullcontext), inputs)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise LRPError(
             f"The model lets its data decide what it computes ({error.func}), so its graph cannot be captured; "

@@ -66,8 +66,8 @@ def _join(
 
 
 def _call(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
-    """A new call that returns a tensor of this shape and has the layer and dtype of another."""
+    """A new call that returns a tensor of this shape and has the layer, dtype and device of another."""
     node = graph.call_function(target, args)
     node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
-    node.meta["val"] = torch.empty(shape, dtype=like.meta["val"].dtype, device="meta")
+    node.meta["val"] = like.meta["val"].new_empty(shape)
     return node

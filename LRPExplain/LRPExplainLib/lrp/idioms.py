@@ -1,13 +1,16 @@
 """Functions that converters and authors spell out in arithmetic, put back as the one call that they are.
 
-ONNX has no group norm before opset 21 and no GELU before 20; the relevance of a network must not depend on the way it
-came. What is not recognised stays as it is and is explained step by step.
+ONNX has no group norm before opset 21, no GELU before 20 and no layer norm before 17; authors write a layer norm over
+the channels of images themselves (ConvNeXt, SAM). The relevance of a network must not depend on the way it came. What
+is not recognised stays as it is and is explained step by step.
 """
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,14 +64,7 @@ def restore_group_norm(graph: fx.Graph, constants: Constants) -> None:
             gamma = constants[weight].repeat_interleave(repeat)
         if bias is not None:
             beta = constants[bias].repeat_interleave(repeat)
-        last = back
-        for kind in (aten.mul, aten.add):
-            step = _sole_user(last, kind)
-            value = None if step is None else _per_channel(_other(step, last), shape, constants)
-            if step is None or value is None or step.kwargs.get("alpha", 1) != 1:
-                continue
-            gamma, beta = (gamma * value, beta * value) if kind is aten.mul else (gamma, beta + value)
-            last = step
+        gamma, beta, last = _affine(back, gamma, beta, partial(_along, shape=shape, axis=1), constants)
         with graph.inserting_before(last):
             affine = [constant(graph, constants, value, node) for value in (gamma, beta)]
             norm = graph.call_function(
@@ -80,6 +76,122 @@ def restore_group_norm(graph: fx.Graph, constants: Constants) -> None:
             result.meta = {**last.meta, "val": source.meta["val"]}
         replace(graph, last, result)
     graph.eliminate_dead_code()
+
+
+def restore_layer_norm(graph: fx.Graph, constants: Constants) -> None:
+    """(x - mean) / sqrt(variance + eps) along one axis, then factor and shift along it."""
+    for node in list(graph.nodes):
+        found = _standardised(node, constants)
+        if found is None or found[1] == 0:
+            continue
+        x, axis, eps = found
+        like = x.meta["val"]
+        shape, axes = shape_of(x), list(range(like.dim()))
+        turned = [*axes[:axis], *axes[axis + 1 :], axis]
+        gamma = torch.ones(shape[axis], dtype=like.dtype, device=like.device)
+        along = partial(_along, shape=shape, axis=axis)
+        gamma, beta, last = _affine(node, gamma, torch.zeros_like(gamma), along, constants)
+        meta = {key: value for key, value in last.meta.items() if key != "val"}
+
+        def call(target: Any, *args: Any, val: Any, meta: dict[str, Any] = meta) -> fx.Node:
+            made = graph.call_function(target, args)
+            made.meta = {**meta, "val": val}
+            return made
+
+        with graph.inserting_before(last):
+            affine = [constant(graph, constants, value, last) for value in (gamma, beta)]
+            rows = like.permute(turned)
+            mean = rows[..., :1]
+            source = x if turned == axes else call(aten.permute.default, x, turned, val=rows)
+            norm = call(aten.native_layer_norm.default, source, [shape[axis]], *affine, eps, val=(rows, mean, mean))
+            result = call(operator.getitem, norm, 0, val=rows)
+            if turned != axes:
+                result = call(aten.permute.default, result, [turned.index(i) for i in axes], val=like)
+        replace(graph, last, result)
+    graph.eliminate_dead_code()
+
+
+def _standardised(node: fx.Node, constants: Constants) -> tuple[fx.Node, int, float] | None:
+    """What a call standardises, along which axis, and the number that keeps the variance from zero."""
+    if packet(node) not in (aten.div, aten.mul):
+        return None
+    factors = arguments(node)[:2]
+    for top, bottom in (factors, factors[::-1]) if packet(node) is aten.mul else (factors,):
+        centred, square = _centred(top), _root(bottom, constants, inverse=packet(node) is aten.mul)
+        if centred is None or _kind(square) is not aten.add or square.kwargs:
+            continue
+        variance, eps = arguments(square)[0], _number(arguments(square)[1], constants)
+        if eps is not None and _variance(variance, constants) == centred:
+            return (*centred, eps)
+    return None
+
+
+def _root(argument: Any, constants: Constants, inverse: bool) -> Any:
+    """What an argument is the square root of, or one over that; None if it is not."""
+    kind = _kind(argument)
+    if kind is None:
+        return None
+    args = arguments(argument)
+    if kind is aten.reciprocal or (kind is aten.div and _number(args[0], constants) == 1.0):
+        return _root(args[-1], constants, not inverse)
+    power = _number(args[1], constants) if kind is aten.pow else {aten.sqrt: 0.5, aten.rsqrt: -0.5}.get(kind)
+    return args[0] if power == (-0.5 if inverse else 0.5) else None
+
+
+def _centred(argument: Any) -> tuple[fx.Node, int] | None:
+    """x and the axis, if this is x minus its mean along it."""
+    if _kind(argument) is not aten.sub or argument.kwargs:
+        return None
+    x, mean = arguments(argument)[:2]
+    summed = _summed(mean)
+    return summed if summed is not None and packet(mean) is aten.mean and summed[0] is x else None
+
+
+def _variance(argument: Any, constants: Constants) -> tuple[fx.Node, int] | None:
+    """x and the axis, if this is the variance of x along it."""
+    count = None
+    if _kind(argument) is aten.div:
+        argument, count = arguments(argument)[0], _number(arguments(argument)[1], constants)
+    summed = _summed(argument)
+    if summed is None:
+        return None
+    squares, axis = summed
+    is_mean = packet(argument) is aten.mean if count is None else count == shape_of(squares)[axis]
+    centred = _centred(_rooted(squares, constants)) if is_mean else None
+    return centred if centred is not None and centred[1] == axis else None
+
+
+def _rooted(argument: Any, constants: Constants) -> Any:
+    """What an argument is the square of; None if it is not."""
+    kind, args = _kind(argument), arguments(argument) if isinstance(argument, fx.Node) else ()
+    squared = kind is aten.square or (kind is aten.mul and args[0] is args[1])
+    return args[0] if squared or (kind is aten.pow and _number(args[1], constants) == 2.0) else None
+
+
+def _summed(argument: Any) -> tuple[fx.Node, int] | None:
+    """What is summed or averaged along one axis that is kept, and the axis."""
+    if _kind(argument) not in (aten.mean, aten.sum):
+        return None
+    x, axes, keep = (*arguments(argument), None, False)[:3]
+    return (x, axes[0] % len(shape_of(x))) if keep and axes and len(axes) == 1 else None
+
+
+def _affine(
+    last: fx.Node, gamma: Tensor, beta: Tensor, channels: Callable[[Tensor], Tensor | None], constants: Constants
+) -> tuple[Tensor, Tensor, fx.Node]:
+    """A norm's factor and shift with those that follow, and the call after which nothing of it is left.
+
+    `channels` gives a constant as the norm's own parameters lie, or None if it does not lie like that.
+    """
+    for kind in (aten.mul, aten.add):
+        step = _sole_user(last, kind)
+        other = None if step is None else constants.get(_other(step, last))
+        value = None if other is None else channels(other)
+        if step is None or value is None or step.kwargs.get("alpha", 1) != 1:
+            continue
+        gamma, beta = (gamma * value, beta * value) if kind is aten.mul else (gamma, beta + value)
+        last = step
+    return gamma, beta, last
 
 
 def _half_of_product(shifted: fx.Node, x: fx.Node, constants: Constants) -> fx.Node | None:
@@ -112,6 +224,11 @@ def _scaled(argument: Any, constants: Constants) -> tuple[fx.Node | None, float]
     return argument, 1.0
 
 
+def _kind(argument: Any) -> Any:
+    """Which operator an argument comes from; None for numbers."""
+    return packet(argument) if isinstance(argument, fx.Node) else None
+
+
 def _number(argument: Any, constants: Constants) -> float | None:
     if isinstance(argument, (int, float)):
         return float(argument)
@@ -139,11 +256,8 @@ def _reshaped_back(norm: fx.Node, shape: torch.Size) -> fx.Node | None:
     return node
 
 
-def _per_channel(argument: Any, shape: torch.Size, constants: Constants) -> Tensor | None:
-    """A constant as one number per channel, if it is that."""
-    value = constants.get(argument) if isinstance(argument, fx.Node) else None
-    if value is None:
-        return None
-    wanted = (1, shape[1], *(1 for _ in shape[2:]))
+def _along(value: Tensor, shape: torch.Size, axis: int) -> Tensor | None:
+    """A constant as one number per element along an axis, if it is that."""
+    wanted = tuple(n if i == axis else 1 for i, n in enumerate(shape))
     padded = (1,) * (len(shape) - value.dim()) + tuple(value.shape)
     return value.reshape(-1) if padded == wanted else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 from . import phases
 from .onednn import CHANNELS_LAST, VECTORISED, convolution, laid_out, plain, transposed_convolution
@@ -73,9 +74,12 @@ def turned(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Geomet
     return stride, padding, dilation, not transposed, rest, groups
 
 
-def group_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """`aten.native_group_norm`, which returns odd strides for a single sample."""
-    y, mean, rstd = aten.native_group_norm(*args)
+def group_norm(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """`aten.native_group_norm`, which takes what lies without gaps alone (copies made for that are not in a graph), and
+    returns odd strides for a single sample.
+    """
+    lying = suggest_memory_format(x) if x.device.type == "cpu" else torch.contiguous_format
+    y, mean, rstd = aten.native_group_norm(x.contiguous(memory_format=lying), *args)
     return laid_out(y), mean, rstd
 
 

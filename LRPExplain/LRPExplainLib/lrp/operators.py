@@ -315,8 +315,15 @@ def ends_in(graph: Graph) -> str | None:
     return next((name for name, kinds in PROBABILITIES.items() if _seen(graph.outputs[0], kinds)), None)
 
 
-def require_scores(output: fx.Node) -> None:
-    """LRPError where the network returns decisions: relevance cannot cross the last argmax of a segmentation."""
+def require_scores(output: fx.Node, graph: Graph) -> None:
+    """LRPError where there is nothing to share out: the network returns decisions (relevance cannot cross the last
+    argmax of a segmentation), or the same whatever it is given.
+    """
+    if graph.is_constant(output):
+        raise LRPError(
+            "The model's output is the same whatever its input, so there is nothing to explain; ask about another"
+            " output, or give the model all inputs that it answers to."
+        )
     if _seen(output, DECISIONS):
         raise LRPError(
             "The model returns decisions (such as an argmax), which relevance cannot cross; give it without its last"

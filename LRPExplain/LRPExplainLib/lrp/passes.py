@@ -12,7 +12,7 @@ from .bicubic import spell_bicubic
 from .dense_bias import join_dense_biases
 from .edit import packet, replace
 from .graph import arguments, differentiable, first_of, is_whole, shape_of
-from .idioms import restore_gelu, restore_group_norm
+from .idioms import restore_gelu, restore_group_norm, restore_layer_norm
 from .norms import fold_batch_norm, spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
 
 aten = torch.ops.aten
@@ -48,6 +48,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_instance_norm_as_group_norm(graph, constants)
     fold_batch_norm(graph, constants)
     restore_group_norm(graph, constants)
+    restore_layer_norm(graph, constants)
     restore_gelu(graph, constants)
     graph.eliminate_dead_code()
     spell_results(graph)

@@ -51,7 +51,7 @@ class Plan:
 
 def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     """Decide every operator's answer and rule, which norms fold, and which values the backward walk will read."""
-    require_scores(output)
+    require_scores(output, graph)
     steps = steps_to(graph, output)
     answers = require_answers(graph, steps)
     norms = {} if composite.normalization == "identity" else _foldable(answers, graph)

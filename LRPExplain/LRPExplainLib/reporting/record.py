@@ -126,6 +126,7 @@ def make_record(
     pictures: Mapping[str, bytes] | None = None,
     missing: str | None = None,
     with_names: bool = False,
+    numbered: bool = False,
 ) -> Record:
     """The record of an explanation.
 
@@ -135,6 +136,8 @@ def make_record(
         pictures: name -> PNG.
         missing: why there are none.
         with_names: keep whole paths, and for DICOM the patient's name and ID, which tell whose volume it is.
+        numbered: hide the names of the volumes' files, too, as of those that Slicer wrote: they are called after its
+            nodes, and these often after patients. Not together with `with_names`.
 
     Raises:
         UserError: the evaluation is of another explanation, or this one is a part of another.
@@ -143,7 +146,7 @@ def make_record(
         raise UserError("A record is of a whole explanation: give the folder above, of which this map is a part.")
     if evaluation is not None:
         _check_same(explanation, evaluation)
-    aliases = Verbatim() if with_names else Aliases.of(explanation)
+    aliases = Verbatim() if with_names else Aliases.of(explanation, numbered)
     volumes = [dict(entry) for entry in explanation.volumes]
     if with_names:
         volumes = [entry | {"patient": _patient(entry["path"])} for entry in volumes]

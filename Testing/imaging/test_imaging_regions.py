@@ -260,13 +260,13 @@ def parcels(shape: tuple[int, ...], count: int, step: int, seed: int = 0) -> np.
 
 def hashed(monkeypatch):
     """The files that are hashed from now on."""
-    seen, original = [], segmentation.sha256_of
+    seen, original = [], segmentation.volume_digest
 
     def watched(path):
         seen.append(str(path))
         return original(path)
 
-    monkeypatch.setattr(segmentation, "sha256_of", watched)
+    monkeypatch.setattr(segmentation, "volume_digest", watched)
     return seen
 
 

@@ -17,6 +17,7 @@ from ..digests import sha256_of
 from ..errors import UserError, reason
 from .dicom_segments import is_segmentation
 from .frames import read_frames
+from .parts import parts_of
 from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem
 
 FORMATS = "a NIfTI, NRRD, MetaImage or PNG file, an X-ray as DICOM, or a folder with one DICOM series"
@@ -57,15 +58,21 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def volume_files(path: Path) -> list[Path]:
-    """The files that make up the volume at `path`: itself, or the slices of its DICOM series in the order of k."""
+    """The files that make up the volume at `path`: itself, with those that its header names, or the slices of its DICOM
+    series in the order of k.
+
+    Raises:
+        UserError: a file that a header names is not there, or a folder that holds no series or several.
+    """
     if not path.is_dir():
-        return [path]
+        return parts_of(path)
     with _quiet():
         return [Path(name) for name in _series_files(path)]
 
 
 def volume_digest(path: Path, told: str | None = None) -> str:
-    """SHA-256 of the volume at `path`, as explanations record it: of a series, whatever its files are called.
+    """SHA-256 of the volume at `path`, as explanations record it: of a series, whatever its files are called; of a
+    header, with the voxels that lie in other files.
 
     Args:
         told: what an explanation recorded; of a series earlier versions hashed the files in the order of their names,
@@ -73,7 +80,7 @@ def volume_digest(path: Path, told: str | None = None) -> str:
     """
     files = volume_files(path)
     found = sha256_of(*files)
-    if told in (None, found) or files == sorted(files):
+    if told in (None, found) or not path.is_dir() or files == sorted(files):
         return found
     earlier = sha256_of(*sorted(files))
     return earlier if earlier == told else found

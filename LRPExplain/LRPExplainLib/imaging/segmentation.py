@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..digests import sha256_of
 from ..errors import UserError
 from .dicom_segments import Table, is_segmentation, read_dicom_segments
 from .grid import Grid
 from .labels import looks_grey
-from .reading import read_image
+from .reading import read_image, volume_digest
 from .regions import Segment
 from .writing import write_image
 
@@ -118,7 +117,7 @@ class _Labels:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._grid, self._layers, self._table = _layers(path)
-        self._sha256 = sha256_of(path)
+        self._sha256 = volume_digest(path)
 
     def names(self) -> list[str]:
         """Of the segments that are not empty; label values where the file has no names."""

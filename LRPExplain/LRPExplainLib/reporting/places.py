@@ -8,6 +8,7 @@ from typing import Any
 from ..digests import sha256_of
 from ..errors import UserError, number_of
 from ..explanation import given_volumes
+from ..imaging.reading import volume_digest
 from .aliases import last_part
 
 
@@ -63,7 +64,8 @@ class Places:
         )
         found = [candidate for candidate in candidates if candidate.exists()]
         if found:
-            same = (each for each in found if each.is_file() and sha256_of(each) == sha256)
+            digest = sha256_of if what == "model" else volume_digest
+            same = (each for each in found if each.is_file() and digest(each) == sha256)
             return found[0] if len(found) == 1 else next(same, found[0])
         name = given if given is not None else recorded
         raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")

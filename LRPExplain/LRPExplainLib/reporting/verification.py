@@ -97,7 +97,7 @@ def verify(
             for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True)
         ]
         if segment is not None:
-            files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], sha256_of(segment)))
+            files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment)))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The record is incomplete or damaged ({reason(error)}): make it again.") from error
     model, found = _load(weights_of(given), facts["model"], trust)
@@ -145,7 +145,7 @@ def _question(target: Mapping[str, Any], segment: Path | None) -> Question:
     place = dict(target)
     if segment is not None:
         told = target["region"]
-        place["region"] = {**told, "file": str(segment), "sha256": told["sha256"] or sha256_of(segment)}
+        place["region"] = {**told, "file": str(segment), "sha256": told["sha256"] or volume_digest(segment)}
     return recorded_question(place)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from .frames import Frame, along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
 from .grid import Grid
+from .labels import Table, told_apart
 from .series import on_one_line
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ _HEAD, _MARK = 512, slice(128, 132)
 _INSIDE = 0.5
 # Gaps between frames may differ from whole steps by this share of a step; frames that lie this close are at one place.
 _OFF, _SAME_PLACE_MM = 0.05, 0.01
-
-Table = dict[str, tuple[int, int]]  # name -> (layer, label value)
 
 
 def is_segmentation(path: Path) -> bool:
@@ -121,15 +120,11 @@ def _numbers(dataset: Dataset, count: int) -> list[int | None]:
 
 
 def _names(dataset: Dataset) -> dict[str, int]:
-    """Name -> number of each segment; names that several have tell their numbers too."""
+    """Name -> number of each segment."""
     told = [(str(entry.get("SegmentLabel") or ""), int(entry.get("SegmentNumber") or 0))
             for entry in dataset.get("SegmentSequence") or ()]  # fmt: skip
-    labels = [label for label, _ in told]
-    return {
-        label if label and labels.count(label) == 1 else f"{label or 'segment'} ({number})": number
-        for label, number in told
-        if number > 0
-    }
+    numbered = [(label, number) for label, number in told if number > 0]
+    return dict(zip(told_apart(numbered), [number for _, number in numbered], strict=True))
 
 
 def _twice(path: Path) -> UserError:

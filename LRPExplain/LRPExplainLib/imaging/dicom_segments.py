@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .frames import Frame, along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
+from .frame import Frame, understood
+from .frames import along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
 from .grid import Grid
 from .labels import Table, told_apart
 from .series import on_one_line
@@ -47,6 +48,11 @@ def read_dicom_segments(path: Path) -> tuple[Grid, NDArray[Any], Table]:
         UserError: pydicom is missing, the file is damaged, or its frames do not lie on one grid.
     """
     dataset = open_dicom(path)
+    with understood(path):
+        return _segments(dataset, path)
+
+
+def _segments(dataset: Dataset, path: Path) -> tuple[Grid, NDArray[Any], Table]:
     frames = frames_of(dataset, path)
     grid, places = _places(frames, dataset, path)
     pixels, numbers = pixels_of(dataset, path), _numbers(dataset, len(frames))

@@ -21,7 +21,9 @@ from .parts import parts_of
 from .png import is_grey_with_alpha, read_grey_with_alpha
 from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem
 
-FORMATS = "a NIfTI, NRRD, MetaImage or PNG file, an X-ray as DICOM, or a folder with one DICOM series"
+FORMATS = (
+    "a NIfTI, NRRD, MetaImage or PNG file, an X-ray or a volume in one file as DICOM, or a folder with one DICOM series"
+)
 _MODALITY, _FRAMES = "0008|0060", "0028|0008"  # DICOM tags
 _THICKNESS, _SPACING = "0018|0050", "0028|0030"
 # DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.

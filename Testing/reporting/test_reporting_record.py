@@ -235,6 +235,29 @@ def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_
     assert "Doe^Jane" in named.html()
 
 
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Müller^山田"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ],
+    ids=["Latin", "UTF-8", "Cyrillic", "Japanese"],
+)
+def test_a_patients_name_is_written_as_it_is_whatever_its_letters(tmp_path, characters, name):
+    pydicom = pytest.importorskip("pydicom")
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), tmp_path / "series")
+    for file in (tmp_path / "series").iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = characters, name
+        dataset.save_as(file)
+    made = explain(save_model(tmp_path, segmenter(), **CARD), [tmp_path / "series"], "white", "epsilon", "cpu",
+                   region=Everywhere())  # fmt: skip
+    make_record(made, "x.html", with_names=True).save(tmp_path / "x.html")
+    assert Record.load(tmp_path / "x.json").facts["volumes"][0]["patient"]["name"] == name
+
+
 # --- verification ---------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,6 @@ from ..errors import UserError, reason
 from ..evaluation import Evaluation
 from ..explanation import Explanation, Prediction
 from ..folders import check_writable, write_whole
-from ..imaging.reading import volume_files
 from ..running import versions
 from ..schemas import read_schema, schema_problem
 from .aliases import Aliases, Verbatim, last_part
@@ -30,13 +29,13 @@ from .commands import explain_command, verify_command
 from .findings import findings_facts
 from .fingerprint import fingerprint
 from .page import page
+from .patients import patient_of
 
 FORMAT, VERSION = "lrpexplain-record", 1
 SCHEMA = Path(__file__).with_name("record.schema.json")
 HTML, JSON = ".html", ".json"
 _FACTS_IN_PAGE = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
 _PICTURE_IN_PAGE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')
-_PATIENT = {"name": "0010|0010", "id": "0010|0020", "study_date": "0008|0020"}  # DICOM tags
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def make_record(
     aliases = Verbatim() if with_names else Aliases.of(explanation, numbered)
     volumes = [dict(entry) for entry in explanation.volumes]
     if with_names:
-        volumes = [entry | {"patient": _patient(entry["path"])} for entry in volumes]
+        volumes = [entry | {"patient": patient_of(entry["path"])} for entry in volumes]
     source = {
         "target": explanation.target, "composite": explanation.composite, "ledger": explanation.ledger,
         "model": explanation.model, "volumes": volumes, "provenance": explanation.provenance,
@@ -215,20 +214,6 @@ def class_sizes(prediction: Prediction) -> list[dict[str, Any]]:
         {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
         for entry, count in zip(prediction.classes, counts, strict=False)
     ]
-
-
-def _patient(path: str | None) -> dict[str, str] | None:
-    """Whose DICOM volume it is; None for other files."""
-    if path is None or not Path(path).exists():
-        return None
-    reader = sitk.ImageFileReader()
-    try:
-        reader.SetFileName(str(volume_files(Path(path))[0]))
-        reader.ReadImageInformation()
-    except (RuntimeError, UserError, IndexError):
-        return None
-    found = {key: reader.GetMetaData(tag).strip() for key, tag in _PATIENT.items() if reader.HasMetaDataKey(tag)}
-    return found or None
 
 
 def _refuse(constant: str) -> None:

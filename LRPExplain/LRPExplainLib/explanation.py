@@ -76,7 +76,8 @@ class Explanation:
             than LRP also "method" and "parameters", and no rules.
         ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}; of
             another method also "conserves" (whether the map sums to the target value) and "note" (what its sum means).
-        model: {"name", "path", "sha256", "card"}.
+        model: {"name", "path", "sha256", "card"}, and "card_file" where the card does not lie beside the model under
+            its name.
         volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory. The
             segmentation that a cascade's previous stage made of the others is the last, with that model's
             {"name", "path", "sha256"} as "made_by".

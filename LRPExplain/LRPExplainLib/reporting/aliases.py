@@ -12,7 +12,7 @@ from typing import Any
 
 from ..explanation import Explanation
 
-_PATHS = ("path", "file", "folder")  # keys whose values are paths
+_PATHS = ("path", "file", "folder", "card_file")  # keys whose values are paths
 _SHORTEST = 4  # a path of fewer characters would be found inside words
 
 

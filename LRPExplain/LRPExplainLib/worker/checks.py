@@ -62,9 +62,8 @@ def compare_with(message: Message, progress: Progress) -> Message:
     """Explain the same answer by "method", and compare; maps and facts go into "out"."""
     out, first = Path(message["out"]), Explanation.load(message["explanation"])
     with trusting(message) as trust:
-        facts = first.model
         other = explain(
-            load_recorded(Path(facts["path"]), facts["card"], trust),
+            load_recorded(first.model, trust),
             [entry["path"] for entry in first.volumes[: first.given]],
             recorded_question(first.target),
             device=message.get("device") or "auto",

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UserError, reason
-from .folders import check_replaceable, read_json, whole_folder, write_json
+from .folders import check_replaceable, read_json, whole_folder, within, write_json
 from .imaging.grid import Grid
 from .imaging.segmentation import write_segmentation
 from .imaging.writing import write_image
@@ -32,9 +32,11 @@ VIEWS = "views"
 CONCEPTS, CONCEPTS_TABLE, CONCEPT = "concepts.json", "concepts.md", "concept-{rank}"
 OTHER_CHANNELS, NOT_THROUGH = "other-channels", "not-through"
 # What an explanation folder consists of; only such a folder is ever replaced.
+_WHOLE = (FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd")
+_PARTS = (CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH)
 OWN = (
-    FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS,
-    CONCEPTS, CONCEPTS_TABLE, CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH,
+    *_WHOLE, VIEWS, *within(VIEWS, ("*.png",)), CONCEPTS, CONCEPTS_TABLE, *_PARTS,
+    *(pattern for part in _PARTS for pattern in within(part, _WHOLE)),
 )  # fmt: skip
 _FACTS = ("target", "composite", "ledger", "model", "volumes", "provenance")
 

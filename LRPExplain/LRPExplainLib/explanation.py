@@ -174,7 +174,7 @@ class Explanation:
             return cls(
                 tuple(relevance), _read_prediction(folder, facts, grids[0]), **{name: facts[name] for name in _FACTS}
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise UserError(f"'{folder / FACTS}' is incomplete ({reason(error)}): explain the volume again.") from error
 
 

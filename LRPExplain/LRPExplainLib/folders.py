@@ -158,7 +158,7 @@ def read_json(path: Path, give: str, again: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no '{path}': give {give}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' is not readable JSON ({reason(error)}): {again}.") from error
 
 

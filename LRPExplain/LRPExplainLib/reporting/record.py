@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError, reason
-from ..evaluation import Evaluation
+from ..evaluation import Evaluation, evaluation_problem
 from ..explanation import Explanation, Prediction
 from ..folders import check_writable, write_whole
 from ..running import versions
@@ -64,7 +64,7 @@ class Record:
         """
         path = Path(file)
         check_place(path)
-        problem = schema_problem(self.facts, read_schema(SCHEMA))
+        problem = _problem(self.facts)
         if problem is not None:
             raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -94,12 +94,20 @@ class Record:
             whole, text = text, inside.group(1)
         try:
             facts = json.loads(text, parse_constant=_refuse)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
-        problem = schema_problem(facts, read_schema(SCHEMA))
+        problem = _problem(facts)
         if problem is not None:
             raise UserError(f"'{path}' is no record ({problem}): make it again.")
         return cls(facts, pictures, whole)
+
+
+def _problem(facts: Any) -> str | None:
+    """Where and why these are not the facts of a record; None: they are."""
+    problem = schema_problem(facts, read_schema(SCHEMA))
+    if problem is None and facts["evaluation"] is not None:
+        problem = evaluation_problem(facts["evaluation"])
+    return problem
 
 
 def check_place(file: Path) -> None:

@@ -9,7 +9,6 @@ held back in all channels but one, and carried on to the input. The parts accoun
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from . import lrp
 from .errors import UserError, reason
 from .explain import Answered, Found, answer
 from .explanation import CONCEPT, CONCEPTS, CONCEPTS_TABLE, NOT_THROUGH, OTHER_CHANNELS, OWN, Explanation
-from .folders import whole_folder, write_json
+from .folders import read_json, whole_folder, write_json
 from .progress import Progress
 from .question import Asked, Question, as_question
 from .readying import Ready
@@ -85,7 +84,7 @@ class Concepts:
         """
         folder = Path(folder)
         facts = read_facts(folder)
-        parts = [folder / entry["folder"] for entry in facts["concepts"]]
+        parts = [folder / entry["folder"] for entry in facts["concepts"]]  # of the names that `read_facts` lets through
         rest = [folder / name for name in (OTHER_CHANNELS, NOT_THROUGH)]
         others, elsewhere = (Explanation.load(part) if part.is_dir() else None for part in rest)
         return cls(Explanation.load(folder), tuple(map(Explanation.load, parts)), others, elsewhere, facts)
@@ -99,12 +98,15 @@ class Concepts:
 def read_facts(folder: Path) -> dict[str, Any]:
     """concepts.json; UserError where it is none."""
     path = folder / CONCEPTS
+    facts: dict[str, Any] = read_json(path, "a folder that 'lrpexplain concepts' wrote", "find the concepts again")
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if facts.pop("format") != FORMAT or facts.pop("version") != VERSION:
             raise UserError(f"'{path}' is of another version: update LRPExplain to read it.")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"'{path}' is missing or damaged ({reason(error)}): find the concepts again.") from error
+        named = [(entry["folder"], CONCEPT.format(rank=entry["rank"])) for entry in facts["concepts"]]
+        if any(told != usual or not isinstance(told, str) or Path(told).name != told for told, usual in named):
+            raise ValueError("a folder is not called by the rank of its channel")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"'{path}' is damaged ({reason(error)}): find the concepts again.") from error
     return facts
 
 

@@ -9,14 +9,17 @@ import SimpleITK as sitk
 
 from .errors import UserError
 from .explain import explain
+from .explanation import OWN as OF_EXPLANATION
 from .explanation import VIEWS, Explanation
-from .folders import whole_folder, write_json
+from .folders import whole_folder, within, write_json
 from .imaging.writing import write_image
 
 RIM_MM = 5.0
 FACTS, VOLUME, LESION, EXPLANATION, SCENE = "demo.json", "volume.nrrd", "lesion.nrrd", "explanation", "scene.mrb"
 # What the demo writes; only a folder with its facts is replaced, since a volume.nrrd may be anybody's.
-OWN = (FACTS, VOLUME, LESION, EXPLANATION, SCENE, VIEWS)
+OWN = (
+    FACTS, VOLUME, LESION, EXPLANATION, *within(EXPLANATION, OF_EXPLANATION), SCENE, VIEWS, *within(VIEWS, ("*.png",)),
+)  # fmt: skip
 BUNDLED_MODEL = Path(__file__).parents[1] / "Resources" / "Models" / "lesion-unet" / "lesion_unet.safetensors"
 
 

@@ -179,7 +179,7 @@ class Answered:
                 target=facts,
                 composite=_composite_facts(ready.composite) if ready.method is None else ready.method.facts(),
                 ledger=ledger,
-                model={"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()},
+                model=_model_facts(loaded, card),
                 volumes=ready.sources,
                 provenance=_provenance(ready.device, stage.timings) | {"run": run},
             )
@@ -240,6 +240,11 @@ def _bring_back(
         raise UserError(f"The model's output for '{name}' is exactly 0, so there is nothing to share out.")
     images, outside = prepared.relevance_to_source(at_input)
     return tuple(images), ledger_facts(target_value, images, outside, account, prepared.unseen())
+
+
+def _model_facts(loaded: ExplainableModel, card: ModelCard) -> dict[str, Any]:
+    facts = {"name": card.name, "path": str(loaded.path), "sha256": loaded.sha256, "card": card.as_dict()}
+    return facts if loaded.card_file is None else {**facts, "card_file": str(loaded.card_file)}
 
 
 def _composite_facts(composite: lrp.Composite) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UserError, reason
-from .folders import check_replaceable, read_json, whole_folder, write_json
+from .folders import check_replaceable, read_json, whole_folder, within, write_json
 from .imaging.grid import Grid
 from .imaging.segmentation import write_segmentation
 from .imaging.writing import write_image
@@ -32,9 +32,11 @@ VIEWS = "views"
 CONCEPTS, CONCEPTS_TABLE, CONCEPT = "concepts.json", "concepts.md", "concept-{rank}"
 OTHER_CHANNELS, NOT_THROUGH = "other-channels", "not-through"
 # What an explanation folder consists of; only such a folder is ever replaced.
+_WHOLE = (FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd")
+_PARTS = (CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH)
 OWN = (
-    FACTS, SEGMENTATION, PROBABILITIES, "relevance.nrrd", "relevance_*.nrrd", VIEWS,
-    CONCEPTS, CONCEPTS_TABLE, CONCEPT.format(rank="*"), OTHER_CHANNELS, NOT_THROUGH,
+    *_WHOLE, VIEWS, *within(VIEWS, ("*.png",)), CONCEPTS, CONCEPTS_TABLE, *_PARTS,
+    *(pattern for part in _PARTS for pattern in within(part, _WHOLE)),
 )  # fmt: skip
 _FACTS = ("target", "composite", "ledger", "model", "volumes", "provenance")
 
@@ -76,7 +78,8 @@ class Explanation:
             than LRP also "method" and "parameters", and no rules.
         ledger: {"target_value", "in_volume", "absorbed", "outside", "gap", "relative_gap", "by_layer", ...}; of
             another method also "conserves" (whether the map sums to the target value) and "note" (what its sum means).
-        model: {"name", "path", "sha256", "card"}.
+        model: {"name", "path", "sha256", "card"}, and "card_file" where the card does not lie beside the model under
+            its name.
         volumes: per input {"name", "path", "sha256", "geometry"}; the path is None for an image given in memory. The
             segmentation that a cascade's previous stage made of the others is the last, with that model's
             {"name", "path", "sha256"} as "made_by".
@@ -171,7 +174,7 @@ class Explanation:
             return cls(
                 tuple(relevance), _read_prediction(folder, facts, grids[0]), **{name: facts[name] for name in _FACTS}
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise UserError(f"'{folder / FACTS}' is incomplete ({reason(error)}): explain the volume again.") from error
 
 

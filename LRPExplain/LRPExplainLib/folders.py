@@ -22,7 +22,8 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
 
     Args:
         folder: where a result shall go.
-        own: patterns of the entries that a result consists of; the first must be there for it to be one.
+        own: patterns of the entries that a result consists of; the first must be there for it to be one. What may lie
+            in its folders has patterns of its own (see `within`).
 
     Raises:
         UserError: `folder` is a file, a folder with other things in it, or where nothing can be written.
@@ -36,17 +37,30 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
         raise UserError(f"'{folder}' is a file: choose another output folder.")
     try:
         entries = list(folder.iterdir())
+        foreign = sorted(_foreign(folder, own))
     except OSError as error:
         raise UserError(
             f"'{folder}' cannot be looked into ({error.strerror}): choose another output folder."
         ) from error
-    foreign = [entry.name for entry in entries if not any(entry.match(pattern) for pattern in (*own, *_CLUTTER))]
     if foreign:
-        raise UserError(
-            f"The folder '{folder}' holds other files ({sorted(foreign)[0]}): choose another output folder."
-        )
+        raise UserError(f"The folder '{folder}' holds other files ({foreign[0]}): choose another output folder.")
     if entries and not any(entry.match(own[0]) for entry in entries):
         raise UserError(f"The folder '{folder}' is not empty and holds no {own[0]}: choose another output folder.")
+
+
+def within(folder: str, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Patterns of what may lie in a folder of this name, for `check_replaceable`."""
+    return tuple(f"{folder}/{pattern}" for pattern in own)
+
+
+def _foreign(folder: Path, own: tuple[str, ...]) -> Iterator[str]:
+    """Entries of the folder, and files in its own folders, that no pattern has."""
+    for entry in folder.rglob("*"):
+        inside = entry.relative_to(folder)
+        if inside.name in _CLUTTER or (len(inside.parts) > 1 and entry.is_dir()):
+            continue
+        if not any(inside.match(each) for each in own if each.count("/") + 1 == len(inside.parts)):
+            yield inside.as_posix()
 
 
 def check_writable(place: Path) -> None:
@@ -144,7 +158,7 @@ def read_json(path: Path, give: str, again: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no '{path}': give {give}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' is not readable JSON ({reason(error)}): {again}.") from error
 
 

@@ -49,12 +49,24 @@ def refuse_more_than_there_is(estimate: Estimate) -> None:
 
 
 def _container_memory() -> int:
-    """Bytes that are left of a container's own limit (Linux cgroup v2), where there is one."""
+    """Bytes that are left of a container's own limit (Linux cgroup v2), where there is one.
+
+    What it has read from files stays in its memory until that is wanted, and counts as used meanwhile.
+    """
     try:
         limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no such container, or its limit is the word "max"
         return sys.maxsize
-    return max(0, limit - used)
+    return max(0, limit - used + _given_up_at_once())
+
+
+def _given_up_at_once() -> int:
+    """Bytes of files that the kernel keeps for a container and lets go first, as Kubernetes and Docker reckon them."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def short_of_memory(error: BaseException) -> bool:

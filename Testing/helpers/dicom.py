@@ -8,6 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
 
 
 def enhanced(
@@ -21,15 +23,6 @@ def enhanced(
         frames: which slice each frame shows; None: each its own.
         rescale: slice -> (slope, intercept) of its stored values.
     """
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    def item(**elements: Any) -> Any:
-        made = Dataset()
-        for name, value in elements.items():
-            setattr(made, name, value)
-        return made
-
     frames = list(range(volume.GetSize()[2])) if frames is None else list(frames)
     values = sitk.GetArrayFromImage(volume)
     axes = np.reshape(volume.GetDirection(), (3, 3))
@@ -46,13 +39,80 @@ def enhanced(
         groups.append(group)
     columns, rows, thickness = volume.GetSpacing()
     measures = item(PixelSpacing=[rows, columns], SliceThickness=thickness)
-    made = item(
-        SOPClassUID=ENHANCED_CT, SOPInstanceUID=generate_uid(), StudyInstanceUID=generate_uid(),
-        SeriesInstanceUID=generate_uid(), Modality="CT", NumberOfFrames=len(frames), Rows=values.shape[1],
-        Columns=values.shape[2], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=16,
-        BitsStored=16, HighBit=15, PixelRepresentation=1, PixelData=values[frames].astype("<i2").tobytes(),
+    return _file(
+        ENHANCED_CT, "CT", values[frames].astype("<i2"),
         SharedFunctionalGroupsSequence=[item(PixelMeasuresSequence=[measures])],
         PerFrameFunctionalGroupsSequence=groups,
+    )  # fmt: skip
+
+
+def rt_dose(volume: sitk.Image, scaling: float = 0.25, absolute: bool = False) -> Any:
+    """A volume of whole numbers as RT Dose in 32 bits, as DICOM PS3.3 C.8.8.3 has it.
+
+    Args:
+        absolute: the planes lie at patient coordinates; else they are told from the first one on.
+    """
+    z = volume.GetOrigin()[2] if absolute else 0.0
+    offsets = [round(z + k * volume.GetSpacing()[2], 6) for k in range(volume.GetSize()[2])]
+    return _file(
+        RT_DOSE, "RTDOSE", sitk.GetArrayFromImage(volume).astype("<u4"), **_plane(volume, volume.GetOrigin()),
+        PixelSpacing=[volume.GetSpacing()[1], volume.GetSpacing()[0]], DoseUnits="GY", DoseType="PHYSICAL",
+        DoseSummationType="PLAN", DoseGridScaling=scaling, GridFrameOffsetVector=offsets,
+        FrameIncrementPointer=0x3004000C,
+    )  # fmt: skip
+
+
+def spect(volume: sitk.Image, against_the_normal: bool = False, slices: Sequence[int] | None = None) -> Any:
+    """A volume of whole numbers as reconstructed Nuclear Medicine, as DICOM PS3.3 C.8.4 has it.
+
+    Args:
+        against_the_normal: the last slice is the first one.
+        slices: number (from 1) of the slice that each frame shows; None: 1, 2, 3 ...
+    """
+    values, step, count = sitk.GetArrayFromImage(volume), volume.GetSpacing()[2], volume.GetSize()[2]
+    first = volume.TransformIndexToPhysicalPoint((0, 0, count - 1 if against_the_normal else 0))
+    numbers = list(range(1, count + 1)) if slices is None else list(slices)
+    along = values[::-1] if against_the_normal else values
+    detector = item(**_plane(volume, first))
+    return _file(
+        NUCLEAR_MEDICINE, "NM", along[[n - 1 for n in numbers]].astype("<u2"),
+        ImageType=["ORIGINAL", "PRIMARY", "RECON TOMO"],
+        PixelSpacing=[volume.GetSpacing()[1], volume.GetSpacing()[0]], DetectorInformationSequence=[detector],
+        SpacingBetweenSlices=-step if against_the_normal else step, SliceThickness=step, SliceVector=numbers,
+        FrameIncrementPointer=0x00540080,
+    )  # fmt: skip
+
+
+def item(**elements: Any) -> Any:
+    """A data set of these elements."""
+    from pydicom.dataset import Dataset
+
+    made = Dataset()
+    for name, value in elements.items():
+        setattr(made, name, value)
+    return made
+
+
+def _plane(volume: sitk.Image, position: Sequence[float]) -> dict[str, Any]:
+    axes = np.reshape(volume.GetDirection(), (3, 3))
+    return {
+        "ImagePositionPatient": [round(x, 8) for x in position],
+        "ImageOrientationPatient": [round(x, 10) for x in axes[:, :2].T.ravel()],
+    }
+
+
+def _file(storage: str, modality: str, values: np.ndarray, **elements: Any) -> Any:
+    """A file of frames [frame, row, column]."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    bits = values.dtype.itemsize * 8
+    made = item(
+        SOPClassUID=storage, SOPInstanceUID=generate_uid(), StudyInstanceUID=generate_uid(),
+        SeriesInstanceUID=generate_uid(), Modality=modality, NumberOfFrames=len(values), Rows=values.shape[1],
+        Columns=values.shape[2], SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", BitsAllocated=bits,
+        BitsStored=bits, HighBit=bits - 1, PixelRepresentation=int(values.dtype.kind == "i"),
+        PixelData=values.tobytes(), **elements,
     )  # fmt: skip
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

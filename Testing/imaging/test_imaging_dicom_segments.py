@@ -126,3 +126,19 @@ def test_segments_of_one_name_are_told_apart(tmp_path, series, source, masks):
     made.save_as(path)
     assert [segment.name for segment in read_segments(path)] == ["lesion (1)", "lesion (2)"]
     np.testing.assert_array_equal(on_volume(read_segment(path, "lesion (2)"), series), masks["organ"])
+
+
+def test_a_damaged_segmentation_is_refused_in_one_sentence(tmp_path, source, masks):
+    made = segmentation(source, masks, "BINARY")
+    del made.Columns
+    made.save_as(tmp_path / "damaged.dcm")
+    with pytest.raises(UserError, match="is damaged"):
+        read_segment(tmp_path / "damaged.dcm")
+
+
+def test_a_segmentation_that_would_fill_the_memory_is_refused(tmp_path, source, masks):
+    made = segmentation(source, masks, "BINARY")
+    made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = "0.000001"
+    made.save_as(tmp_path / "endless.dcm")
+    with pytest.raises(UserError, match="more than any volume has"):
+        read_segment(tmp_path / "endless.dcm")

@@ -241,6 +241,30 @@ def test_overlapping_segments_lie_in_layers(tmp_path, grid, inside):
     np.testing.assert_array_equal(read_segment(path, "b").mask(grid, inside), two > 0)
 
 
+def test_segments_of_one_name_are_told_apart_and_none_is_lost(tmp_path, grid, inside):
+    twice = header({"Name": "mets", "LabelValue": 1, "Layer": 0}, {"Name": "mets", "LabelValue": 2, "Layer": 0})
+    path = write(label_map(grid), tmp_path / "twice.seg.nrrd", twice)
+    assert [segment.name for segment in read_segments(path)] == ["mets (1)", "mets (2)"]
+    with pytest.raises(UserError, match=r"choose one of mets \(1\), mets \(2\)"):
+        read_segment(path, "mets")
+    expected = sitk.GetArrayFromImage(label_map(grid)) == 1
+    np.testing.assert_array_equal(read_segment(path, "mets (1)").mask(grid, inside), expected)
+    layered = sitk.Compose(
+        [grid.image((sitk.GetArrayFromImage(label_map(grid)) == n).astype(np.uint8)) for n in (1, 2)]
+    )
+    alike = header({"Name": "a", "LabelValue": 1, "Layer": 0}, {"Name": "a", "LabelValue": 1, "Layer": 1})
+    path = write(layered, tmp_path / "layers.seg.nrrd", alike)
+    assert [segment.name for segment in read_segments(path)] == ["a (1)", "a (2)"]
+
+
+def test_a_segment_in_a_layer_that_the_file_does_not_have_is_none(tmp_path, grid):
+    odd = header({"Name": "a", "LabelValue": 1, "Layer": 0}, {"Name": "b", "LabelValue": 2, "Layer": 7})
+    path = write(label_map(grid), tmp_path / "odd.seg.nrrd", odd)
+    assert [segment.name for segment in read_segments(path)] == ["a"]
+    with pytest.raises(UserError, match="has no segment 'b': choose one of a"):
+        read_segment(path, "b")
+
+
 def test_a_segmentation_cut_to_its_segment_is_one_value_all_over_and_still_read(tmp_path, grid, inside):
     cut = label_map(grid)[:5, :4, :3]
     path = write(cut, tmp_path / "cut.nrrd")
@@ -260,13 +284,13 @@ def parcels(shape: tuple[int, ...], count: int, step: int, seed: int = 0) -> np.
 
 def hashed(monkeypatch):
     """The files that are hashed from now on."""
-    seen, original = [], segmentation.sha256_of
+    seen, original = [], segmentation.volume_digest
 
     def watched(path):
         seen.append(str(path))
         return original(path)
 
-    monkeypatch.setattr(segmentation, "sha256_of", watched)
+    monkeypatch.setattr(segmentation, "volume_digest", watched)
     return seen
 
 

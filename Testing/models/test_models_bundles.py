@@ -1,6 +1,7 @@
 """MONAI bundles as cards: what their configurations say, in whatever way they say it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -281,11 +282,42 @@ def test_trust_runs_it_and_nothing_else_does(scripted, capsys):
     assert model.sha256 == trust_request(scripted).sha256
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_each_bundle_runs_its_own_code_whatever_its_modules_are_called(tmp_path, zipped):
+    """As in the process that computes for Slicer, which opens one bundle after another."""
+    negated = SCRIPT.replace(
+        "return UNet(**arguments)", "return torch.nn.Sequential(UNet(**arguments), torch.nn.ReLU())"
+    )
+    network = make_network(config([LOAD]))
+    bundles = {}
+    for name, script, weights in (
+        ("plain", SCRIPT, network),
+        ("rectified", f"import torch\n{negated}", torch.nn.Sequential(network, torch.nn.ReLU())),
+    ):
+        (tmp_path / name).mkdir()
+        content = config([LOAD], {**UNET, "_target_": "scripts_of_a_test.make"})
+        root = write_bundle(tmp_path / name, content, network=weights)
+        (root / "scripts_of_a_test.py").write_text(script)
+        bundles[name] = root
+        if zipped:
+            bundles[name] = Path(
+                shutil.make_archive(str(tmp_path / name / "bundle"), "zip", tmp_path / name, root.name)
+            )
+    x = torch.randn(1, 1, 16, 16, 16)
+    lowest = {name: float(load_model(path, trust=True).module(x).min()) for name, path in bundles.items()}
+    assert lowest["plain"] < 0 == lowest["rectified"]
+    assert float(load_model(bundles["plain"], trust=True).module(x).min()) == lowest["plain"]
+
+
+def test_what_was_agreed_to_still_holds_when_the_code_has_run(scripted):
+    agreed = trust_request(scripted).sha256
+    assert load_model(scripted, trust=True).sha256 == agreed
+    assert trust_request(scripted).sha256 == agreed
+    assert not list(scripted.rglob("__pycache__"))
+
+
 def test_code_that_fails_is_one_sentence(scripted):
     (scripted / "scripts_of_a_test.py").write_text("def make(**arguments):\n    raise RuntimeError('no network')\n")
-    import sys
-
-    sys.modules.pop("scripts_of_a_test", None)
     with pytest.raises(UserError, match="failed at network_def") as caught:
         load_model(scripted, trust=True)
     assert "\n" not in str(caught.value)

@@ -160,3 +160,19 @@ def test_a_series_that_has_changed_is_refused(explanation, tmp_path):
     other = Explanation(**vars(explanation) | {"volumes": [entry | {"sha256": "0" * 64}]})
     with pytest.raises(UserError, match="has changed"):
         export_dicom(other, tmp_path / "out")
+
+
+def test_names_in_any_letters_are_kept(tmp_path, place):
+    """The patient's are in the series' own character set; a class may be called in others, or hold a backslash."""
+    shutil.copytree(place / "series", tmp_path / "series")
+    for file in (tmp_path / "series").iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "Müller^Jörg"
+        dataset.save_as(file)
+    card = {"preprocessing": {"intensity": RANGE}, "output": classes("a", "grey", "Läsion\\腫瘍")}
+    made = explain(save_model(tmp_path, segmenter(), **card), [tmp_path / "series"], 2, "epsilon", "cpu",
+                   region=Everywhere())  # fmt: skip
+    for file in export_dicom(made, tmp_path / "out"):
+        dataset = pydicom.dcmread(file)
+        assert str(dataset.PatientName) == "Müller^Jörg"
+        assert dataset.ContentDescription.startswith("Läsion/腫瘍 over")

@@ -235,6 +235,29 @@ def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_
     assert "Doe^Jane" in named.html()
 
 
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Müller^山田"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ],
+    ids=["Latin", "UTF-8", "Cyrillic", "Japanese"],
+)
+def test_a_patients_name_is_written_as_it_is_whatever_its_letters(tmp_path, characters, name):
+    pydicom = pytest.importorskip("pydicom")
+    write_series(sitk.Cast(make_volume(), sitk.sitkInt16), tmp_path / "series")
+    for file in (tmp_path / "series").iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.SpecificCharacterSet, dataset.PatientName = characters, name
+        dataset.save_as(file)
+    made = explain(save_model(tmp_path, segmenter(), **CARD), [tmp_path / "series"], "white", "epsilon", "cpu",
+                   region=Everywhere())  # fmt: skip
+    make_record(made, "x.html", with_names=True).save(tmp_path / "x.html")
+    assert Record.load(tmp_path / "x.json").facts["volumes"][0]["patient"]["name"] == name
+
+
 # --- verification ---------------------------------------------------------------------------------------------------
 
 
@@ -336,9 +359,54 @@ def test_without_a_card_classes_are_numbered_or_not_compared(place, tmp_path):
     assert "class names" in failed(found)
     carded = load_model(tmp_path / "bare.ts", place / "net.card.json")
     made = explain(carded, [place / "t1.nrrd"], "white", "epsilon", "cpu", region=Everywhere())
+    del made.model["card_file"]  # as an earlier version recorded it
     found = verify(make_record(made, "x.html"), Places(near=near), device="cpu")
     assert found.agrees
     assert "with the names of classes, for there is none with the model" in found.table()
+
+
+def test_a_card_that_was_given_by_itself_is_found_or_said_to_be_missing(place, tmp_path, capsys):
+    """The card beside the model is another one: it is not what the explanation was made with."""
+    weights, other = tmp_path / "bare.ts", tmp_path / "cards"
+    other.mkdir()
+    shutil.copy(place / "net.ts", weights)
+    card = json.loads((place / "net.card.json").read_text(encoding="utf-8")) | {"weights": weights.name}
+    (other / "mine.json").write_text(json.dumps(card), encoding="utf-8")
+    renamed = card | {"output": classes("a", "b", "c")}
+    (tmp_path / "bare.card.json").write_text(json.dumps(renamed), encoding="utf-8")
+    shutil.copy(place / "t1.nrrd", tmp_path)
+    assert main(["explain", "--model", str(weights), "--card", str(other / "mine.json"), "--volume",
+                 str(tmp_path / "t1.nrrd"), "--target", "white", "--everywhere", "--device", "cpu", "--out",
+                 str(tmp_path / "out")]) == 0  # fmt: skip
+    made = Explanation.load(tmp_path / "out")
+    assert made.model["card_file"] == str(other / "mine.json")
+    record = make_record(made, "x.html")
+    assert record.facts["model"]["card_file"] == "mine.json"
+    assert shlex.split(record.facts["commands"]["explain"])[4:6] == ["--card", "mine.json"]
+    found = verify(record, Places(near=[tmp_path]), device="cpu")
+    assert found.agrees, found.table()
+    assert "with the names of classes, for 'mine.json' is not here (--card)" in found.table()
+    for places in (Places(near=[tmp_path, other]), Places(near=[tmp_path], card=other / "mine.json")):
+        found = verify(record, places, device="cpu")
+        assert found.agrees, found.table()
+        assert "class names" in {check.name for check in found.checks}
+    capsys.readouterr()
+    record.save(tmp_path / "x.html")
+    assert main(["verify", str(tmp_path / "x.html"), "--device", "cpu", "--card", str(other / "mine.json")]) == 0
+    assert "class names" in capsys.readouterr().out
+
+
+def test_the_command_for_a_card_by_itself_makes_the_same_explanation(place, tmp_path):
+    card = json.loads((place / "net.card.json").read_text(encoding="utf-8"))
+    (tmp_path / "mine.json").write_text(json.dumps(card), encoding="utf-8")
+    shutil.copy(place / "net.ts", tmp_path)
+    made = explain(load_model(tmp_path / "net.ts", tmp_path / "mine.json"), [place / "t1.nrrd"], "white", "epsilon",
+                   "cpu", region=Everywhere())  # fmt: skip
+    command = shlex.split(make_record(made, "x.html", with_names=True).facts["commands"]["explain"])
+    assert main([*command[1:-1], str(tmp_path / "again")]) == 0
+    again = Explanation.load(tmp_path / "again")
+    assert again.target == made.target
+    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(each.relevance[0]) for each in (again, made)))
 
 
 def test_what_nothing_was_compared_with_is_said(saved, place):

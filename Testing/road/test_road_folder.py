@@ -109,6 +109,25 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path, explanation, content
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("folder", ["views", "concept-1", "other-channels"])
+def test_other_things_in_the_folders_of_an_explanation_are_left_alone_too(tmp_path, explanation, folder):
+    out = tmp_path / "out"
+    explanation.save(out)
+    (out / folder).mkdir()
+    for own in ("views/axial.png", "concept-1/relevance.nrrd", "other-channels/explanation.json", "views/.DS_Store"):
+        if own.startswith(folder):
+            (out / own).write_text("ours")
+    explanation.save(out)
+    assert not (out / folder).exists()
+    (out / folder / "deep").mkdir(parents=True)
+    for name in ("thesis.txt", "deep/relevance.nrrd"):
+        (out / folder / name).write_text("years of work")
+        with pytest.raises(UserError, match=f"holds other files \\({folder}/{name}\\)"):
+            explanation.save(out)
+        assert (out / folder / name).read_text() == "years of work"
+        (out / folder / name).unlink()
+
+
 def test_a_file_in_the_way_is_left_alone(tmp_path, explanation):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match="is a file"):

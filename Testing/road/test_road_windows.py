@@ -221,6 +221,8 @@ def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
     assert memory.free_memory(CPU) > 1 << 16
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory.free_memory(CPU) == 4000
+    (tmp_path / "memory.stat").write_text("anon 100\nfile 800\ninactive_file 700\nactive_file 100\n")
+    assert memory.free_memory(CPU) == 4700  # what was read from files makes room at once
 
 
 def test_nothing_asked_is_said():

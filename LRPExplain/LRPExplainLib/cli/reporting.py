@@ -31,6 +31,9 @@ def add_verify(verbs: Verbs) -> None:
     parser.add_argument("--volume", action="extend", nargs="+", dest="volumes", default=[], type=Path, metavar="VOLUME",
                         help="where the volumes are, in order (default: as the model)")  # fmt: skip
     parser.add_argument("--segment", type=Path, metavar="FILE", help="where the segmentation is that was asked about")
+    parser.add_argument("--card", type=Path, metavar="FILE",
+                        help="where the model's card is, if it was given by itself "
+                        "(default: as the model)")  # fmt: skip
     parser.add_argument("--tolerance", type=float, metavar="SHARE",
                         help="by which figures and map may differ (default: 0.001)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the explanation that was made again")
@@ -77,7 +80,7 @@ def _verify(options: argparse.Namespace) -> int:
         check_output(options.out)
     made = Record.load(options.record)
     near = (options.record.resolve().parent, Path.cwd())
-    places = Places(options.model, options.volumes, options.segment, near)
+    places = Places(options.model, options.volumes, options.segment, options.card, near)
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     how = {"device": options.device, "memory": options.memory, "trust": options.trust}
     with bar() as progress:

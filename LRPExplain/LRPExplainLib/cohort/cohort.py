@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from .. import __version__
 from ..errors import UserError
 from ..explanation import Explanation, relevance_names
-from ..folders import check_replaceable, whole_folder, write_json
+from ..folders import check_replaceable, whole_folder, within, write_json
 from ..imaging.grid import Grid
 from ..imaging.writing import write_image
 from ..progress import Progress, nobody
@@ -37,7 +37,7 @@ from .tables import tables
 FORMAT, VERSION = "lrpexplain-cohort", 1
 FACTS, TABLE, PAGE = "cohort.json", "cohort.md", "cohort.html"
 SCHEMA = Path(__file__).with_name("cohort.schema.json")
-OWN = (FACTS, TABLE, PAGE, "cluster_*")
+OWN = (FACTS, TABLE, PAGE, "cluster_*", *within("cluster_*", ("mean*.nrrd", "*.png")))
 FEWEST = 4  # fewer maps have no groups
 EXAMPLES = 3
 

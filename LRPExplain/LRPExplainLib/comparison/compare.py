@@ -17,8 +17,9 @@ import SimpleITK as sitk
 
 from ..correlation import pearson
 from ..errors import UserError, number_of
+from ..explanation import OWN as OF_EXPLANATION
 from ..explanation import Explanation
-from ..folders import check_replaceable, json_number, whole_folder, write_json
+from ..folders import check_replaceable, json_number, whole_folder, within, write_json
 from ..imaging.grid import Grid
 from ..ledgers import ledger_facts
 from . import maps
@@ -27,7 +28,7 @@ from .tables import table
 
 FORMAT, VERSION = "lrpexplain-comparison", 1
 FACTS, TABLE, CONSENSUS, COMBINED = "comparison.json", "comparison.md", "consensus", "combined"
-OWN = (FACTS, TABLE, CONSENSUS, COMBINED)
+OWN = (FACTS, TABLE, CONSENSUS, COMBINED, *within(CONSENSUS, OF_EXPLANATION), *within(COMBINED, OF_EXPLANATION))
 TOP_ML = 1.0
 # What has to be the same for maps to explain one answer.
 _QUESTION = ("index", "where", "value", "start", "rather_than_index", "region")

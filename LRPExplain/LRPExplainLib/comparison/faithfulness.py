@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..folders import read_json
 
 EVALUATION = "evaluation.json"
@@ -29,12 +29,15 @@ def faithfulness_of(folder: Path, method: str, created: str, evaluations: Sequen
     files = [path / EVALUATION for path in evaluations] + [p for name in _NEARBY if (p := folder / name).is_file()]
     for file in files:
         facts = _read(file)
-        about = facts.get("explanation", {})
-        here = about.get("folder") == str(folder.resolve())
-        if about.get("composite") != method or not (here or about.get("created") == created):
-            continue
-        baselines = facts.get("checks", {}).get("faithfulness", {}).get("baselines", {})
-        figures = [float(found["abpc"]) for found in baselines.values()]
+        try:
+            about = facts["explanation"]
+            here = about["folder"] == str(folder.resolve())
+            if about["composite"] != method or not (here or about.get("created") == created):
+                continue
+            baselines = facts["checks"].get("faithfulness", {"baselines": {}})["baselines"]
+            figures = [float(found["abpc"]) for found in baselines.values()]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"'{file}' is incomplete or damaged ({reason(error)}): evaluate again.") from error
         if figures:
             return sum(figures) / len(figures)
     return None

@@ -5,7 +5,7 @@ Names and definitions are those of the literature and of Quantus; each function 
 
 from .baselines import BASELINES
 from .checks import CHECKS, Settings
-from .evaluate import Evaluation, evaluate, plan
+from .evaluate import Evaluation, evaluate, evaluation_problem, plan
 from .evaluate import check_output as check_evaluation_output
 from .faithfulness import Perturbation, Perturbed, faithfulness
 from .subject import Method, Request, Subject, attribution_method, lrp_method
@@ -23,6 +23,7 @@ __all__ = [
     "attribution_method",
     "check_evaluation_output",
     "evaluate",
+    "evaluation_problem",
     "faithfulness",
     "lrp_method",
     "plan",

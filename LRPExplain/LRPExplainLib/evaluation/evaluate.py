@@ -65,10 +65,23 @@ class Evaluation:
         """
         path = Path(folder) / FACTS
         facts = read_json(path, "a folder that 'lrpexplain evaluate' wrote", "evaluate again")
-        problem = schema_problem(facts, read_schema(SCHEMA))
+        problem = evaluation_problem(facts)
         if problem is not None:
             raise UserError(f"'{path}' is no evaluation ({problem}): evaluate again.")
         return cls(facts)
+
+
+def evaluation_problem(facts: Any) -> str | None:
+    """Where and why these are not the facts of an evaluation; None: they are."""
+    return schema_problem(facts, read_schema(SCHEMA)) or _curves_problem(facts["checks"].get("faithfulness"))
+
+
+def _curves_problem(found: dict[str, Any] | None) -> str | None:
+    """What no schema can say of the faithfulness that was found: the curves of a baseline go side by side."""
+    for name, row in ({} if found is None else found["baselines"]).items():
+        if len({len(row[curve]) for curve in ("most_relevant_first", "least_relevant_first", "insertion")}) > 1:
+            return f"at checks/faithfulness/baselines/{name}: curves of several lengths"
+    return None
 
 
 def check_output(folder: str | os.PathLike[str]) -> None:

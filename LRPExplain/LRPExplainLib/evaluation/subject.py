@@ -138,7 +138,7 @@ class Subject:
             UserError: a file has gone or changed, or the model gives another answer now.
         """
         facts, target = explanation.model, explanation.target
-        model = load_recorded(Path(facts["path"]), facts["card"], trust)
+        model = load_recorded(facts, trust)
         if model.sha256 != facts["sha256"]:
             raise UserError(f"The model '{facts['path']}' has changed since the explanation was made: explain again.")
         question = recorded_question(target)

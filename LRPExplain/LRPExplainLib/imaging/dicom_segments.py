@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .frames import Frame, along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
+from .frame import Frame, understood
+from .frames import along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
 from .grid import Grid
+from .labels import Table, told_apart
 from .series import on_one_line
 
 if TYPE_CHECKING:
@@ -27,8 +29,6 @@ _HEAD, _MARK = 512, slice(128, 132)
 _INSIDE = 0.5
 # Gaps between frames may differ from whole steps by this share of a step; frames that lie this close are at one place.
 _OFF, _SAME_PLACE_MM = 0.05, 0.01
-
-Table = dict[str, tuple[int, int]]  # name -> (layer, label value)
 
 
 def is_segmentation(path: Path) -> bool:
@@ -48,6 +48,11 @@ def read_dicom_segments(path: Path) -> tuple[Grid, NDArray[Any], Table]:
         UserError: pydicom is missing, the file is damaged, or its frames do not lie on one grid.
     """
     dataset = open_dicom(path)
+    with understood(path):
+        return _segments(dataset, path)
+
+
+def _segments(dataset: Dataset, path: Path) -> tuple[Grid, NDArray[Any], Table]:
     frames = frames_of(dataset, path)
     grid, places = _places(frames, dataset, path)
     pixels, numbers = pixels_of(dataset, path), _numbers(dataset, len(frames))
@@ -121,15 +126,11 @@ def _numbers(dataset: Dataset, count: int) -> list[int | None]:
 
 
 def _names(dataset: Dataset) -> dict[str, int]:
-    """Name -> number of each segment; names that several have tell their numbers too."""
+    """Name -> number of each segment."""
     told = [(str(entry.get("SegmentLabel") or ""), int(entry.get("SegmentNumber") or 0))
             for entry in dataset.get("SegmentSequence") or ()]  # fmt: skip
-    labels = [label for label, _ in told]
-    return {
-        label if label and labels.count(label) == 1 else f"{label or 'segment'} ({number})": number
-        for label, number in told
-        if number > 0
-    }
+    numbered = [(label, number) for label, number in told if number > 0]
+    return dict(zip(told_apart(numbered), [number for _, number in numbered], strict=True))
 
 
 def _twice(path: Path) -> UserError:

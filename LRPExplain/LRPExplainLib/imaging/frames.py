@@ -1,4 +1,5 @@
-"""DICOM files of many frames, as Enhanced CT and MR are: each frame says by itself where it lies and what it means.
+"""DICOM files of many frames: in Enhanced CT and MR each says by itself where it lies and what it means; in RT Dose and
+reconstructed Nuclear Medicine (`stacks`) they are a stack.
 
 GDCM takes the first two frames' geometry and rescaling for all of them, in whatever order they are stored, so pydicom
 reads these files. It is optional: without it they are refused.
@@ -7,7 +8,7 @@ reads these files. It is optional: without it they are refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,31 +17,15 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import UserError, reason
+from .frame import Frame, rescale_of, spacing_of, told, understood
 from .grid import Grid
-from .series import Placed, finite, stack_problem
+from .series import Placed, stack_problem
+from .stacks import STACKS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_SAME_SPACING = 1e-4  # in mm
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a frame says of itself.
-
-    Attributes:
-        placed: where it lies.
-        spacing: between columns and between rows in mm; None where it does not say.
-        step, thickness: to the next slice, and of this one, in mm; None where it does not say.
-        rescale: (slope, intercept) from stored to real values.
-    """
-
-    placed: Placed
-    spacing: tuple[float, float] | None
-    step: float | None
-    thickness: float | None
-    rescale: tuple[float, float]
+_MOST_VOXELS = 1 << 31  # some ten times the largest volumes there are
 
 
 def read_frames(path: Path) -> sitk.Image:
@@ -50,7 +35,11 @@ def read_frames(path: Path) -> sitk.Image:
         UserError: pydicom is missing, the file is damaged, or its frames are no straight and even stack.
     """
     dataset = open_dicom(path)
-    frames = frames_of(dataset, path)
+    with understood(path):
+        return _volume(dataset, frames_of(dataset, path), path)
+
+
+def _volume(dataset: Dataset, frames: list[Frame], path: Path) -> sitk.Image:
     if len({frame.spacing for frame in frames}) > 1:
         raise UserError(f"The DICOM file '{path}' has frames of several voxel sizes, which are no volume: split it.")
     order = np.argsort(along_normal(frames), kind="stable")
@@ -104,9 +93,12 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     """What each frame says of itself, in the order in which they are stored.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or of a kind whose frames are a stack and does not say which.
     """
     count = int(dataset.get("NumberOfFrames") or 1)
+    stacked = STACKS.get(str(dataset.get("SOPClassUID", "")))
+    if stacked is not None:
+        return stacked(dataset, count, path)
     if len(dataset.get("PerFrameFunctionalGroupsSequence") or [None] * count) != count:
         raise UserError(f"The DICOM file '{path}' is damaged (it does not describe each frame): export it again.")
     return [_frame(dataset, n) for n in range(count)]
@@ -134,7 +126,7 @@ def frame_grid(first: Frame, count: int, step: float, dataset: Dataset, path: Pa
     """The grid of so many slices, a step in mm apart, of which this frame is the first.
 
     Raises:
-        UserError: the frames do not say how large a voxel is.
+        UserError: the frames do not say how large a voxel is, or the grid would be larger than any volume.
     """
     position, orientation = first.placed.position, first.placed.orientation
     if position is None or orientation is None or first.spacing is None or not step > 0:
@@ -145,8 +137,13 @@ def frame_grid(first: Frame, count: int, step: float, dataset: Dataset, path: Pa
     rows, columns = orientation.reshape(2, 3)
     axes = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
     x, y, z = (float(value) for value in position)
+    size = (int(dataset.Columns), int(dataset.Rows), count)
+    if prod(size) > _MOST_VOXELS:
+        raise UserError(
+            f"The DICOM file '{path}' would fill {count} slices, more than any volume has: export it again."
+        )
     return Grid(
-        (int(dataset.Columns), int(dataset.Rows), count),
+        size,
         (*first.spacing, step),
         (x, y, z),
         tuple((axes / np.linalg.norm(axes, axis=0)).ravel().tolist()),
@@ -154,33 +151,25 @@ def frame_grid(first: Frame, count: int, step: float, dataset: Dataset, path: Pa
 
 
 def _frame(dataset: Dataset, n: int) -> Frame:
-    def told(sequence: str, name: str, count: int) -> NDArray[np.float64] | None:
-        group = said_of_frame(dataset, n, sequence)
-        value = None if group is None else group.get(name)
-        return None if value is None else finite(value, count)
-
-    measures = "PixelMeasuresSequence"
-    spacing = told(measures, "PixelSpacing", 2)
+    measures = said_of_frame(dataset, n, "PixelMeasuresSequence")
     step, thickness = told(measures, "SpacingBetweenSlices", 1), told(measures, "SliceThickness", 1)
-    meaning = "PixelValueTransformationSequence"
-    slope, intercept = told(meaning, "RescaleSlope", 1), told(meaning, "RescaleIntercept", 1)
     return Frame(
         Placed(
-            told("PlanePositionSequence", "ImagePositionPatient", 3),
-            told("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+            told(said_of_frame(dataset, n, "PlanePositionSequence"), "ImagePositionPatient", 3),
+            told(said_of_frame(dataset, n, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
         ),
-        None if spacing is None or not (spacing > 0).all() else (float(spacing[1]), float(spacing[0])),
+        spacing_of(measures),
         None if step is None else abs(float(step[0])) or None,
         None if thickness is None else abs(float(thickness[0])) or None,
-        (1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0])),
+        rescale_of(said_of_frame(dataset, n, "PixelValueTransformationSequence")),
     )
 
 
 def _rescaled(values: NDArray[Any], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:
-    """Real values: as stored where nothing is to be done, whole numbers where they stay whole."""
+    """Real values: as stored where nothing is to be done, whole numbers where they stay whole and are not too large."""
     if set(rescales) == {(1.0, 0.0)}:
         return values
     slopes, intercepts = np.asarray(rescales).T[..., None, None]
-    kind = np.int64 if not np.any([slopes % 1, intercepts % 1]) else np.float64
-    real = values.astype(kind) * slopes.astype(kind) + intercepts.astype(kind)
-    return real.astype(np.int32 if kind is np.int64 else np.float32)
+    real = values.astype(np.float64) * slopes + intercepts
+    whole = not np.any([slopes % 1, intercepts % 1]) and np.abs(real).max(initial=0) <= np.iinfo(np.int32).max
+    return real.astype(np.int32 if whole else np.float32)

@@ -60,9 +60,20 @@ class Grid:
 
     @classmethod
     def from_dict(cls, values: dict[str, list[float]]) -> "Grid":
-        """The reverse of `as_dict`."""
+        """The reverse of `as_dict`.
+
+        Raises:
+            ValueError: no grid, as somebody else has changed it.
+        """
         i, j, k = (int(n) for n in values["size"])
-        return cls((i, j, k), _triple(values["spacing"]), _triple(values["origin"]), tuple(values["direction"]))
+        grid = cls(
+            (i, j, k), _triple(values["spacing"]), _triple(values["origin"]), tuple(map(float, values["direction"]))
+        )
+        if len(grid.direction) != 9 or not np.isfinite([*grid.spacing, *grid.origin, *grid.direction]).all():
+            raise ValueError("a grid has three axes of finite numbers")
+        if min(grid.spacing) <= 0 or abs(np.linalg.det(grid.axes)) == 0:
+            raise ValueError("voxels have an extent along each axis")
+        return grid
 
     @property
     def shape(self) -> Size:

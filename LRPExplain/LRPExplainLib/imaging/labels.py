@@ -1,4 +1,6 @@
-"""Whether whole numbers on a grid are labels or grey levels, which many images hold as whole numbers too.
+"""Labels on a grid: what their segments are called, and whether whole numbers are labels at all.
+
+Many images hold their grey levels as whole numbers too.
 
 How many values there are and how large they are tells nothing: an atlas has hundreds of labels, up to 14175 in
 FreeSurfer's. But labels fill regions, so that most neighbours share theirs, while grey levels change from voxel to
@@ -7,11 +9,21 @@ voxel. Of neighbours within slices the same value had 2 to 38 % in brains as sto
 in a cut-out.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+Table = dict[str, tuple[int, int]]  # name of a segment -> (layer, label value)
 _FEW = 20  # labels
 _ALIKE = 0.5  # of neighbours, at least
 _SLICES = 64  # are looked at, evenly spread
+
+
+def told_apart(segments: Sequence[tuple[str, int]]) -> list[str]:
+    """Names for segments, of which each has a name and a number; names that several have, or that are empty, tell their
+    numbers too."""
+    names = [name for name, _ in segments]
+    return [name if name and names.count(name) == 1 else f"{name or 'segment'} ({number})" for name, number in segments]
 
 
 def looks_grey(labels: np.ndarray) -> bool:

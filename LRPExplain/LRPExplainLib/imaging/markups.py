@@ -34,7 +34,7 @@ def read_markups(path: str | os.PathLike[str]) -> Region:
         found = next((entry for entry in markups if entry["type"] in _READERS), None)
         if found is not None:
             return _READERS[found["type"]](found, path)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"'{path}' is no markups file of Slicer's that can be read ({_reason(error)}): save the ROI or the points"
             " as .mrk.json again."

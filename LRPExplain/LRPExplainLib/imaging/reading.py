@@ -17,9 +17,13 @@ from ..digests import sha256_of
 from ..errors import UserError, reason
 from .dicom_segments import is_segmentation
 from .frames import read_frames
+from .parts import parts_of
+from .png import is_grey_with_alpha, read_grey_with_alpha
 from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem
 
-FORMATS = "a NIfTI, NRRD, MetaImage or PNG file, an X-ray as DICOM, or a folder with one DICOM series"
+FORMATS = (
+    "a NIfTI, NRRD, MetaImage or PNG file, an X-ray or a volume in one file as DICOM, or a folder with one DICOM series"
+)
 _MODALITY, _FRAMES = "0008|0060", "0028|0008"  # DICOM tags
 _THICKNESS, _SPACING = "0018|0050", "0028|0030"
 # DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.
@@ -57,15 +61,21 @@ def read_image(path: Path) -> sitk.Image:
 
 
 def volume_files(path: Path) -> list[Path]:
-    """The files that make up the volume at `path`: itself, or the slices of its DICOM series in the order of k."""
+    """The files that make up the volume at `path`: itself, with those that its header names, or the slices of its DICOM
+    series in the order of k.
+
+    Raises:
+        UserError: a file that a header names is not there, or a folder that holds no series or several.
+    """
     if not path.is_dir():
-        return [path]
+        return parts_of(path)
     with _quiet():
         return [Path(name) for name in _series_files(path)]
 
 
 def volume_digest(path: Path, told: str | None = None) -> str:
-    """SHA-256 of the volume at `path`, as explanations record it: of a series, whatever its files are called.
+    """SHA-256 of the volume at `path`, as explanations record it: of a series, whatever its files are called; of a
+    header, with the voxels that lie in other files.
 
     Args:
         told: what an explanation recorded; of a series earlier versions hashed the files in the order of their names,
@@ -73,7 +83,7 @@ def volume_digest(path: Path, told: str | None = None) -> str:
     """
     files = volume_files(path)
     found = sha256_of(*files)
-    if told in (None, found) or files == sorted(files):
+    if told in (None, found) or not path.is_dir() or files == sorted(files):
         return found
     earlier = sha256_of(*sorted(files))
     return earlier if earlier == told else found
@@ -109,12 +119,14 @@ def check_volume(image: sitk.Image, name: str) -> None:
 
 def _read_file(path: Path, alone: bool = False) -> sitk.Image:
     """One file; ``alone``: nothing is missing if that is a single slice, for its series has no other."""
+    if is_grey_with_alpha(path):
+        return sitk.JoinSeries(_grey(_with_alpha(path), path))
     reader, kind = _opened(path)
     dicom = kind == _DICOM
     if dicom and int((numbers(_told(reader, _FRAMES), 1) or (1,))[0]) > 1:
         return read_frames(path)
     image = _executed(reader, path)
-    image = _grey(image) if kind in _PICTURES else image
+    image = _grey(image, path) if kind in _PICTURES else image
     size = image.GetSize()
     if dicom and len(size) == 3 and size[2] == 1:
         if not alone and _told(reader, _MODALITY) in _SLICED:
@@ -148,16 +160,28 @@ def _executed(reader: sitk.ImageFileReader, path: Path) -> sitk.Image:
         raise _damaged(path, error) from error
 
 
-def _grey(image: sitk.Image) -> sitk.Image:
-    """A picture that is stored in colours which are all grey, and opaque, as the one channel that it is."""
+def _with_alpha(path: Path) -> sitk.Image:
+    try:
+        return read_grey_with_alpha(path)
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+
+
+def _grey(image: sitk.Image, path: Path) -> sitk.Image:
+    """A picture in grey and alpha, or that is stored in colours which are all grey, as the one channel that it is.
+
+    Raises:
+        UserError: it is not opaque: what is seen there is not its own.
+    """
     channels = image.GetNumberOfComponentsPerPixel()
-    if channels not in (3, 4) or any(n > 1 for n in image.GetSize()[2:]):
+    if channels not in (2, 3, 4) or any(n > 1 for n in image.GetSize()[2:]):
         return image
     values = sitk.GetArrayViewFromImage(image)
-    if values.dtype.kind != "u" or (values[..., 1:3] != values[..., :1]).any():
+    alpha = channels % 2 == 0
+    if values.dtype.kind != "u" or (values[..., 1 : channels - alpha] != values[..., :1]).any():
         return image
-    if channels == 4 and values[..., 3].min() < np.iinfo(values.dtype).max:
-        return image
+    if alpha and values[..., -1].min() < np.iinfo(values.dtype).max:
+        raise UserError(f"'{path}' is transparent in places: save it without an alpha channel, as it is to be seen.")
     return sitk.VectorIndexSelectionCast(image, 0)
 
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..digests import sha256_of
 from ..errors import UserError
-from .dicom_segments import Table, is_segmentation, read_dicom_segments
+from .dicom_segments import is_segmentation, read_dicom_segments
 from .grid import Grid
-from .labels import looks_grey
-from .reading import read_image
+from .labels import Table, looks_grey, told_apart
+from .reading import read_image, volume_digest
 from .regions import Segment
 from .writing import write_image
 
@@ -118,7 +117,7 @@ class _Labels:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._grid, self._layers, self._table = _layers(path)
-        self._sha256 = sha256_of(path)
+        self._sha256 = volume_digest(path)
 
     def names(self) -> list[str]:
         """Of the segments that are not empty; label values where the file has no names."""
@@ -181,8 +180,10 @@ def _grey(name: str) -> UserError:
 
 
 def _segments(image: sitk.Image) -> Table:
-    """Name -> (layer, label value) as the header of a .seg.nrrd tells; empty for a plain label map."""
-    table = {}
+    """Name -> (layer, label value) as the header of a .seg.nrrd tells, as far as the file has these layers; empty for a
+    plain label map."""
+    names: list[str] = []
+    places: list[tuple[int, int]] = []
     layered = image.GetNumberOfComponentsPerPixel() > 1
     number = 0
     while image.HasMetaDataKey(f"Segment{number}_Name"):
@@ -192,15 +193,19 @@ def _segments(image: sitk.Image) -> Table:
             key = f"Segment{number}_{field}"
             if image.HasMetaDataKey(key) and image.GetMetaData(key).strip().isdecimal():
                 fields[field] = int(image.GetMetaData(key))
-        table[image.GetMetaData(f"Segment{number}_Name")] = (fields["Layer"], fields["LabelValue"])
+        if fields["Layer"] < image.GetNumberOfComponentsPerPixel():
+            names.append(image.GetMetaData(f"Segment{number}_Name"))
+            places.append((fields["Layer"], fields["LabelValue"]))
         number += 1
-    return table
+    values = [value for _, value in places]
+    numbers = values if len(set(values)) == len(values) else range(1, len(values) + 1)
+    return dict(zip(told_apart(list(zip(names, numbers, strict=True))), places, strict=True))
 
 
 def _choose(table: Mapping[str, tuple[int, int]], layers: np.ndarray, name: str, path: Path) -> tuple[str, int, int]:
     """Name, layer and label value of the segment that a name or a label value means."""
     alike = [own for own in table if own == name] or [own for own in table if own.casefold() == name.casefold()]
-    if len(alike) == 1 and table[alike[0]][0] < layers.shape[-1]:
+    if len(alike) == 1:
         return alike[0], *table[alike[0]]
     number = name.casefold().removeprefix(_NUMBERED).strip()
     if number.isdecimal():

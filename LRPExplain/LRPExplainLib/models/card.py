@@ -171,7 +171,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no model card '{path}': check the path.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"The model card '{path}' is not readable JSON ({error}): correct it.") from error
     problem = schema_problem(content, read_schema(SCHEMA))
     if problem is not None:

@@ -31,6 +31,7 @@ class ExplainableModel:
         sha256: of what was read there.
         previous: the stage whose segmentation it takes as its last input, where that lies beside it.
         shape: of the only input that its program takes, None where it takes any; see `formats.base.Loaded`.
+        card_file: where the card lies, if it is another one than that which is looked for beside the model.
     """
 
     module: nn.Module
@@ -39,6 +40,7 @@ class ExplainableModel:
     sha256: str
     previous: PreviousStage | None = None
     shape: tuple[int | None, ...] | None = None
+    card_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def load_model(
         UserError: a file is missing, corrupt, of another format, does not fit its card, or would have to be trusted.
     """
     weights = weights_of(path)
-    return load_with(weights, _card_of(Path(path), card), trust)
+    found = _card_file(Path(path), card)
+    loaded = load_with(weights, None if found is None else read_card(found), trust)
+    elsewhere = found is not None and found.resolve() != card_path(weights).resolve()
+    return replace(loaded, card_file=found.resolve()) if found is not None and elsewhere else loaded
 
 
 def weights_of(path: str | os.PathLike[str]) -> Path:
@@ -82,15 +87,20 @@ def weights_of(path: str | os.PathLike[str]) -> Path:
     return path.parent / Path(read_card(path).weights).name if path.suffix == ".json" else path
 
 
-def stated_card(path: str | os.PathLike[str], trust: bool = False) -> ModelCard | None:
+def stated_card(
+    path: str | os.PathLike[str], trust: bool = False, card: str | os.PathLike[str] | None = None
+) -> ModelCard | None:
     """What is said of a model besides its weights: by this card, by the one beside it, or by the model's own files.
+
+    Args:
+        path, card: as for `load_model`.
 
     Raises:
         UserError: the card is wrong.
     """
-    found = _card_of(Path(path), None)
+    found = _card_file(Path(path), card)
     if found is not None:
-        return found
+        return read_card(found)
     try:
         return _format_of(Path(path)).load(Path(path), None, trust).card
     except UserError:  # weights that cannot be loaded without a card
@@ -109,18 +119,19 @@ def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> Ex
     return ExplainableModel(module, found, weights.resolve(), loaded.sha256, loaded.previous, shape)
 
 
-def load_recorded(path: Path, content: Mapping[str, Any], trust: bool = False) -> ExplainableModel:
+def load_recorded(model: Mapping[str, Any], trust: bool = False, path: Path | None = None) -> ExplainableModel:
     """Load a model that an explanation names, with the card that it records.
 
     Args:
-        content: of `ModelCard.as_dict`.
+        model: `Explanation.model`.
+        path: where the model is now, if that is elsewhere.
 
     Raises:
         UserError: as `load_model`.
     """
-    facts = recorded_card(content)
-    loaded = load_with(path, facts if facts.stated else None, trust)
-    return replace(loaded, card=facts)
+    facts, card_file = recorded_card(model["card"]), model.get("card_file")
+    loaded = load_with(Path(model["path"]) if path is None else path, facts if facts.stated else None, trust)
+    return replace(loaded, card=facts, card_file=None if card_file is None else Path(card_file))
 
 
 def trust_request(path: str | os.PathLike[str]) -> TrustRequest:
@@ -144,14 +155,14 @@ def _format_of(weights: Path) -> Format:
     return found
 
 
-def _card_of(path: Path, card: str | os.PathLike[str] | None) -> ModelCard | None:
+def _card_file(path: Path, card: str | os.PathLike[str] | None) -> Path | None:
     """The card that a path is, else the one that is given, else the one beside it."""
     if path.suffix == ".json":
-        return read_card(path)
+        return path
     if card is not None:
-        return read_card(card)
+        return Path(card)
     neighbour = card_path(path)
-    return read_card(neighbour) if neighbour.is_file() else None
+    return neighbour if neighbour.is_file() else None
 
 
 def card_path(weights: Path) -> Path:

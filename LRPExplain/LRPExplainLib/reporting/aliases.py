@@ -12,7 +12,7 @@ from typing import Any
 
 from ..explanation import Explanation
 
-_PATHS = ("path", "file", "folder")  # keys whose values are paths
+_PATHS = ("path", "file", "folder", "card_file")  # keys whose values are paths
 _SHORTEST = 4  # a path of fewer characters would be found inside words
 
 
@@ -29,15 +29,21 @@ class Aliases:
         self._paths = sorted(paths.items(), key=lambda item: -len(item[0]))
 
     @classmethod
-    def of(cls, explanation: Explanation) -> "Aliases":
-        """Those of an explanation's model and volumes."""
+    def of(cls, explanation: Explanation, numbered: bool = False) -> "Aliases":
+        """Those of an explanation's model and volumes.
+
+        Args:
+            numbered: the names of the volumes' files are hidden, too: "volume-1.nrrd".
+        """
         model = explanation.model["path"]
         names, paths = {}, {model: last_part(model)}
         for n, entry in enumerate(explanation.volumes, 1):
             path = entry["path"]
             if path is None:
                 continue
-            if _is_folder(path):
+            if numbered:
+                names[entry["name"]] = paths[path] = f"volume-{n}.nrrd"
+            elif _is_folder(path):
                 names[entry["name"]] = paths[path] = f"series {n}"
             else:
                 paths[path] = last_part(path)

@@ -24,7 +24,9 @@ def explain_command(facts: Mapping[str, Any]) -> str | None:
         return None
     target, card = facts["target"], facts["model"]["card"]
     names = [entry["name"] for entry in card["output"]["classes"]]
-    words = ["lrpexplain", "explain", "--model", facts["model"]["path"], "--volume", *paths]
+    words = ["lrpexplain", "explain", "--model", facts["model"]["path"]]
+    words += ["--card", facts["model"]["card_file"]] if "card_file" in facts["model"] else []
+    words += ["--volume", *paths]
     words += ["--target", _class(names, target["index"])]
     if "rather_than_index" in target:
         words += ["--rather-than", _class(names, target["rather_than_index"])]

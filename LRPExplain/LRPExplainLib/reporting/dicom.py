@@ -27,7 +27,7 @@ OWN = ("relevance*.dcm", "hot_spots*.dcm")
 _SCHEME = "99LRPEXPLAIN"  # DICOM has no codes for relevance yet
 _MAKER = "LRPExplain"
 _CLOSE_MM = 0.01
-_LABEL, _LONG = 16, 64  # characters of DICOM's short and long strings
+_LONG = 64  # characters of DICOM's long strings
 _MAP_NUMBER, _SEGMENTS_NUMBER = 9100, 9200
 
 
@@ -109,10 +109,15 @@ def _made(explanation: Explanation, number: int, label: str) -> dict[str, Any]:
 
     return {
         "series_instance_uid": highdicom.UID(), "sop_instance_uid": highdicom.UID(), "series_number": number,
-        "instance_number": 1, "manufacturer": _MAKER, "manufacturer_model_name": explanation.model["name"][:_LONG],
+        "instance_number": 1, "manufacturer": _MAKER, "manufacturer_model_name": _long(explanation.model["name"]),
         "software_versions": __version__, "device_serial_number": explanation.model["sha256"][:_LONG],
-        "content_label": label, "content_description": explanation.target["text"][:_LONG],
+        "content_label": label, "content_description": _long(explanation.target["text"]),
     }  # fmt: skip
+
+
+def _long(text: str) -> str:
+    """As one of DICOM's long strings, in which a backslash would begin a second one."""
+    return " ".join(text.replace("\\", "/").split())[:_LONG]
 
 
 def _parametric_map(source: "list[Dataset]", values: NDArray[np.float32], explanation: Explanation, n: int) -> Any:
@@ -123,7 +128,7 @@ def _parametric_map(source: "list[Dataset]", values: NDArray[np.float32], explan
 
     most = float(np.abs(values).max()) or 1.0
     mapping = RealWorldValueMapping(
-        lut_label="RELEVANCE", lut_explanation=f"Relevance for {explanation.target['class']}"[:_LONG],
+        lut_label="RELEVANCE", lut_explanation=_long(f"Relevance for {explanation.target['class']}"),
         unit=codes.UCUM.NoUnits, value_range=(float(values.min()), float(values.max())), slope=1.0, intercept=0.0,
         quantity_definition=CodedConcept("RELEVANCE", _SCHEME, "Relevance by layer-wise relevance propagation"),
     )  # fmt: skip
@@ -150,7 +155,7 @@ def _segmentation(source: "list[Dataset]", found: Findings, explanation: Explana
     labels = np.zeros(found.field.values.shape, dtype=np.uint8)
     labels[found.clusters.box] = np.where(found.clusters.labels <= count, found.clusters.labels, 0)
     algorithm = AlgorithmIdentificationSequence(
-        name=f"Layer-wise relevance propagation, {explanation.composite['name']}"[:_LONG],
+        name=_long(f"Layer-wise relevance propagation, {explanation.composite['name']}"),
         family=codes.DCM.ArtificialIntelligence, version=__version__,
     )  # fmt: skip
     segments = [
@@ -173,6 +178,8 @@ def _segmentation(source: "list[Dataset]", found: Findings, explanation: Explana
 def _said_plainly(kind: Any, source: "list[Dataset]", pixels: NDArray[Any], **facts: Any) -> Any:
     """The object; what the source series lacks for it becomes one sentence."""
     try:
-        return kind(source_images=source, pixel_array=pixels, **facts)
+        made = kind(source_images=source, pixel_array=pixels, **facts)
     except AttributeError as error:
         raise UserError(f"The source series lacks what a DICOM object must tell ({error}): complete it.") from error
+    made.SpecificCharacterSet = "ISO_IR 192"  # classes may be called in letters that the series' own set does not have
+    return made

@@ -240,8 +240,10 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
     header = ["layer", "operator", "rule", "received", "passed on", "absorbed by biases",
               "by stabilisers", "changed"]  # fmt: skip
     keys = ("relevance_out", "relevance_in", "absorbed_bias", "absorbed_stabiliser", "changed")
-    body = [[row["layer"], row["operator"].removeprefix("aten."), row["rule"], *(f"{row[key]:.5g}" for key in keys)]
-            for row in rows]  # fmt: skip
+    body = [
+        [row["layer"], row["operator"].removeprefix("aten."), row["rule"] or "–", *(f"{row[key]:.5g}" for key in keys)]
+        for row in rows
+    ]
     return f'<div class="long"><h2>Ledger by layer</h2>{table(header, body)}</div>'
 
 

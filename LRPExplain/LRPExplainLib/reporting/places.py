@@ -8,6 +8,7 @@ from typing import Any
 from ..digests import sha256_of
 from ..errors import UserError, number_of
 from ..explanation import given_volumes
+from ..imaging.reading import volume_digest
 from .aliases import last_part
 
 
@@ -19,12 +20,14 @@ class Places:
         model: the model's file or folder; None: it is looked for.
         volumes: one per input, in the record's order; empty: they are looked for.
         segment: the segmentation that was asked about; None: it is looked for.
+        card: the model's card, where it does not lie beside the model; None: it is looked for.
         near: folders in which files of the recorded name are looked for, where the recorded path is not there.
     """
 
     model: Path | None = None
     volumes: Sequence[Path] = ()
     segment: Path | None = None
+    card: Path | None = None
     near: Sequence[Path] = ()
 
     def model_of(self, facts: dict[str, Any]) -> Path:
@@ -52,18 +55,26 @@ class Places:
         name = region["file"] or region["segment"]
         return self._find("segmentation", name, self.segment, "--segment", region["sha256"])
 
+    def card_of(self, facts: dict[str, Any]) -> Path | None:
+        """The card, if it is given or was another one than that beside the model, and is still there."""
+        if self.card is not None or "card_file" not in facts["model"]:
+            return self.card
+        return next((each for each in self._candidates(facts["model"]["card_file"]) if each.is_file()), None)
+
+    def _candidates(self, recorded: str) -> list[Path]:
+        return [Path(recorded), *(folder / last_part(recorded) for folder in self.near)]
+
     def _find(self, what: str, recorded: str, given: Path | None, option: str, sha256: str | None) -> Path:
         """Where it is: of several files of its name the one with this SHA-256, else the first one.
 
         Raises:
             UserError: nowhere.
         """
-        candidates = (
-            [given] if given is not None else [Path(recorded), *(folder / last_part(recorded) for folder in self.near)]
-        )
+        candidates = [given] if given is not None else self._candidates(recorded)
         found = [candidate for candidate in candidates if candidate.exists()]
         if found:
-            same = (each for each in found if each.is_file() and sha256_of(each) == sha256)
+            digest = sha256_of if what == "model" else volume_digest
+            same = (each for each in found if each.is_file() and digest(each) == sha256)
             return found[0] if len(found) == 1 else next(same, found[0])
         name = given if given is not None else recorded
         raise UserError(f"The {what} '{name}' is not here: say where it is with {option}.")

@@ -19,10 +19,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError, reason
-from ..evaluation import Evaluation
+from ..evaluation import Evaluation, evaluation_problem
 from ..explanation import Explanation, Prediction
 from ..folders import check_writable, write_whole
-from ..imaging.reading import volume_files
 from ..running import versions
 from ..schemas import read_schema, schema_problem
 from .aliases import Aliases, Verbatim, last_part
@@ -30,13 +29,13 @@ from .commands import explain_command, verify_command
 from .findings import findings_facts
 from .fingerprint import fingerprint
 from .page import page
+from .patients import patient_of
 
 FORMAT, VERSION = "lrpexplain-record", 1
 SCHEMA = Path(__file__).with_name("record.schema.json")
 HTML, JSON = ".html", ".json"
 _FACTS_IN_PAGE = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
 _PICTURE_IN_PAGE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')
-_PATIENT = {"name": "0010|0010", "id": "0010|0020", "study_date": "0008|0020"}  # DICOM tags
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Record:
         """
         path = Path(file)
         check_place(path)
-        problem = schema_problem(self.facts, read_schema(SCHEMA))
+        problem = _problem(self.facts)
         if problem is not None:
             raise UserError(f"This would be no record ({problem}): explain the volume again and record that.")
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -95,12 +94,20 @@ class Record:
             whole, text = text, inside.group(1)
         try:
             facts = json.loads(text, parse_constant=_refuse)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
-        problem = schema_problem(facts, read_schema(SCHEMA))
+        problem = _problem(facts)
         if problem is not None:
             raise UserError(f"'{path}' is no record ({problem}): make it again.")
         return cls(facts, pictures, whole)
+
+
+def _problem(facts: Any) -> str | None:
+    """Where and why these are not the facts of a record; None: they are."""
+    problem = schema_problem(facts, read_schema(SCHEMA))
+    if problem is None and facts["evaluation"] is not None:
+        problem = evaluation_problem(facts["evaluation"])
+    return problem
 
 
 def check_place(file: Path) -> None:
@@ -126,6 +133,7 @@ def make_record(
     pictures: Mapping[str, bytes] | None = None,
     missing: str | None = None,
     with_names: bool = False,
+    numbered: bool = False,
 ) -> Record:
     """The record of an explanation.
 
@@ -135,6 +143,8 @@ def make_record(
         pictures: name -> PNG.
         missing: why there are none.
         with_names: keep whole paths, and for DICOM the patient's name and ID, which tell whose volume it is.
+        numbered: hide the names of the volumes' files, too, as of those that Slicer wrote: they are called after its
+            nodes, and these often after patients. Not together with `with_names`.
 
     Raises:
         UserError: the evaluation is of another explanation, or this one is a part of another.
@@ -143,10 +153,10 @@ def make_record(
         raise UserError("A record is of a whole explanation: give the folder above, of which this map is a part.")
     if evaluation is not None:
         _check_same(explanation, evaluation)
-    aliases = Verbatim() if with_names else Aliases.of(explanation)
+    aliases = Verbatim() if with_names else Aliases.of(explanation, numbered)
     volumes = [dict(entry) for entry in explanation.volumes]
     if with_names:
-        volumes = [entry | {"patient": _patient(entry["path"])} for entry in volumes]
+        volumes = [entry | {"patient": patient_of(entry["path"])} for entry in volumes]
     source = {
         "target": explanation.target, "composite": explanation.composite, "ledger": explanation.ledger,
         "model": explanation.model, "volumes": volumes, "provenance": explanation.provenance,
@@ -212,20 +222,6 @@ def class_sizes(prediction: Prediction) -> list[dict[str, Any]]:
         {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
         for entry, count in zip(prediction.classes, counts, strict=False)
     ]
-
-
-def _patient(path: str | None) -> dict[str, str] | None:
-    """Whose DICOM volume it is; None for other files."""
-    if path is None or not Path(path).exists():
-        return None
-    reader = sitk.ImageFileReader()
-    try:
-        reader.SetFileName(str(volume_files(Path(path))[0]))
-        reader.ReadImageInformation()
-    except (RuntimeError, UserError, IndexError):
-        return None
-    found = {key: reader.GetMetaData(tag).strip() for key, tag in _PATIENT.items() if reader.HasMetaDataKey(tag)}
-    return found or None
 
 
 def _refuse(constant: str) -> None:

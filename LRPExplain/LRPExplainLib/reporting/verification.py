@@ -15,6 +15,7 @@ from ..models import ExplainableModel
 from ..models.loading import load_recorded, stated_card, weights_of
 from ..question import Question
 from ..recorded import recorded_composite, recorded_method, recorded_precision, recorded_question
+from .aliases import last_part
 from .checks import Check, by_this_version, class_names, compared, scale_of
 from .fingerprint import block_sums
 from .places import Places
@@ -97,15 +98,17 @@ def verify(
             for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True)
         ]
         if segment is not None:
-            files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], sha256_of(segment)))
+            files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment)))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The record is incomplete or damaged ({reason(error)}): make it again.") from error
-    model, found = _load(weights_of(given), facts["model"], trust)
+    weights, card = weights_of(given), places.card_of(facts)
+    model, found = _load(weights, facts["model"], trust)
     files.append(_same_file(f"model {facts['model']['name']}", facts["model"]["sha256"], found))
     checks += files
     if model is None or not all(check.agrees for check in files):
         return Verification(tuple(checks), None, "these are other files")
-    named = class_names(facts, stated_card(given, trust))
+    gone = card is None and "card_file" in facts["model"] and given == weights  # what lies beside it is another card
+    named = None if gone else class_names(facts, stated_card(given, trust, card))
     again = explain(
         model, volumes, question, composite, device, progress, memory=memory, precision=precision, method=method
     )
@@ -118,7 +121,9 @@ def _left_out(record: Record, named: bool) -> list[str]:
     facts = record.facts
     parts = ["dates, versions and times", "what the card says besides the names of classes"]
     if not named:
-        parts[1:] = ["what the card says, with the names of classes, for there is none with the model"]
+        file = facts["model"].get("card_file")
+        why = "there is none with the model" if file is None else f"'{last_part(file)}' is not here (--card)"
+        parts[1:] = [f"what the card says, with the names of classes, for {why}"]
     if facts["evaluation"] is not None:
         parts.append("the evaluation")
     if facts["pictures"]["views"]:
@@ -133,7 +138,7 @@ def _left_out(record: Record, named: bool) -> list[str]:
 def _load(path: Path, facts: dict[str, Any], trust: bool) -> tuple[ExplainableModel | None, str]:
     """The model, and its SHA-256; another file may not fit the recorded card, which is then no error of the user's."""
     try:
-        model = load_recorded(path, facts["card"], trust)
+        model = load_recorded(facts, trust, path)
     except UserError:
         if path.is_file() and (digest := sha256_of(path)) != facts["sha256"]:
             return None, digest
@@ -145,7 +150,7 @@ def _question(target: Mapping[str, Any], segment: Path | None) -> Question:
     place = dict(target)
     if segment is not None:
         told = target["region"]
-        place["region"] = {**told, "file": str(segment), "sha256": told["sha256"] or sha256_of(segment)}
+        place["region"] = {**told, "file": str(segment), "sha256": told["sha256"] or volume_digest(segment)}
     return recorded_question(place)
 
 

@@ -28,7 +28,6 @@ from ..progress import Progress
 from ..recorded import recorded_question
 from ..reporting import export_dicom as exported
 from ..reporting import make_record
-from ..reporting.aliases import Aliases
 from .answers import ask_for_trust
 from .writing import WRITING
 
@@ -63,9 +62,8 @@ def compare_with(message: Message, progress: Progress) -> Message:
     """Explain the same answer by "method", and compare; maps and facts go into "out"."""
     out, first = Path(message["out"]), Explanation.load(message["explanation"])
     with trusting(message) as trust:
-        facts = first.model
         other = explain(
-            load_recorded(Path(facts["path"]), facts["card"], trust),
+            load_recorded(first.model, trust),
             [entry["path"] for entry in first.volumes[: first.given]],
             recorded_question(first.target),
             device=message.get("device") or "auto",
@@ -87,32 +85,19 @@ def record(message: Message, progress: Progress) -> Message:
     """Write the record to the file "out", with "pictures" (view -> PNG file) and the folder "evaluation", if any."""
     out, evaluation = Path(message["out"]), message.get("evaluation")
     progress("writing", 0.2)
-    about = Explanation.load(message["explanation"]), Evaluation.load(evaluation) if evaluation else None
     named = bool(message.get("with_names"))
-    explanation, checked = about if named else _nameless(*about)
     made = make_record(
-        explanation,
+        Explanation.load(message["explanation"]),
         out.name,
-        checked,
+        Evaluation.load(evaluation) if evaluation else None,
         {view: Path(file).read_bytes() for view, file in message["pictures"].items()},
         message.get("missing"),
         with_names=named,
+        numbered=not named,
     )
     with WRITING:
         made.save(out)
     return {"files": [str(out), str(out.with_suffix(".json"))]}
-
-
-def _nameless(explanation: Explanation, evaluation: Evaluation | None) -> tuple[Explanation, Evaluation | None]:
-    """The volumes by their numbers: Slicer's files have the names of its nodes, which may be those of patients."""
-    given = {f"volume-{n}.nrrd": entry for n, entry in enumerate(explanation.volumes, 1) if entry["path"] is not None}
-    hidden = Aliases(
-        {entry["name"]: called for called, entry in given.items()},
-        {entry["path"]: called for called, entry in given.items()},
-    )
-    parts = ("target", "composite", "ledger", "model", "volumes", "provenance")
-    explanation = replace(explanation, **{part: hidden(getattr(explanation, part)) for part in parts})
-    return explanation, None if evaluation is None else Evaluation(hidden(evaluation.facts))
 
 
 def export_dicom(message: Message, progress: Progress) -> Message:

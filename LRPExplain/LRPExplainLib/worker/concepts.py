@@ -6,14 +6,12 @@ The functions are like those of `checks`.
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from .. import concepts as parts
 from ..errors import UserError
 from ..explanation import Explanation
 from ..inspection import inner_layers
 from ..methods import LRP
-from ..models import ExplainableModel
 from ..models.loading import load_recorded
 from ..progress import Progress
 from ..recorded import recorded_composite, recorded_question
@@ -24,7 +22,7 @@ from .writing import WRITING
 def layers(message: Message, progress: Progress) -> Message:
     """The layers of the explanation's model whose channels can be told apart, and which one is taken without a name."""
     with trusting(message) as trust:
-        found, automatic = inner_layers(_model(Explanation.load(message["explanation"]), trust))
+        found, automatic = inner_layers(load_recorded(Explanation.load(message["explanation"]).model, trust))
     return {"layers": [asdict(layer) for layer in found], "automatic": automatic}
 
 
@@ -35,7 +33,7 @@ def concepts(message: Message, progress: Progress) -> Message:
         raise UserError(f"Concepts are found by lrp, not by {explanation.composite['name']}: explain by lrp first.")
     with trusting(message) as trust:
         found = parts.concepts(
-            _model(explanation, trust),
+            load_recorded(explanation.model, trust),
             [entry["path"] for entry in explanation.volumes[: explanation.given]],
             recorded_question(explanation.target),
             recorded_composite(explanation.composite),
@@ -52,8 +50,3 @@ def concepts(message: Message, progress: Progress) -> Message:
 
 
 VERBS = {"layers": layers, "concepts": concepts}
-
-
-def _model(explanation: Explanation, trust: bool) -> ExplainableModel:
-    facts = explanation.model
-    return load_recorded(Path(facts["path"]), facts["card"], trust)

@@ -4,13 +4,13 @@ import importlib
 import re
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError, reason
+from ..archive import opened
 from .bundle import INFERERS_KEYS, TRANSFORMS_KEYS, read_config
 from .config import Config, Evaluator
 from .expressions import REFERENCE
@@ -54,11 +54,38 @@ def trusted(files: BundleFiles) -> Iterator[Evaluator]:
             except Exception as error:  # it is the bundle's own code that fails
                 raise UserError(f"The bundle '{files.name}' failed at {key} ({reason(error)}): correct it.") from error
 
-        sys.path.insert(0, str(root))
-        try:
+        with _importable(root):
             yield run
-        finally:
-            sys.path.remove(str(root))
+
+
+_imported: list[str] = []  # the modules of the bundle that was trusted last
+
+
+@contextmanager
+def _importable(root: Path) -> Iterator[None]:
+    """A bundle's own modules in reach, as its files are now, and without a trace beside them.
+
+    Two bundles may have modules of one name, and the files of one may have been edited since: what Python remembers of
+    the bundle before is forgotten. Compiled modules among the files would change what was agreed to.
+    """
+    while _imported:
+        sys.modules.pop(_imported.pop(), None)
+    importlib.invalidate_caches()
+    before, compiles = set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(root))
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = compiles
+        sys.path.remove(str(root))
+        _imported.extend(name for name in set(sys.modules) - before if _lies_in(sys.modules[name], root))
+
+
+def _lies_in(module: Any, root: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    places = [file] if file else list(getattr(module, "__path__", ()))  # a package without a file of its own
+    return any(Path(place).resolve().is_relative_to(root) for place in places)
 
 
 @contextmanager
@@ -67,7 +94,7 @@ def _on_disk(files: BundleFiles) -> Iterator[Path]:
         yield files.root.resolve()
     elif isinstance(files, InZip):
         with tempfile.TemporaryDirectory(prefix="LRPExplain-") as folder:
-            with zipfile.ZipFile(files.path) as archive:  # its members were checked when it was opened
+            with opened(files.path, files.name) as archive:
                 archive.extractall(folder)
             yield (Path(folder) / files.prefix).resolve()
     else:

@@ -37,11 +37,13 @@ _READABLE = {
 
 def link(record: Any, role: str, nodes: Sequence[Any]) -> None:
     """Make ``nodes`` those of ``role`` in the explanation whose first relevance map is ``record``."""
+    modifying = record.StartModify()  # views and selectors look at a volume anew for each event of it
     record.RemoveNodeReferenceIDs(PREFIX + role)
     for n, node in enumerate(nodes):
         record.SetNthNodeReferenceID(PREFIX + role, n, node.GetID())
         if role == "relevance" and node is not record:
             node.SetNodeReferenceID(_FIRST, record.GetID())
+    record.EndModify(modifying)
 
 
 def linked(record: Any, role: str) -> list[Any]:

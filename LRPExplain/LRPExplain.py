@@ -55,11 +55,8 @@ class LRPExplain(ScriptedLoadableModule):
 
 
 def onStartupCompleted() -> None:
-    """What is there without the panel: sample data, a layout, and the overlays of scenes that are loaded."""
-    from LRPExplainLib.scene.layout import register
-
+    """What is there without the panel: sample data, and the overlays of scenes that are loaded."""
     registerSampleData()
-    register(slicer.mrmlScene)
     slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, onSceneImported)
 
 

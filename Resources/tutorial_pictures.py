@@ -57,7 +57,7 @@ def _check(host: Any, widget: Any) -> None:
 
 
 def _pairs(nodes: Any, place: Any) -> None:
-    """Image and manual segmentation left, relevance right: axial above, coronal below."""
+    """Image and manual segmentation above, relevance below: axial left, coronal right."""
     from LRPExplainLib.scene.host import Application
     from LRPExplainLib.scene.side_by_side import PAIRS
     from LRPExplainLib.scene.views import SliceView
@@ -67,8 +67,8 @@ def _pairs(nodes: Any, place: Any) -> None:
     picture = QtGui.QImage(2 * SHOWN, 2 * SHOWN, QtGui.QImage.Format.Format_RGB32)
     painter = QtGui.QPainter(picture)
     with tempfile.TemporaryDirectory() as folder:
-        for row, (name, orientation) in enumerate((("Red", "Axial"), ("Green", "Coronal"))):
-            for column, view_name in enumerate((name, PAIRS[name])):
+        for column, (name, orientation) in enumerate((("Red", "Axial"), ("Green", "Coronal"))):
+            for row, view_name in enumerate((name, PAIRS[name])):
                 view = SliceView(application, view_name)
                 view.show(orientation, place)
                 view.annotate((), view.place())

@@ -50,10 +50,6 @@ class qSlicerModuleManager(QtCore.QObject):
     def module(self, name: str) -> Any:
         return self._modules.get(name)
 
-    @invokable
-    def modulesNames(self) -> list[str]:
-        return list(self._modules)
-
 
 class CoreModule:
     """A C++ module: its name and its logic."""
@@ -134,13 +130,8 @@ class qSlicerApplication(QtCore.QObject):
         self._folder.cleanup()
 
     temporaryPath = QtCore.Property(str, lambda self: self._folder.name, lambda self, value: None)
-    defaultTemporaryPath = QtCore.Property(str, lambda self: self._folder.name)
     slicerHome = QtCore.Property(str, lambda self: self._folder.name)
-    slicerUserSettingsFilePath = QtCore.Property(str, lambda self: QtCore.QSettings().fileName())
     applicationName = QtCore.Property(str, lambda self: "Slicer")
-    applicationVersion = QtCore.Property(str, lambda self: "5.13.0")
-    majorVersion = QtCore.Property(int, lambda self: 5)
-    minorVersion = QtCore.Property(int, lambda self: 13)
 
     @invokable
     def mrmlScene(self) -> Any:
@@ -165,14 +156,10 @@ class qSlicerApplication(QtCore.QObject):
     ioManager = coreIOManager
 
     @invokable
-    def moduleLogic(self, name: str) -> Any:
-        return self._logics.get(name)
-
-    @invokable
     def settings(self) -> Any:
         return QtCore.QSettings()
 
-    userSettings = revisionUserSettings = settings
+    userSettings = settings
 
     @invokable
     def testingEnabled(self) -> bool:
@@ -189,10 +176,6 @@ class qSlicerApplication(QtCore.QObject):
     @invokable
     def resumeRender(self) -> None:
         self._paused -= 1
-
-    @invokable
-    def setRenderPaused(self, paused: bool) -> None:
-        self._paused += 1 if paused else -1
 
 
 class SlicerApplication:

@@ -67,7 +67,7 @@ class _MessageBox(QtWidgets.QMessageBox):
     def information(_parent: Any, _title: str, text: str, buttons: Any = _Button.Ok, _d: Any = None) -> Any:
         return dialogs.answer(text, buttons)
 
-    warning = critical = information
+    warning = information
 
 
 class QMessageBox(_MessageBox):
@@ -94,14 +94,7 @@ class QFileDialog(QtWidgets.QFileDialog):
     getSaveFileName = getOpenFileName
 
 
-class QInputDialog(QtWidgets.QInputDialog):
-    @invokable
-    @staticmethod
-    def getText(_parent: Any, _title: str, label: str, *_: Any) -> str:
-        return ask_for_text(label, "")
-
-
-REPLACEMENTS: dict[str, type] = {each.__name__: each for each in (QMessageBox, QFileDialog, QInputDialog)}
+REPLACEMENTS: dict[str, type] = {each.__name__: each for each in (QMessageBox, QFileDialog)}
 
 
 def forget() -> None:

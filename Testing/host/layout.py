@@ -79,10 +79,6 @@ class qMRMLSliceWidget(QtWidgets.QWidget):
     def sliceView(self) -> Any:
         return self._view
 
-    @invokable
-    def fitSliceToBackground(self) -> None:
-        self._logic.FitSliceToBackground()
-
 
 class qMRMLThreeDView(_Window, QtWidgets.QWidget):
     _node: Any = None
@@ -121,10 +117,6 @@ class qMRMLPlotWidget(QtWidgets.QWidget):
     def plotView(self) -> Any:
         return self._view
 
-    @invokable
-    def mrmlPlotViewNode(self) -> Any:
-        return self._view._node
-
 
 class qMRMLTableWidget(QtWidgets.QWidget):
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
@@ -151,7 +143,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         self._logic.SetMRMLApplicationLogic(application_logic)
         self._logic.SetMRMLScene(scene)
         self._tags: list[tuple[Any, int]] = []
-        self._last, self._updating = -1, False
+        self._updating = False
         self._observe(scene, scene.NodeAddedEvent, lambda *_: self._update())
         self._observe(scene, scene.NodeRemovedEvent, lambda *_: self._update())
         self._observe(scene, scene.EndBatchProcessEvent, lambda *_: self._update())
@@ -164,9 +156,7 @@ class qSlicerLayoutManager(QtCore.QObject):
 
     def _arranged(self) -> None:
         self._update()
-        if (now := self._logic.GetLayoutNode().GetViewArrangement()) != self._last:
-            self._last = now
-            self.layoutChanged.emit(now)
+        self.layoutChanged.emit(self._logic.GetLayoutNode().GetViewArrangement())  # also where it is the same
 
     def _update(self) -> None:
         if self._scene.IsBatchProcessing() or self._updating:

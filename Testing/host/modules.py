@@ -24,12 +24,10 @@ class qSlicerScriptedLoadableModule(QtCore.QObject):
     categories = kept("QStringList", "categories", [])
     dependencies = kept("QStringList", "dependencies", [])
     contributors = kept("QStringList", "contributors", [])
-    associatedNodeTypes = kept("QStringList", "associatedNodeTypes", [])
     helpText = kept(str, "helpText", "")
     acknowledgementText = kept(str, "acknowledgementText", "")
     icon = kept(QtGui.QIcon, "icon", QtGui.QIcon())
     hidden = kept(bool, "hidden", False)
-    widgetRepresentationCreationEnabled = kept(bool, "widgetRepresentationCreationEnabled", True)
     path = QtCore.Property(str, lambda self: self._path)
 
     def __init__(self, path: Path) -> None:

@@ -40,9 +40,6 @@ class ScriptedLoadableModule:
     def resourcePath(self, filename: str) -> str:
         return os.path.join(os.path.dirname(self.parent.path), "Resources", filename)
 
-    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        return f'<p>For more information, see the <a href="{docPage or self.moduleName}">online documentation</a>.</p>'
-
     def runTest(self, msec: int = 100, **kwargs: Any) -> None:
         module = importlib.import_module(self.__module__)
         if not hasattr(module, self.moduleName + "Test"):
@@ -92,10 +89,6 @@ class ScriptedLoadableModuleWidget:
         with slicer.util.tryWithErrorDisplay("Test failed."):
             slicer.selfTests[self.moduleName](msec=0, **kwargs)
 
-    def onReloadAndTest(self, **kwargs: Any) -> None:
-        self.onReload()
-        self.onTest(**kwargs)
-
 
 class ScriptedLoadableModuleLogic:
     """Finds or makes the module's parameter node."""
@@ -119,9 +112,6 @@ class ScriptedLoadableModuleLogic:
         elif known := self._of_this_module():
             return known[0]
         return slicer.mrmlScene.AddNode(self.createParameterNode())
-
-    def getAllParameterNodes(self) -> list[Any]:
-        return self._of_this_module()
 
     def createParameterNode(self) -> Any:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
@@ -148,9 +138,6 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:
         msec = getattr(self, "messageDelay", msec)
         slicer.util.delayDisplay(message, next((each for each in (msec, requestedDelay) if each is not None), 100))
-
-    def takeScreenshot(self, name: str, description: str, type: int = -1) -> None:
-        self.delayDisplay(description)
 
     def runTest(self) -> None:
         if not self.moduleTestNames:

@@ -10,7 +10,7 @@ import pytest
 import slicer
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.scene import photographs
-from LRPExplainLib.scene.layout import LAYOUT, PAIRS
+from LRPExplainLib.scene.layout import PAIRS
 
 from host.hands import Person
 from host.stalls import Stalls
@@ -175,7 +175,7 @@ def test_the_records_pictures_are_of_the_views_that_show_relevance(
     monkeypatch.setattr(photographs, "_write", draw)
     person.click(person.ui.sideBySideButton)
     photographs.photograph(nodes, tmp_path / "beside")
-    assert sorted(drawn) == ["LRPExplainGreen", "LRPExplainRed", "LRPExplainYellow"]
+    assert sorted(drawn) == ["Green+", "Red+", "Yellow+"]
     views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     assert {node.GetOrientationMarkerType() for node in views} == {views[0].OrientationMarkerTypeNone}
     with monkeypatch.context() as without_main_window:
@@ -194,8 +194,6 @@ def test_a_scene_saved_side_by_side_is_shown_so_by_slicer_when_it_starts_anew(
     slicer.mrmlScene.Clear(0)
     node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
     node.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
-    node.SetLayoutDescription(LAYOUT, "")  # what a Slicer that has just started does not know
-    assert not node.IsLayoutDescription(LAYOUT)
     person.host.process()
     assert not person.ui.sideBySideButton.checked
 

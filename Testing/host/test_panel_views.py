@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import slicer
 import vtk
-from LRPExplainLib.scene import looking, present
+from LRPExplainLib.scene import present
 from LRPExplainLib.scene.nodes import legend_of
 from scene.hand_built import build
 
 from host.host import Host
+from host.layout import qMRMLThreeDView
+from host.pythonqt import invokable
 from host.test_panel_trust import composite
 
 
@@ -53,8 +55,12 @@ def test_3d_views_are_centred_once_if_nothing_else_is_in_them(
     host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch, with_a_model: bool
 ) -> None:
     centred: list[str] = []
-    monkeypatch.setattr(looking, "_centre", lambda: centred.append("3D"))
-    monkeypatch.setattr("LRPExplainLib.scene.process.later", lambda _seconds, function: function())
+
+    @invokable
+    def centre(view: Any) -> None:
+        centred.append(view.mrmlViewNode().GetLayoutName())
+
+    monkeypatch.setattr(qMRMLThreeDView, "resetCamera", centre)
     if with_a_model:
         sphere = vtk.vtkSphereSource()
         sphere.Update()
@@ -64,4 +70,8 @@ def test_3d_views_are_centred_once_if_nothing_else_is_in_them(
     for on in (True, False, True):
         opened.ui.volumeRenderingCheckBox.checked = on
         host.process()
-    assert centred == ([] if with_a_model else ["3D"])
+    assert centred == ([] if with_a_model else ["1"])
+    for layout in ("Dual3DView", "FourUpView", "Dual3DView"):  # the second view of it is new
+        slicer.app.layoutManager().setLayout(getattr(slicer.vtkMRMLLayoutNode, f"SlicerLayout{layout}"))
+        host.process()
+    assert centred == ([] if with_a_model else ["1", "2"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hand_built import LANDMARK, build, fill, head, like, oblique, ras_positions
-from LRPExplainLib.scene import findings_of, present
+from LRPExplainLib.scene import cache, findings_of, present
 from LRPExplainLib.scene.crosshair import Follower, crosshair_node, in_view, jump, readout
 from LRPExplainLib.scene.display import Display, level
 from LRPExplainLib.scene.nodes import add_segmentation
@@ -122,15 +122,15 @@ def test_the_readout_follows_the_crosshair_through_a_transform(tmp_path: Path) -
     shown = present(build(tmp_path))
     shown.volumes[0].SetAndObserveTransformNodeID(linear(shown.scene, 40).GetID())
     found = findings_of(shown, PEAK, shown.segmentation)
-    there = readout(shown, found, np.add(LANDMARK, [40, 0, 0]))
+    there = readout(found, np.add(LANDMARK, [40, 0, 0]))
     assert there is not None
     assert (there.relevance, there.segments, there.intensity) == (1.0, ("lesion",), 200.0)
     assert there.hot_spot == found.hot_spots[0]
     assert there.hot_spot.mean == 1.0
-    beside = readout(shown, found, (40, 0, 0))
+    beside = readout(found, (40, 0, 0))
     assert beside is not None
     assert (beside.relevance, beside.hot_spot) == (0.0, None)
-    assert readout(shown, found, (500, 0, 0)) is None
+    assert readout(found, (500, 0, 0)) is None
 
 
 def test_a_nonlinear_transform_is_followed_too(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_nonlinear_transform_is_followed_too(tmp_path: Path) -> None:
     transform = shown.scene.AddNewNodeByClass("vtkMRMLTransformNode")
     transform.SetAndObserveTransformToParent(spline)
     shown.volumes[0].SetAndObserveTransformNodeID(transform.GetID())
-    there = readout(shown, findings_of(shown, PEAK), np.add(LANDMARK, [7, 0, 0]))
+    there = readout(findings_of(shown, PEAK), np.add(LANDMARK, [7, 0, 0]))
     assert there is not None
     assert there.relevance == 1.0
 
@@ -224,3 +224,30 @@ def test_findings_of_several_inputs_name_them_and_show_the_chosen_one(tmp_path: 
     found = findings_of(shown, Display(threshold_kind="peak", threshold=40, input=1))
     assert [(name, round(share, 2)) for name, _, share in found.inputs] == [("scan1", 0.64), ("FLAIR", 0.32)]
     assert found.hot_spots[0].share == pytest.approx(1 / 3)
+
+
+def test_what_was_kept_is_the_newest_of_each_kind_and_goes_with_the_scene() -> None:
+    made: list[int] = []
+
+    def ask(kind: str, n: int) -> int:
+        return cache.kept(kind, n, lambda: made.append(n) or n)
+
+    cache.forget()
+    for n in (1, 2, 3, 4, 1, 5):
+        assert ask("one", n) == n
+    assert ask("other", 9) == 9
+    assert made == [1, 2, 3, 4, 5, 9]
+    assert (ask("one", 1), ask("one", 2)) == (1, 2)  # 2 was the oldest when 5 came
+    assert made == [1, 2, 3, 4, 5, 9, 2]
+    cache.forget()
+    assert ask("other", 9) == 9
+    assert made[-1] == 9
+
+
+def test_a_closed_scene_leaves_no_numbers_and_no_segments_in_memory(tmp_path: Path) -> None:
+    cache.forget()
+    shown = present(build(tmp_path))
+    _ = findings_of(shown, reference=shown.segmentation).hot_spots
+    assert {kind for kind, known in cache._kept.items() if known} == {"magnitudes", "clusters", "references"}
+    shown.scene.Clear(False)
+    assert not cache._kept

@@ -21,6 +21,7 @@ from LRPExplainLib.scene import (
     restore,
     save,
 )
+from LRPExplainLib.scene.answers import volumes_of
 from LRPExplainLib.scene.display import Display, apply, read
 from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_volume
@@ -265,10 +266,44 @@ def test_what_is_no_whole_explanation_is_refused(tmp_path: Path) -> None:
         presented_of(nodes.volumes[0])
     nodes.scene.RemoveNode(nodes.volumes[0])
     assert presented_of(nodes.relevance[1]).volumes == (None, nodes.volumes[1])
-    nodes.scene.RemoveNode(nodes.relevance[1])
+    nodes.scene.RemoveNode(nodes.relevance[0])  # which had the facts
     with pytest.raises(UserError, match="was deleted"):
-        presented_of(nodes.relevance[0])
+        presented_of(nodes.relevance[1])
     assert presented_in(nodes.scene) == []
+
+
+def test_of_an_explanation_with_a_deleted_map_what_is_left_is_shown_under_its_own_name(tmp_path: Path) -> None:
+    explanation = build(tmp_path, [head(), head(), head()])
+    explanation.ledger["in_volume_by_input"] = [6, 4, 2]
+    nodes = present(explanation)
+    for node, name in zip(nodes.volumes, ("T1", "T2", "FLAIR"), strict=True):
+        node.SetName(name)
+    nodes.scene.RemoveNode(nodes.relevance[1])
+    (again,) = presented_in(nodes.scene)
+    assert (again.relevance, again.inputs) == ((nodes.relevance[0], nodes.relevance[2]), (0, 2))
+    apply(again, Display(input=1))
+    assert read(again).input == 1
+    found = findings_of(again)
+    assert (found.node, found.field) == (nodes.relevance[2], found.maps[2])
+    assert found.maps[1] is None
+    assert found.volume is not None
+    assert [name for name, _relevance, _share in found.inputs] == ["T1", again.facts["volumes"][1]["name"], "FLAIR"]
+    assert isinstance(found.warnings, tuple)
+    with pytest.raises(UserError, match="or its map was deleted"):
+        volumes_of(again)
+    nodes.scene.RemoveNode(nodes.relevance[2])
+    (last,) = presented_in(nodes.scene)
+    assert read(last).input == 0
+
+
+def test_what_a_model_made_for_itself_has_a_share_and_no_map(tmp_path: Path) -> None:
+    explanation = build(tmp_path, [head(), head()])
+    explanation.volumes[1]["made_by"] = {"name": "first stage"}
+    explanation.ledger["in_volume_by_input"] = [9, 3]
+    nodes = present(explanation)
+    assert (len(nodes.relevance), nodes.inputs) == (1, (0,))
+    assert volumes_of(nodes) == list(nodes.volumes)
+    assert len(findings_of(nodes).inputs) == 2
 
 
 def test_a_closed_scene_is_ready_for_the_next_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Side by side: image and manual segmentation left, the same views with relevance right, and back."""
+"""Side by side: image and manual segmentation above, the same views with relevance below, and back."""
 
 import sys
 import types
@@ -11,10 +11,10 @@ import slicer
 from hand_built import LANDMARK, build, head
 from LRPExplainLib.scene import load, present, presented_in, save, side_by_side
 from LRPExplainLib.scene.host import Application, vtk
-from LRPExplainLib.scene.layout import LAYOUT, PAIRS, description, layout_node, register
+from LRPExplainLib.scene.layout import BEFORE, LAYOUT, PAIRS, active, layout_node
 from LRPExplainLib.scene.nodes import add_segmentation, add_volume, announce_legend, legend_of
 from LRPExplainLib.scene.overlay import composites, hide, show, shown
-from LRPExplainLib.scene.side_by_side import active, enter, leave, put_left
+from LRPExplainLib.scene.side_by_side import enter, leave, put_above
 
 FOUR_UP = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
@@ -62,52 +62,52 @@ def layers_of(scene: Any, names: Any) -> set[str]:
     return {node.GetNthLayerVolumeID(3) or "" for node in found}
 
 
-def test_another_map_can_stand_on_the_left(case: Any, tmp_path: Path) -> None:
+def test_another_map_can_stand_above(case: Any, tmp_path: Path) -> None:
     nodes, _reference = case
     (tmp_path / "other").mkdir()
     other = present(build(tmp_path / "other"), nodes.volumes)
     show(nodes)
     ours, theirs = nodes.relevance[0].GetID(), other.relevance[0].GetID()
-    put_left(nodes.scene, other)  # nothing stands side by side yet: without effect
+    put_above(nodes.scene, other)  # nothing stands side by side yet: without effect
     enter(nodes)
-    put_left(nodes.scene, other)
+    put_above(nodes.scene, other)
     assert (layers_of(nodes.scene, PAIRS), layers_of(nodes.scene, PAIRS.values())) == ({theirs}, {ours})
-    put_left(nodes.scene, None)
+    put_above(nodes.scene, None)
     assert (layers_of(nodes.scene, PAIRS), layers_of(nodes.scene, PAIRS.values())) == ({""}, {ours})
-    put_left(nodes.scene, other)
+    put_above(nodes.scene, other)
     leave(nodes.scene)
     assert layers_of(nodes.scene, PAIRS) == {ours}
     hide(nodes)
     enter(nodes)
-    put_left(nodes.scene, other)
+    put_above(nodes.scene, other)
     leave(nodes.scene)
     assert layers_of(nodes.scene, PAIRS) == {""}
 
 
-def test_relevance_is_on_the_right_alone_over_the_same_layers(case: Any) -> None:
+def test_relevance_is_below_alone_over_the_same_layers(case: Any) -> None:
     nodes, reference = case
     enter(nodes, reference, "class_1")
     assert active(nodes.scene)
-    for left, right in PAIRS.items():
-        assert (relevance_in(nodes.scene, left), relevance_in(nodes.scene, right)) == (False, True)
-        one, two = composite_of(nodes.scene, left), composite_of(nodes.scene, right)
+    for above, below in PAIRS.items():
+        assert (relevance_in(nodes.scene, above), relevance_in(nodes.scene, below)) == (False, True)
+        one, two = composite_of(nodes.scene, above), composite_of(nodes.scene, below)
         assert one.GetBackgroundVolumeID() == two.GetBackgroundVolumeID() == nodes.volumes[0].GetID()
         assert two.GetNthLayerOpacity(3) == 0.5
-        assert view(nodes.scene, left).GetOrientation() == view(nodes.scene, right).GetOrientation()
+        assert view(nodes.scene, above).GetOrientation() == view(nodes.scene, below).GetOrientation()
         for ours in (nodes.segmentation.GetDisplayNode(), nodes.legend.GetNthDisplayNode(1)):
-            assert not ours.IsDisplayableInView(view(nodes.scene, left).GetID())
-            assert ours.IsDisplayableInView(view(nodes.scene, right).GetID())
+            assert not ours.IsDisplayableInView(view(nodes.scene, above).GetID())
+            assert ours.IsDisplayableInView(view(nodes.scene, below).GetID())
         theirs = reference.GetDisplayNode()
-        assert theirs.IsDisplayableInView(view(nodes.scene, left).GetID())
+        assert theirs.IsDisplayableInView(view(nodes.scene, above).GetID())
 
 
-@pytest.mark.parametrize("moved", ["left", "right"])
+@pytest.mark.parametrize("moved", ["above", "below"])
 def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) -> None:
     nodes, _ = case
     enter(nodes)
-    for left, right in PAIRS.items():
-        sides = {"left": view(nodes.scene, left), "right": view(nodes.scene, right)}
-        other = sides["right" if moved == "left" else "left"]
+    for above, below in PAIRS.items():
+        sides = {"above": view(nodes.scene, above), "below": view(nodes.scene, below)}
+        other = sides["below" if moved == "above" else "above"]
         mover = sides[moved]
         mover.SetDimensions(400, 300, 1)
         other.SetDimensions(800, 300, 1)
@@ -125,7 +125,7 @@ def test_both_sides_show_the_same_slice_at_the_same_zoom(case: Any, moved: str) 
 def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(
     case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real Slicer fits the right views when they are first drawn; a second later they lead as well."""
+    """A real Slicer fits the lower views when they are first drawn; a second later they lead as well."""
     nodes, _ = case
     mine = view(nodes.scene, "Red")
     mine.JumpSliceByOffsetting(*LANDMARK)
@@ -146,21 +146,20 @@ def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(
     np.testing.assert_allclose(matrix(mine), matrix(new))
 
 
-def test_a_layer_that_the_user_changes_on_the_left_changes_on_the_right(case: Any) -> None:
+def test_a_layer_that_the_user_changes_above_changes_below(case: Any) -> None:
     nodes, _ = case
     enter(nodes)
     other = add_volume(nodes.scene, head(), "other")
-    left, right = composite_of(nodes.scene, "Red"), composite_of(nodes.scene, PAIRS["Red"])
-    left.SetForegroundVolumeID(other.GetID())
-    left.SetForegroundOpacity(0.3)
-    assert (right.GetForegroundVolumeID(), right.GetForegroundOpacity()) == (other.GetID(), 0.3)
+    above, below = composite_of(nodes.scene, "Red"), composite_of(nodes.scene, PAIRS["Red"])
+    above.SetForegroundVolumeID(other.GetID())
+    above.SetForegroundOpacity(0.3)
+    assert (below.GetForegroundVolumeID(), below.GetForegroundOpacity()) == (other.GetID(), 0.3)
     assert relevance_in(nodes.scene, PAIRS["Red"])
     assert not relevance_in(nodes.scene, "Red")
 
 
 def test_leaving_brings_everything_back(case: Any) -> None:
     nodes, reference = case
-    composite_of(nodes.scene, "Red").SetLinkedControl(True)
     drawn = reference.GetDisplayNode()
     drawn.SetVisibility(False)
     drawn.SetVisibility2DFill(True)
@@ -173,7 +172,6 @@ def test_leaving_brings_everything_back(case: Any) -> None:
     assert layout_node(nodes.scene).GetViewArrangement() == FOUR_UP
     assert not drawn.GetVisibility()
     assert (drawn.GetVisibility2DFill(), drawn.GetVisibility2DOutline()) == (1, 0)
-    assert [composite_of(nodes.scene, name).GetLinkedControl() for name in PAIRS] == [1, 0, 0]
     assert all(relevance_in(nodes.scene, name) for name in PAIRS)
     assert nodes.segmentation.GetDisplayNode().IsDisplayableInView("vtkMRMLSliceNodeRed")
     view(nodes.scene, "Red").SetFieldOfView(50, 50, 1)
@@ -223,7 +221,7 @@ def test_choosing_another_layout_leaves_and_stays(case: Any) -> None:
     assert relevance_in(nodes.scene, "Red")
 
 
-def test_a_new_explanation_side_by_side_stays_on_the_right(case: Any, tmp_path: Path) -> None:
+def test_a_new_explanation_side_by_side_stays_below(case: Any, tmp_path: Path) -> None:
     nodes, _ = case
     enter(nodes)
     again = present(build(tmp_path), nodes.volumes)
@@ -239,7 +237,6 @@ def test_a_scene_saved_side_by_side_comes_back_so_and_can_be_left(case: Any, tmp
     enter(nodes, reference)
     scene = load(save(nodes, tmp_path / "scene.mrb")).scene
     assert active(scene)
-    assert layout_node(scene).IsLayoutDescription(LAYOUT)
     assert (relevance_in(scene, "Red"), relevance_in(scene, PAIRS["Red"])) == (False, True)
     view(scene, "Red").JumpSliceByOffsetting(*LANDMARK)
     np.testing.assert_allclose(matrix(view(scene, "Red")), matrix(view(scene, PAIRS["Red"])))
@@ -261,12 +258,74 @@ def test_a_scene_closed_side_by_side_leaves_nothing_behind(case: Any, tmp_path: 
     leave(scene)
 
 
-def test_the_layout_is_xml_that_slicer_reads(case: Any) -> None:
+def test_the_layout_is_one_that_every_slicer_knows_and_has_its_views(case: Any) -> None:
+    """A Slicer without LRPExplain shows a scene that was saved side by side, in the same views."""
     nodes, _ = case
-    node = register(nodes.scene)
-    assert node.IsLayoutDescription(LAYOUT)
-    root = node.ParseLayout(description())
-    assert root is not None
-    names = [root.GetNestedElement(row).GetNestedElement(0).GetNestedElement(n).GetNestedElement(0)
-             .GetAttribute("singletontag") for row in range(3) for n in range(2)]  # fmt: skip
-    assert names == ["Red", "LRPExplainRed", "Yellow", "LRPExplainYellow", "Green", "LRPExplainGreen"]
+    logic = slicer.vtkMRMLLayoutLogic()
+    logic.SetMRMLScene(nodes.scene)
+    layout = logic.GetLayoutNode()
+    layout.SetViewArrangement(LAYOUT)
+    views = logic.GetViewNodes()
+    names = [views.GetItemAsObject(n).GetLayoutName() for n in range(views.GetNumberOfItems())]
+    assert sorted(names) == sorted([*PAIRS, *PAIRS.values()])
+    assert not active(nodes.scene)  # whoever chooses it for something else has it for that
+    logic.SetMRMLScene(None)
+
+
+def test_lower_views_that_the_user_had_already_are_as_before(case: Any) -> None:
+    nodes, _ = case
+    enter(nodes)  # makes them
+    leave(nodes.scene)
+    other = add_volume(nodes.scene, head(), "other")
+    mine, layers = view(nodes.scene, PAIRS["Red"]), composite_of(nodes.scene, PAIRS["Red"])
+    mine.SetOrientation("Coronal")
+    mine.SetSliceOffset(7)
+    layers.SetBackgroundVolumeID(other.GetID())
+    layers.SetForegroundVolumeID(nodes.volumes[0].GetID())
+    layers.SetForegroundOpacity(0.25)
+    before = matrix(mine)
+    enter(nodes)
+    assert layers.GetBackgroundVolumeID() == nodes.volumes[0].GetID()
+    assert not np.allclose(matrix(mine), before)
+    leave(nodes.scene)
+    np.testing.assert_allclose(matrix(mine), before)
+    assert (layers.GetBackgroundVolumeID(), layers.GetForegroundOpacity()) == (other.GetID(), 0.25)
+    assert layers.GetForegroundVolumeID() == nodes.volumes[0].GetID()
+    enter(nodes)
+    nodes.scene.RemoveNode(other)
+    leave(nodes.scene)
+    assert layers.GetBackgroundVolumeID() == nodes.volumes[0].GetID()  # as in any view that has none
+
+
+def narrow(scene: Any, **widths: int) -> None:
+    for name, width in widths.items():
+        view(scene, name).SetMappedInLayout(1)
+        view(scene, name).SetDimensions(width, 300, 1)
+
+
+def legend_views(nodes: Any) -> list[str]:
+    return list(legend_of(nodes.legend).GetViewNodeIDs() or ())
+
+
+def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
+    nodes, _ = case
+    assert legend_views(nodes) == []  # everywhere
+    narrow(nodes.scene, Red=800, Yellow=200, Green=379)
+    assert legend_views(nodes) == ["vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"]
+    assert not nodes.segmentation.GetDisplayNode().GetNumberOfViewNodeIDs()  # outlines can be seen there
+    view(nodes.scene, "Green").SetSliceOffset(3)
+    narrow(nodes.scene, Red=379)  # and no 3D view is shown: the widest has it
+    assert "vtkMRMLSliceNodeRed" in legend_views(nodes)
+    assert "vtkMRMLSliceNodeYellow" not in legend_views(nodes)
+    narrow(nodes.scene, Red=800, Yellow=800, Green=800)
+    assert legend_views(nodes) == []
+
+
+def test_side_by_side_the_legend_is_below_where_it_can_be_read(case: Any) -> None:
+    nodes, _ = case
+    enter(nodes)
+    narrow(nodes.scene, **dict.fromkeys([*PAIRS, *PAIRS.values()], 300))
+    narrow(nodes.scene, **{"Green+": 500})
+    assert legend_views(nodes) == ["vtkMRMLSliceNodeGreen+", "vtkMRMLViewNode1"]
+    leave(nodes.scene)
+    assert layout_node(nodes.scene).GetAttribute(BEFORE) is None

@@ -28,7 +28,7 @@ SPACING_RATIO = 2.0
 
 
 def warnings_of(
-    maps: Sequence[Field],
+    maps: Sequence[Field | None],
     volumes: Sequence[Field | None],
     names: Sequence[str],
     ledger: Mapping[str, Any],
@@ -37,13 +37,15 @@ def warnings_of(
     """The sentences that apply, the most alarming first.
 
     Args:
-        maps, volumes, names: relevance, source (None where it has gone) and name of each input.
+        maps, volumes, names: relevance, source (None where these have gone) and name of each input.
         ledger: of the explanation.
         card: of the model, as `ModelCard.as_dict` gives it; may be empty.
     """
     found = _of_ledger(ledger)
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
+        if relevance is None:
+            continue
         of = _(" of '{name}'").format(name=name) if several else ""
         if volume is not None:
             found += _outside_body(relevance, volume, of)

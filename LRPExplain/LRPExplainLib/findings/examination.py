@@ -70,7 +70,7 @@ class Findings:
     """What one explanation says, in numbers.
 
     Args:
-        maps: the relevance of each input.
+        maps: the relevance of each input; None for one that has gone.
         volumes: the inputs themselves, each on the grid of its map; None for one that has gone.
         names: of the inputs.
         ledger, card: of the explanation and of its model.
@@ -83,7 +83,7 @@ class Findings:
 
     def __init__(
         self,
-        maps: Sequence[Field],
+        maps: Sequence[Field | None],
         volumes: Sequence[Field | None],
         names: Sequence[str],
         ledger: Mapping[str, Any],
@@ -96,7 +96,9 @@ class Findings:
         self.maps, self.volumes, self.names = tuple(maps), tuple(volumes), tuple(names)
         self.ledger, self.card = ledger, card
         self.selection, self.reference = selection, reference
-        self.field = self.maps[shown]
+        field = self.maps[shown]
+        assert field is not None
+        self.field = field
         self.volume = self.volumes[shown]
         self.magnitudes = magnitudes or Magnitudes([self.field.values])
 

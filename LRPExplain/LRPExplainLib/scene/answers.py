@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..explanation import given_volumes
 from . import record
 from .host import tr as _
 from .parts import whole_of
@@ -49,6 +50,19 @@ def answer_of(presented: PresentedNodes) -> Path:
     if not all(Path(path).exists() for path in given):
         raise UserError(_("The volume has changed since it was explained: explain it again, then check it."))
     return folder
+
+
+def volumes_of(presented: PresentedNodes) -> list[Any]:
+    """The nodes of all volumes that were given, for further maps of them.
+
+    Raises:
+        UserError: one of them was deleted since, or its map.
+    """
+    given = given_volumes(presented.facts["volumes"])
+    found = [node for node in presented.volumes if node is not None and node.GetScene() is not None]
+    if len(found) != len(given):
+        raise UserError(_("A volume of this explanation or its map was deleted: explain the volumes again."))
+    return found
 
 
 def evaluation_beside(folder: Path) -> Path:

@@ -1,10 +1,10 @@
-"""Numbers about a map that are worth keeping while its voxels stay the same."""
+"""What is worth keeping while voxels or segments stay the same: the newest few of each kind, until the scene closes."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 from ..findings.clusters import Clusters, find_clusters
 from ..findings.field import Field
@@ -13,9 +13,26 @@ from ..findings.selection import Selection
 from .geometry import matrix_of
 from .nodes import array_of
 
-_MOST = 4
-_kept: OrderedDict[tuple[Any, ...], Magnitudes] = OrderedDict()
-_clusters: OrderedDict[tuple[Any, ...], Clusters] = OrderedDict()
+T = TypeVar("T")
+_MOST = 4  # of each kind
+_kept: defaultdict[str, OrderedDict[Hashable, Any]] = defaultdict(OrderedDict)
+
+
+def kept(kind: str, key: Hashable, make: Callable[[], T]) -> T:
+    """What ``make`` made for this key; made once, as long as it is among the newest of its kind."""
+    known = _kept[kind]
+    if key not in known:
+        known[key] = make()
+        while len(known) > _MOST:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    found: T = known[key]
+    return found
+
+
+def forget() -> None:
+    """Let go of everything, when a scene is closed."""
+    _kept.clear()
 
 
 def voxels_key(node: Any) -> tuple[Any, ...]:
@@ -32,27 +49,12 @@ def voxels_key(node: Any) -> tuple[Any, ...]:
 def magnitudes_of(maps: Sequence[Any]) -> Magnitudes:
     """The distribution of relevance in the maps of one explanation together."""
     key = tuple(voxels_key(node) for node in maps)
-    if key not in _kept:
-        _kept[key] = Magnitudes([array_of(node) for node in maps])
-        while len(_kept) > _MOST:
-            _kept.popitem(last=False)
-    _kept.move_to_end(key)
-    return _kept[key]
+    return kept("magnitudes", key, lambda: Magnitudes([array_of(node) for node in maps]))
 
 
 def clusters_of(relevance: Any, level: float, selection: Selection) -> Clusters:
     """The regions of a map: the overlay, the hot spots and the findings all ask for the same ones."""
     field = Field(array_of(relevance), matrix_of(relevance, world=True))
-    key = (voxels_key(relevance), field.voxel_ml, level, selection.sign, selection.minimum_cluster_ml)
-    if key not in _clusters:
-        _clusters[key] = find_clusters(field, level, selection.sign, selection.minimum_cluster_ml)
-        while len(_clusters) > _MOST:
-            _clusters.popitem(last=False)
-    _clusters.move_to_end(key)
-    return _clusters[key]
-
-
-def forget() -> None:
-    """Let go of everything, when a scene is closed."""
-    _kept.clear()
-    _clusters.clear()
+    sign, minimum = selection.sign, selection.minimum_cluster_ml
+    key = (voxels_key(relevance), field.voxel_ml, level, sign, minimum)
+    return kept("clusters", key, lambda: find_clusters(field, level, sign, minimum))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import asking, overlay
-from .answers import answer_of, evaluation_beside, evaluation_of
+from .answers import answer_of, evaluation_beside, evaluation_of, volumes_of
 from .host import tr as _
 from .photographs import photograph
 from .tables import Line, write_chart, write_table
@@ -62,7 +62,7 @@ def compare(
     Its map, the consensus and the combination join the scene; the views show what they showed before. ``on_done`` gets
     comparison.json. Raises UserError for what can be seen to be wrong at once.
     """
-    volumes = [node for node in presented.volumes if node is not None]
+    volumes = volumes_of(presented)
     evaluation = evaluation_of(presented)
     message = {
         "explanation": str(answer_of(presented)), "method": method, "out": str(session.place("compared")),

@@ -114,8 +114,7 @@ def rows_of(whole: Any, reference: Any = None, segment: str | None = None) -> li
         node = nodes.get(entry["channel"])
         if node is None:
             continue
-        of_input = record.linked(node, "relevance")[entry["peak"]["input"]]
-        place = to_world(of_input, entry["peak"]["ras"])
+        place = to_world(record.map_of(node, entry["peak"]["input"]) or node, entry["peak"]["ras"])
         segments = tuple(named.names_at(_index(whole, place))) if named is not None else ()
         rows.append(Row(entry["rank"], entry["channel"], entry["share"], place, segments, node))
     return rows

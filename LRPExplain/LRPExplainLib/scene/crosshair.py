@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..findings.examination import Findings, Readout
+from ..findings.examination import Readout
 from .geometry import matrix_of, to_local
 from .host import singleton, slicer, vtk
 from .nodes import of_class
 
 if TYPE_CHECKING:
+    from .examination import SceneFindings
     from .presented import PresentedNodes
 
 _ENOUGH = 50_000  # places of a map that are looked at
 
 
-def readout(presented: PresentedNodes, findings: Findings, ras: Sequence[float]) -> Readout | None:
+def readout(findings: SceneFindings, ras: Sequence[float]) -> Readout | None:
     """What is at a point of the world (RAS, mm); None outside the volume. Parent transforms of any kind are
     followed."""
-    relevance = next(
-        (node for node, field in zip(presented.relevance, findings.maps, strict=True) if field is findings.field),
-        presented.relevance[0],
-    )
+    relevance = findings.node
     local = type(findings.field)(findings.field.values, matrix_of(relevance))
     index = local.index(to_local(relevance, ras))
     return findings.at(index) if index is not None else None

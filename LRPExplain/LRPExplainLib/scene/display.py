@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
-from . import cleaning, glow, hot_spots, overlay, record, side_by_side
+from . import cleaning, glow, hot_spots, overlay, placing, record
 from .cache import magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
 from .companions import color_table
@@ -69,9 +69,13 @@ class Display:
 
 def read(presented: PresentedNodes) -> Display:
     """The settings that the explanation is shown with; also after its scene was saved and loaded."""
-    kept = record.read_json(presented.relevance[0], record.DISPLAY)
-    known = {field.name for field in fields(Display)}
+    first = presented.relevance[0]
+    kept = record.read_json(first, record.DISPLAY)
+    chosen = record.linked_one(first, "chosen")
+    shown = presented.relevance.index(chosen) if chosen in presented.relevance else kept.get("input", 0)
     try:
+        kept["input"] = min(shown, len(presented.relevance) - 1)  # its number is another one where a map was deleted
+        known = {field.name for field in fields(Display)}
         return Display(**{name: value for name, value in kept.items() if name in known})
     except (UserError, TypeError):  # written by a later version, or by hand
         return Display()
@@ -108,13 +112,13 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     hot_spots.update(presented, display)
     if overlay.shown(presented):
         overlay.lay(scene, first)
-    side_by_side.arrange(scene)
+    placing.place(scene)
 
 
 def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:
     first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
     if record.linked_one(first, "chosen") is not chosen:
-        record.link(first, "chosen", [chosen])  # itself, since its number is another one when a map is deleted
+        record.link(first, "chosen", [chosen])
     overlay.set_opacity(scene, first, display.opacity)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import cached_property
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +12,13 @@ from ..findings.examination import Findings, HotSpot
 from ..findings.field import Field, Point
 from ..findings.reference import Layer, Reference
 from . import display as displays
-from .cache import clusters_of, magnitudes_of, voxels_key
+from .cache import clusters_of, kept, magnitudes_of, voxels_key
 from .geometry import matrix_of, to_world
 from .host import slicer, vtk
 from .nodes import array_of, has_grid_like
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
-
-_MOST = 4
-_references: OrderedDict[tuple[Any, ...], Reference] = OrderedDict()
 
 
 class SceneFindings(Findings):
@@ -61,19 +56,17 @@ def findings_of(
     """
     chosen = display or displays.read(presented)
     relevance = presented.relevance[chosen.input]
-    maps = [Field(array_of(node), matrix_of(node, world=True)) for node in presented.relevance]
-    volumes = [
-        Field(array_of(node), matrix_of(node, world=True))
-        if node is not None and node.GetImageData() is not None and has_grid_like(node, m)
-        else None
-        for node, m in zip(presented.volumes, presented.relevance, strict=True)
-    ]
     facts = presented.facts
-    # a cascade's first stage made the last volume, which has a share and no node
-    names = [
-        node.GetName() if node is not None else str(entry.get("name", n + 1))
-        for n, (node, entry) in enumerate(zip_longest(presented.volumes, facts["volumes"]))
-    ]
+    count = len(facts["volumes"])
+    maps: list[Field | None] = [None] * count  # of each input: none of a deleted map, or of what a model made itself
+    volumes: list[Field | None] = [None] * count
+    names = [str(entry.get("name", n + 1)) for n, entry in enumerate(facts["volumes"])]
+    for n, node, source in zip(presented.inputs, presented.relevance, presented.volumes, strict=True):
+        maps[n] = Field(array_of(node), matrix_of(node, world=True))
+        if source is not None:
+            names[n] = source.GetName()
+            if source.GetImageData() is not None and has_grid_like(source, node):
+                volumes[n] = Field(array_of(source), matrix_of(source, world=True))
     found = SceneFindings(
         maps,
         volumes,
@@ -82,7 +75,7 @@ def findings_of(
         facts["model"].get("card") or {},
         chosen.selection,
         reference_on(reference, relevance, segment) if reference is not None else None,
-        chosen.input,
+        presented.inputs[chosen.input],
         magnitudes_of(presented.relevance),
     )
     found.key, found.node = voxels_key(relevance), relevance
@@ -97,12 +90,7 @@ def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> 
         matrix_of(volume, world=True).tobytes(),
         segment or "",
     )
-    if key not in _references:
-        _references[key] = _resample(segmentation, volume, segment)
-        while len(_references) > _MOST:
-            _references.popitem(last=False)
-    _references.move_to_end(key)
-    return _references[key]
+    return kept("references", key, lambda: _resample(segmentation, volume, segment))
 
 
 def segmentation_key(node: Any) -> tuple[Any, ...]:

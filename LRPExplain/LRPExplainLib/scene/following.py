@@ -1,19 +1,16 @@
 """Relevance stays on its volume: under the same transform, also when that is changed or hardened later.
 
-And what is observed for that, for `deleting` and for `arriving`.
+And what is observed for that, for `deleting`, `arriving` and `placing`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import arriving, cache, deleting, display, record
+from . import arriving, cache, deleting, display, placing, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
-
-# What is observed already, by its address and the event. Nothing here keeps a node or a scene alive. (No DeleteEvent: a
-# closure that is called for it while Python collects garbage may be in pieces itself, which ends the process.)
-_observed: dict[tuple[str, int], Any] = {}
+from .observing import observe
 
 
 def watch(scene: Any) -> None:
@@ -21,27 +18,17 @@ def watch(scene: Any) -> None:
 
     And it is shown in views that come later.
     """
-    _observe(scene, scene.EndCloseEvent, _on_closed)
-    _observe(scene, scene.NodeAboutToBeRemovedEvent, deleting.on_about_to_be_removed)
-    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if layout is not None:
-        _observe(layout, vtk.vtkCommand.ModifiedEvent, arriving.on_layout)
+    observe(scene, scene.EndCloseEvent, _on_closed)
+    observe(scene, scene.NodeAboutToBeRemovedEvent, deleting.on_about_to_be_removed)
+    arriving.watch()
+    placing.place(scene)
     for first in record.records(scene):
         for volume in record.sources(first):
             if volume is not None:
-                _observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
+                observe(volume, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, _on_moved)
         for node in record.linked(first, "relevance"):
             if node.GetDisplayNode() is not None:
-                _observe(node.GetDisplayNode(), vtk.vtkCommand.ModifiedEvent, display.follow_window)
-
-
-def _observe(thing: Any, event: int, act: Any) -> None:
-    key = (thing.GetAddressAsString(""), int(event))
-    known = _observed.get(key)
-    if known is None or known.Get() is None:  # never seen, or it was another one at the same place in memory
-        _observed[key] = vtk.vtkWeakReference()
-        _observed[key].Set(thing)
-        thing.AddObserver(event, act)
+                observe(node.GetDisplayNode(), vtk.vtkCommand.ModifiedEvent, display.follow_window)
 
 
 def _on_closed(*_event: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from . import overlay, record
 from .colors import arm_colors
 from .host import in_slicer, slicer, vtk
-from .looking import look_at
+from .looking import look
 
 if TYPE_CHECKING:
     from .display import Display
@@ -39,7 +39,7 @@ def update(presented: PresentedNodes, shown: Any, display: Display, level: float
     _color(current.GetVolumePropertyNode(), display, level, window)
     overlay.set_visible(first, current, True)
     if not existing:
-        look_at(presented.scene, current)
+        look(presented.scene, again=True)
 
 
 def _add(presented: PresentedNodes, shown: Any) -> Any:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import record
 from .host import in_slicer, slicer
-from .nodes import of_class
+from .nodes import ROLE_ATTRIBUTE, of_class
 
 _SEEN_IN_3D = ("Model", "Segmentation", "Markups", "VolumeRendering")
-_DRAWN = 0.3  # seconds after which what was made visible is drawn, and counts for the views
+# On a view node: it has looked at an explanation, and from now on where its user wants it to
+_LOOKED = record.PREFIX + "Looked"
 
 
-def look_at(scene: Any, display: Any) -> None:
-    """Centre all 3D views once on what this display node shows; where they show other things they stay."""
-    if not in_slicer() or any(_is_seen(node) for node in _displays(scene) if node is not display):
+def look(scene: Any, again: bool = False) -> None:
+    """Centre 3D views on what is rendered for explanations, each once; where they show other things they stay.
+
+    ``again``: also those that have looked at something else before.
+    """
+    shown = [node for node in _displays(scene) if _is_seen(node)]
+    if not in_slicer() or not shown or any(node.GetAttribute(ROLE_ATTRIBUTE) != "glow" for node in shown):
         return
-    from .process import later
-
-    later(_DRAWN, _centre)
-
-
-def _centre() -> None:
     manager = slicer.app.layoutManager()
     for n in range(manager.threeDViewCount if manager is not None else 0):
         view = manager.threeDWidget(n).threeDView()
-        view.resetFocalPoint()
-        view.resetCamera()
+        node = view.mrmlViewNode()
+        if again or not node.GetAttribute(_LOOKED):
+            node.SetAttribute(_LOOKED, "1")
+            view.resetFocalPoint()
+            view.resetCamera()
 
 
 def _displays(scene: Any) -> list[Any]:

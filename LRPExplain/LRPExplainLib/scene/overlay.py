@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # In slice views this is the overlay's only softness: alpha there is on or off (see colors).
 OPACITY = 0.5
 OPACITY_ATTRIBUTE = record.PREFIX + "OverlayOpacity"
-# On a slice composite node: it stays without overlay (the left half of "side by side")
+# On a slice composite node: it stays without overlay (the upper row of "side by side")
 PLAIN = record.PREFIX + "Plain"
 # On a slice composite node: the background that it was given, for want of one
 _GIVEN = record.PREFIX + "GivenBackground"

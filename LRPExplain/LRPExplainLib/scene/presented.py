@@ -18,7 +18,8 @@ from .nodes import ROLE_ATTRIBUTE
 class PresentedNodes:
     """The MRML nodes of one explanation.
 
-    ``volumes`` and ``relevance`` have one scalar volume node for each input (None for a volume that was removed since);
+    ``relevance`` has a scalar volume node for each input whose map has not been deleted, ``inputs`` the numbers of
+    these inputs, and ``volumes`` the scalar volume nodes that were explained (None for one that was removed since);
     ``segmentation`` is None for a classification. ``focus`` is the place of the strongest relevance (RAS, mm),
     ``limit`` the half-width of the window, ``target`` the name of the explained class, ``caption`` the lines that say
     what is shown. ``region`` outlines where was asked, if that was a segment, a box or points. ``facts`` are the
@@ -37,6 +38,11 @@ class PresentedNodes:
     region: Any | None = None
     application: Application | None = None  # outside Slicer: what keeps the scene working
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """For each map the number of its input, under which the facts know it."""
+        return tuple(int(node.GetAttribute(record.INPUT) or n) for n, node in enumerate(self.relevance))
 
     @property
     def hot_spots(self) -> Any | None:
@@ -60,7 +66,8 @@ class PresentedNodes:
 def presented_of(relevance: Any, application: Application | None = None) -> PresentedNodes:
     """All of an explanation again, from any of its relevance nodes; also in a scene that was saved and loaded.
 
-    Raises UserError if the node is no relevance map of this package, or not whole any more.
+    Of several inputs what is left is shown where a map was deleted, unless that was the first one, which had the facts.
+    Raises UserError then, and if the node is no relevance map of this package.
     """
     first = record.record_of(relevance)
     facts = record.read_facts(first)
@@ -71,10 +78,6 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
         )
     if not facts or not maps:
         raise UserError(f"'{relevance.GetName()}' is no relevance map that LRPExplain made: choose one that is.")
-    if len(maps) != len(facts["volumes"]):
-        raise UserError(
-            _("A map of the explanation '{name}' was deleted: explain the volumes again.").format(name=first.GetName())
-        )
     return PresentedNodes(
         scene=first.GetScene(),
         volumes=tuple(record.sources(first)),
@@ -92,7 +95,7 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
 
 
 def presented_in(scene: Any) -> list[PresentedNodes]:
-    """Every whole explanation in a scene, in the order in which they were added."""
+    """Every explanation in a scene that can be shown, in the order in which they were added."""
     found = []
     for first in record.records(scene):
         try:

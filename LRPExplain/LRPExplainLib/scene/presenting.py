@@ -151,7 +151,8 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
             nodes.set_voxels(node, image)
         tables.forget_checks(first)
     record.link(first, "relevance", maps)
-    for node, volume, title in zip(maps, volume_nodes, titles, strict=True):
+    for n, (node, volume, title) in enumerate(zip(maps, volume_nodes, titles, strict=True)):
+        node.SetAttribute(record.INPUT, str(n))
         record.link(node, "source", [volume])
         _rename(scene, node, title, first)
     record.write_facts(first, _facts(explanation))

@@ -19,6 +19,7 @@ SHOWN = PREFIX + "Shown"
 LIMIT = PREFIX + "Limit"
 FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
+INPUT = PREFIX + "Input"  # on a relevance map: the number of its input, of those that the model takes
 _FIRST = PREFIX + "first"
 # nodes that were not made for it, and the map that is shown, which is one of those that were
 _OTHERS = {PREFIX + "source", PREFIX + "whole", PREFIX + "shared", PREFIX + "chosen", _FIRST}
@@ -36,11 +37,13 @@ _READABLE = {
 
 def link(record: Any, role: str, nodes: Sequence[Any]) -> None:
     """Make ``nodes`` those of ``role`` in the explanation whose first relevance map is ``record``."""
+    modifying = record.StartModify()  # views and selectors look at a volume anew for each event of it
     record.RemoveNodeReferenceIDs(PREFIX + role)
     for n, node in enumerate(nodes):
         record.SetNthNodeReferenceID(PREFIX + role, n, node.GetID())
         if role == "relevance" and node is not record:
             node.SetNodeReferenceID(_FIRST, record.GetID())
+    record.EndModify(modifying)
 
 
 def linked(record: Any, role: str) -> list[Any]:
@@ -57,6 +60,12 @@ def linked_one(record: Any, role: str) -> Any | None:
 def sources(first: Any) -> list[Any]:
     """For each relevance map of an explanation the volume that was explained; None for one that has gone."""
     return [linked_one(node, "source") for node in linked(first, "relevance")]
+
+
+def map_of(first: Any, number: int) -> Any | None:
+    """The relevance map of the input with this number; None where it was deleted."""
+    maps = enumerate(linked(first, "relevance"))
+    return next((node for n, node in maps if int(node.GetAttribute(INPUT) or n) == number), None)
 
 
 def record_of(node: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Side by side: the image with the manual segmentation on the left, the same views with relevance on the right.
+"""Side by side: the image with the manual segmentation above, the same views with relevance below.
 
-The left views are the user's own (Red, Yellow, Green) without the overlay, or with another map's; the right ones are
-three more slice views that follow them, and are followed, in slice, zoom and layers. Everything that is changed for it
-is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene was saved and
-loaded in between.
+The upper views are the user's own (Red, Green, Yellow) without the overlay, or with another map's; those below are
+three more of Slicer's slice views that follow them, and are followed, in slice, zoom and layers. Everything that is
+changed for it is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene
+was saved and loaded in between.
 """
 
 from __future__ import annotations
@@ -12,55 +12,47 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import overlay, record
-from .arriving import welcome
+from . import overlay, placing, record, view_nodes
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
-from .layout import LAYOUT, PAIRS, layout_node, register
-from .nodes import of_class
+from .layout import BEFORE, LAYOUT, PAIRS, active, layout_node
+from .view_nodes import ViewNodes
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
 
-_BEFORE = record.PREFIX + "SideBySideBefore"
 # Seconds in which Slicer fits views that are new and sets their sliders (seen in 5.13: from the event loop, after the
 # layout was set, with the interaction flags of a person's move).
 _SETTLING = 1.0
 _LINKS: dict[int, Any] = {}
 
 
-def active(scene: Any) -> bool:
-    """Whether the views stand side by side."""
-    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    return node is not None and node.GetViewArrangement() == LAYOUT
-
-
 def enter(presented: PresentedNodes, reference: Any | None = None, segment: str | None = None) -> None:
     """Stand the views side by side; ``reference`` and its ``segment`` (an ID) are made visible if they are not."""
     scene = presented.scene
-    node = register(scene)
     if active(scene):
         return
+    node = layout_node(scene)
     before: dict[str, Any] = {"layout": node.GetViewArrangement(), "shown": overlay.shown(presented)}
+    below = [view_nodes.find(scene, name) for name in PAIRS.values()]
+    before["below"] = {view.name: view_nodes.state_of(view) for view in below if view is not None}
     if reference is not None:
         before["reference"] = _show_reference(reference, segment)
+    modifying = node.StartModify()
+    node.SetAttribute(BEFORE, json.dumps(before))
     node.SetViewArrangement(LAYOUT)
+    node.EndModify(modifying)
     pairs = _pairs(scene, presented.application)
-    before["linked"] = {}
-    for left, right in pairs:
-        composite = left.composite
-        before["linked"][left.name] = [composite.GetLinkedControl(), composite.GetHotLinkedControl()]
-        composite.SetAttribute(overlay.PLAIN, "1")
-        right.composite.RemoveAttribute(overlay.PLAIN)
-    node.SetAttribute(_BEFORE, json.dumps(before))
+    for above, beneath in pairs:
+        above.composite.SetAttribute(overlay.PLAIN, "1")
+        beneath.composite.RemoveAttribute(overlay.PLAIN)
     _clear_plain(scene)
     _link(scene, pairs)
-    _restrict(scene, True)
     overlay.show(presented)
-    welcome(scene)
+    placing.place(scene)
 
 
-def put_left(scene: Any, other: PresentedNodes | None) -> None:
-    """What is over the image on the left: another map, such as another method's, or nothing."""
+def put_above(scene: Any, other: PresentedNodes | None) -> None:
+    """What is over the image above: another map, such as another method's, or nothing."""
     if active(scene):
         _clear_plain(scene)
         if other is not None:
@@ -70,73 +62,55 @@ def put_left(scene: Any, other: PresentedNodes | None) -> None:
 def leave(scene: Any) -> None:
     """Back to the layout, and to everything else, as it was; without effect where nothing stands side by side."""
     node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if node is None or not node.GetAttribute(_BEFORE):
+    if node is None or not node.GetAttribute(BEFORE):
         return
-    before = record.read_json(node, _BEFORE)
-    node.RemoveAttribute(_BEFORE)
+    before = record.read_json(node, BEFORE)
     link = _LINKS.pop(id(scene), None)
     if link is not None:
         link.stop()
-    _clear_plain(scene)
-    composites = {composite.GetLayoutName(): composite for composite in overlay.composites(scene)}
-    for name in PAIRS:
-        if name in composites:
-            composites[name].RemoveAttribute(overlay.PLAIN)
-    for name, (linked, hot) in before.get("linked", {}).items():
-        if name in composites:
-            composites[name].SetLinkedControl(linked)
-            composites[name].SetHotLinkedControl(hot)
-    _restrict(scene, False)
-    _restore_reference(scene, before.get("reference"))
+    modifying = node.StartModify()
+    node.RemoveAttribute(BEFORE)
     if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
         node.SetViewArrangement(before.get("layout", slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView))
+    _clear_plain(scene)
+    for composite in overlay.composites(scene):
+        composite.RemoveAttribute(overlay.PLAIN)
+    for name, state in before.get("below", {}).items():
+        view = view_nodes.find(scene, name)
+        if view is not None:
+            view_nodes.bring_back(view, state)
+    _restore_reference(scene, before.get("reference"))
     for first in record.records(scene):
         if first.GetAttribute(record.SHOWN) == "1":
             if before.get("shown", True):
                 overlay.lay(scene, first)
             else:
                 overlay.take_out(scene, first)
+    placing.place(scene)
+    node.EndModify(modifying)
 
 
 def resume(scene: Any) -> None:
     """After a scene that was saved side by side has been loaded: the pairs follow each other again."""
     if active(scene):
-        register(scene).SetViewArrangement(LAYOUT)  # which Slicer could not show if it did not know it yet
         _link(scene, _pairs(scene, None))
-        welcome(scene)
 
 
-def arrange(scene: Any) -> None:
-    """Keep outlines and legends that were made meanwhile off the left side."""
-    if active(scene):
-        _restrict(scene, True)
-
-
-class _View:
-    """A slice view: its slice node and its composite node."""
-
-    def __init__(self, name: str, node: Any, composite: Any) -> None:
-        self.name, self.node, self.composite = name, node, composite
-
-
-def _pairs(scene: Any, application: Application | None) -> list[tuple[_View, _View]]:
+def _pairs(scene: Any, application: Application | None) -> list[tuple[ViewNodes, ViewNodes]]:
     both = [
-        (_view(scene, left, left, application), _view(scene, right, left, application)) for left, right in PAIRS.items()
+        (_view(scene, above, above, application), _view(scene, beneath, above, application))
+        for above, beneath in PAIRS.items()
     ]
-    return [(left, right) for left, right in both if left is not None and right is not None]
+    return [(above, beneath) for above, beneath in both if above is not None and beneath is not None]
 
 
-def _view(scene: Any, name: str, left: str, application: Application | None) -> _View | None:
+def _view(scene: Any, name: str, above: str, application: Application | None) -> ViewNodes | None:
     """In Slicer the layout has made the view; outside it is made here."""
-    node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
-    composite = next((c for c in overlay.composites(scene) if c.GetLayoutName() == name), None)
-    if (node is None or composite is None) and not in_slicer():
+    if view_nodes.find(scene, name) is None and not in_slicer():
         logic = (application or Application(scene)).adopt(slicer.vtkMRMLSliceLogic())
-        node = logic.AddSliceNode(name)
-        node.SetOrientation(SLICE_VIEWS[left])
-        composite = logic.GetSliceCompositeNode()
+        logic.AddSliceNode(name).SetOrientation(SLICE_VIEWS[above])
         logic.DeleteSliceModel()
-    return None if node is None or composite is None else _View(name, node, composite)
+    return view_nodes.find(scene, name)
 
 
 def _clear_plain(scene: Any) -> None:
@@ -148,17 +122,6 @@ def _clear_plain(scene: Any) -> None:
             for layer in range(first_layer, first_layer + composite.GetNumberOfAdditionalLayers()):
                 if (composite.GetNthLayerVolumeID(layer) or "") in maps:
                     composite.SetNthLayerVolumeID(layer, None)
-
-
-def _restrict(scene: Any, on: bool) -> None:
-    """Outlines and legends of explanations only on the right (and in 3D); or everywhere again."""
-    rights = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
-    views = [node.GetID() for node in rights if node is not None]
-    views += [node.GetID() for node in of_class(scene, "vtkMRMLViewNode")]
-    for first in record.records(scene):
-        for display in overlay.companion_displays(first):
-            if list(display.GetViewNodeIDs() or ()) != (views if on else []):
-                display.SetViewNodeIDs(views if on else [])
 
 
 def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
@@ -192,7 +155,7 @@ def _restore_reference(scene: Any, undo: dict[str, Any] | None) -> None:
         display.SetSegmentVisibility(undo["segment"], undo["segment_visible"])
 
 
-def _link(scene: Any, pairs: list[tuple[_View, _View]]) -> None:
+def _link(scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]]) -> None:
     if id(scene) in _LINKS:
         _LINKS.pop(id(scene)).stop()
     _LINKS[id(scene)] = _Link(scene, pairs)
@@ -201,7 +164,7 @@ def _link(scene: Any, pairs: list[tuple[_View, _View]]) -> None:
 class _Link:
     """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to."""
 
-    def __init__(self, scene: Any, pairs: list[tuple[_View, _View]]) -> None:
+    def __init__(self, scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]]) -> None:
         self._pairs = pairs
         self._following = False
         self._settled = not in_slicer()
@@ -210,12 +173,12 @@ class _Link:
 
             later(_SETTLING, self._settle)
         self._observed: list[tuple[Any, int]] = []
-        for left, right in pairs:
-            _follow(left.node, right.node)
-            _copy_layers(left.composite, right.composite)
-            self._observe(left.node, partial(_follow, left.node, right.node))
-            self._observe(right.node, partial(self._lead, left.node, right.node))
-            self._observe(left.composite, partial(_copy_layers, left.composite, right.composite))
+        for above, beneath in pairs:
+            _follow(above.node, beneath.node)
+            _copy_layers(above.composite, beneath.composite)
+            self._observe(above.node, partial(_follow, above.node, beneath.node))
+            self._observe(beneath.node, partial(self._lead, above.node, beneath.node))
+            self._observe(above.composite, partial(_copy_layers, above.composite, beneath.composite))
         layout = layout_node(scene)
         self._observed.append((layout, layout.AddObserver(vtk.vtkCommand.ModifiedEvent, partial(_on_layout, scene))))
         self._observed.append((scene, scene.AddObserver(scene.StartCloseEvent, lambda *_event: self._close(scene))))
@@ -238,17 +201,17 @@ class _Link:
             return
         self._following = True
         try:
-            for left, right in self._pairs:
-                _follow(left.node, right.node)
+            for above, beneath in self._pairs:
+                _follow(above.node, beneath.node)
         finally:
             self._following = False
         self._settled = True
 
-    def _lead(self, left: Any, right: Any) -> None:
-        """The right view leads as the left one does, but not while Slicer still sets it up: that must not move the
+    def _lead(self, above: Any, beneath: Any) -> None:
+        """The view beneath leads as the one above does, but not while Slicer still sets it up: that must not move the
         user's own view."""
         if self._settled:
-            _follow(right, left)
+            _follow(beneath, above)
 
     def _close(self, scene: Any) -> None:
         _LINKS.pop(id(scene), None)
@@ -279,7 +242,7 @@ def _follow(source: Any, target: Any) -> None:
 
 
 def _copy_layers(source: Any, target: Any) -> None:
-    """Background, foreground and label of the left view also on the right."""
+    """Background, foreground and label of the view above also beneath."""
     modifying = target.StartModify()
     target.SetBackgroundVolumeID(source.GetBackgroundVolumeID())
     target.SetForegroundVolumeID(source.GetForegroundVolumeID())

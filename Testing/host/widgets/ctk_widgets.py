@@ -34,10 +34,6 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):
     collapsed = derived(bool, lambda self: self._closed, lambda self, value: self.setChecked(not value))
     collapsedHeight = kept(int, "collapsedHeight", 14)
     flat = kept(bool, "flat", False)
-    contentsFrameShape = kept(int, "contentsFrameShape", 0)
-    contentsFrameShadow = kept(int, "contentsFrameShadow", 16)
-    contentsLineWidth = kept(int, "contentsLineWidth", 1)
-    contentsMidLineWidth = kept(int, "contentsMidLineWidth", 0)
 
     def _title_height(self) -> int:
         return self.fontMetrics().height() + 8
@@ -186,18 +182,12 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     nameFilters = kept("QStringList", "nameFilters", [])
     options = kept(int, "options", 0)
     settingKey = kept(str, "settingKey", "", lambda self, _key: self.retrieveHistory())
-    showBrowseButton = kept(bool, "showBrowseButton", True, lambda self, shown: self._button.setVisible(shown))
-    showHistoryButton = kept(bool, "showHistoryButton", True)
     sizeAdjustPolicy = kept(int, "sizeAdjustPolicy", 2)
     minimumContentsLength = kept(int, "minimumContentsLength", 0)
 
     @invokable
     def comboBox(self) -> QtWidgets.QComboBox:
         return self._combo
-
-    @invokable
-    def setCurrentPath(self, path: str) -> None:
-        self._set_current(path)
 
     @invokable
     def browse(self) -> None:
@@ -244,7 +234,6 @@ def _strings(value: Any) -> list[str]:
 class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
     """A text browser as high as its text, which can fold away details."""
 
-    disableMouseScroll = kept(bool, "disableMouseScroll", False)
     showDetailsText = kept(str, "showDetailsText", "Show details...", lambda self, _text: self._show())
     hideDetailsText = kept(str, "hideDetailsText", "Hide details.", lambda self, _text: self._show())
     collapsed = kept(bool, "collapsed", True, lambda self, _value: self._show())
@@ -272,17 +261,10 @@ class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
         self.setHtml(f"{teaser} {anchor}" if closed else f"{teaser}<br>{details} {anchor}")
 
     @invokable
-    def collapsibleText(self) -> str:
-        return "".join(self._whole or ())
-
-    @invokable
     def setCollapsibleText(self, text: str) -> None:
         teaser, _, details = text.partition("\n" if "<" not in text else "<br>")
         self._whole = (teaser, details.replace("\n", "<br>"))
         self._show()
-
-    setCollapsibleHtml = setCollapsibleText
-    setCollapsiblePlainText = setCollapsibleText
 
     def sizeHint(self) -> QtCore.QSize:
         return QtCore.QSize(super().sizeHint().width(), self.heightForWidth(self.width()))
@@ -294,8 +276,7 @@ class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
 
 
 class ctkSearchBox(QtWidgets.QLineEdit):
-    showSearchIcon = kept(bool, "showSearchIcon", False)
-    alwaysShowClearIcon = kept(bool, "alwaysShowClearIcon", False)
+    """A line edit with a magnifying glass, which is not drawn here."""
 
 
 class ctkMenuButton(QtWidgets.QPushButton):
@@ -305,20 +286,9 @@ class ctkMenuButton(QtWidgets.QPushButton):
 class ctkCheckBox(QtWidgets.QCheckBox):
     """A check box that can also have an icon as its indicator; the icon is not drawn here."""
 
-    indicatorIconSize = kept("QSize", "indicatorIconSize", QtCore.QSize())
-
 
 class ctkComboBox(QtWidgets.QComboBox):
     """A combo box with a text for "nothing chosen"."""
-
-    defaultText = kept(str, "defaultText", "", lambda self, text: self.setPlaceholderText(text))
-    forceDefault = kept(bool, "forceDefault", False)
-    elideMode = kept(int, "elideMode", 3)
-    currentUserDataAsString = derived(
-        str,
-        lambda self: str(self.currentData() if self.currentData() is not None else ""),
-        lambda self, data: self.setCurrentIndex(self.findData(data)),
-    )
 
 
 class ctkCheckableComboBox(QtWidgets.QComboBox):
@@ -340,21 +310,9 @@ class ctkCheckableComboBox(QtWidgets.QComboBox):
         self.model().blockSignals(blocked)
 
     @invokable
-    def checkableModel(self) -> QtCore.QAbstractItemModel:
-        return self.model()
-
-    @invokable
     def checkedIndexes(self) -> list[QtCore.QModelIndex]:
         rows = (self.model().index(row, 0) for row in range(self.count()))
         return [index for index in rows if self.checkState(index) == QtCore.Qt.CheckState.Checked]
-
-    @invokable
-    def allChecked(self) -> bool:
-        return len(self.checkedIndexes()) == self.count()
-
-    @invokable
-    def noneChecked(self) -> bool:
-        return not self.checkedIndexes()
 
     @invokable
     def setCheckState(self, index: QtCore.QModelIndex, state: QtCore.Qt.CheckState) -> None:

@@ -232,15 +232,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     showChildNodeTypes = kept(bool, "showChildNodeTypes", True, lambda self, _v: self._rebuild())
     hideChildNodeTypes = kept("QStringList", "hideChildNodeTypes", [], lambda self, _v: self._rebuild())
     selectNodeUponCreation = kept(bool, "selectNodeUponCreation", True)
-    interactionNodeSingletonTag = kept(str, "interactionNodeSingletonTag", "Singleton")
     sizeAdjustPolicy = kept(int, "sizeAdjustPolicy", 0)
-    baseName = derived(
-        str,
-        lambda self: next(
-            (self._base_names[each] for each in self.property("nodeTypes") if each in self._base_names), ""
-        ),
-        _set_base_name,
-    )
     currentNodeID = derived(str, lambda self: self._chosen_id(), lambda self, value: self.setCurrentNodeID(value))
 
     @invokable
@@ -279,11 +271,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         if self._scene is None:
             self._requested = identity
         self._choose(identity)
-
-    @invokable
-    def setCurrentNodeIndex(self, index: int) -> None:
-        listed = self._listed()
-        self._choose(listed[index] if 0 <= index < len(listed) else "")
 
     @invokable
     def nodeCount(self) -> int:
@@ -330,16 +317,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     @invokable
     def addAttribute(self, kind: str, name: str, value: Any = None) -> None:
         self._attributes[kind] = (name, value)
-        self._rebuild()
-
-    @invokable
-    def removeAttribute(self, kind: str, _name: str) -> None:
-        self._attributes.pop(kind, None)
-        self._rebuild()
-
-    @invokable
-    def setNodeTypeLabel(self, label: str, kind: str) -> None:
-        self._labels[kind] = label
         self._rebuild()
 
     @invokable
@@ -453,11 +430,6 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
 
     noneEnabled = kept(bool, "noneEnabled", False, _set_none)
     editEnabled = kept(bool, "editEnabled", False)
-    segmentationNodeSelectorVisible = kept(
-        bool, "segmentationNodeSelectorVisible", True, lambda self, shown: self._nodes.setVisible(shown)
-    )
-    multiSelection = kept(bool, "multiSelection", False)
-    horizontalLayout = kept(bool, "horizontalLayout", False)
     selectNodeUponCreation = kept(bool, "selectNodeUponCreation", True)
 
     @invokable

@@ -74,8 +74,6 @@ class qMRMLTableView(QtWidgets.QTableView):
     mrmlSceneChanged = QtCore.Signal(object)
     selected = QtCore.Signal()
     transposed = kept(bool, "transposed", False)
-    firstRowLocked = kept(bool, "firstRowLocked", False)
-    firstColumnLocked = kept(bool, "firstColumnLocked", False)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -110,10 +108,6 @@ class qMRMLTableView(QtWidgets.QTableView):
         if scene is not self._scene:
             self._scene = scene
             self.mrmlSceneChanged.emit(scene)
-
-    @invokable
-    def mrmlTableNode(self) -> Any:
-        return self._node
 
     @invokable
     def setMRMLTableNode(self, node: Any) -> None:
@@ -200,7 +194,3 @@ class qMRMLPlotView(QtWidgets.QWidget):
         self._node = node
         self._observed.add(node, vtk.vtkCommand.ModifiedEvent, self._view_changed)
         self._view_changed()
-
-    @invokable
-    def fitToContent(self) -> None:
-        self.update()

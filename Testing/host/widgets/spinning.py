@@ -50,19 +50,13 @@ class ctkDoubleSpinBox(QtWidgets.QWidget):
     decimals = derived(int, lambda self: self._box.decimals(), lambda self, v: self.setDecimals(v))
     prefix = derived(str, lambda self: self._box.prefix(), lambda self, v: self._box.setPrefix(v))
     suffix = derived(str, lambda self: self._box.suffix(), lambda self, v: self._box.setSuffix(v))
-    readOnly = derived(bool, lambda self: self._box.isReadOnly(), lambda self, v: self._box.setReadOnly(v))
     frame = derived(bool, lambda self: self._box.hasFrame(), lambda self, v: self._box.setFrame(v))
     cleanText = derived(str, lambda self: self._box.cleanText())
-    decimalsOption = kept(int, "decimalsOption", 7)
-    setMode = kept(int, "setMode", 1)
-    sizeHintPolicy = kept(int, "sizeHintPolicy", 0)
     invertedControls = kept(bool, "invertedControls", False)
 
     @invokable
     def setValue(self, value: float) -> None:
         self._box.setValue(value)
-
-    setValueIfDifferent = setValueAlways = setValue
 
     @invokable
     def stepUp(self) -> None:
@@ -209,15 +203,11 @@ class ctkSliderWidget(QtWidgets.QWidget):
     decimals = derived(int, lambda self: self._box.decimals(), lambda self, v: self.setDecimals(v))
     prefix = derived(str, lambda self: self._box.prefix(), lambda self, v: self._box.setPrefix(v))
     suffix = derived(str, lambda self: self._box.suffix(), lambda self, v: self._box.setSuffix(v))
-    tickInterval = kept(float, "tickInterval", 0.0)
-    spinBoxVisible = derived(bool, lambda self: self._box.isVisibleTo(self), lambda self, v: self._box.setVisible(v))
     tracking = derived(
         bool,
         lambda self: self._slider.property("tracking"),
         lambda self, v: self._slider.setProperty("tracking", v),
     )
-    popupSlider = kept(bool, "popupSlider", False)
-    invertedAppearance = kept(bool, "invertedAppearance", False)
     invertedControls = kept(bool, "invertedControls", False)
 
     @invokable
@@ -227,10 +217,6 @@ class ctkSliderWidget(QtWidgets.QWidget):
     @invokable
     def reset(self) -> None:
         self._box.setValue(0.0)
-
-    @invokable
-    def setSpinBoxVisible(self, visible: bool) -> None:
-        self._box.setVisible(visible)
 
     @invokable
     def setDecimals(self, decimals: int) -> None:
@@ -289,7 +275,6 @@ class ctkRangeWidget(QtWidgets.QWidget):
     prefix = kept(str, "prefix", "")
     suffix = kept(str, "suffix", "")
     tracking = kept(bool, "tracking", True)
-    symmetricMoves = kept(bool, "symmetricMoves", False)
 
     @invokable
     def setRange(self, low: float, high: float) -> None:
@@ -305,14 +290,6 @@ class ctkRangeWidget(QtWidgets.QWidget):
         self._upper.setValue(high)
         self._lower.setMaximum(self._upper.value())
         self._lower.setValue(low)
-
-    @invokable
-    def setMinimumValue(self, value: float) -> None:
-        self._lower.setValue(value)
-
-    @invokable
-    def setMaximumValue(self, value: float) -> None:
-        self._upper.setValue(value)
 
     @invokable
     def setDecimals(self, decimals: int) -> None:

@@ -92,7 +92,7 @@ class ConceptsSection(Section):
     def find(self, *_clicked: Any) -> None:
         """Ask for the channels of the chosen layer; whatever is wrong is said below the button."""
         from .. import presented_of
-        from ..answers import answer_of
+        from ..answers import answer_of, volumes_of
 
         self.cancel()
         self.panel.begin(self)
@@ -101,6 +101,7 @@ class ConceptsSection(Section):
         try:
             whole = presented_of(self.whole)
             folder = answer_of(whole)
+            volumes_of(whole)
             message = {
                 "explanation": str(folder), "layer": self._layer(), "top": round(self.ui.conceptsSpinBox.value),
                 "device": parameters.device.value, "memory": parameters.memory or None,

@@ -45,7 +45,7 @@ class DisplaySection(Section):
             box.connect("toggled(bool)", self.apply)
         ui.overlayCheckBox.connect("toggled(bool)", self.switch)
         ui.sideBySideButton.connect("toggled(bool)", self.side_by_side)
-        ui.besideSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._put_left)
+        ui.besideSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._put_above)
         self._show()
 
     def on_result(self, nodes: Any) -> None:
@@ -70,18 +70,17 @@ class DisplaySection(Section):
 
         earlier, self._selected = self._selected, selected
         over = self.nodes is not None and self.ui.overlayCheckBox.checked
-        if not self._has(selected):
-            try:
-                self.nodes = presented_of(selected) if selected else None
-            except UserError as error:
-                self.nodes = None
-                self.panel.run.say(str(error))
+        try:
+            self.nodes = presented_of(selected) if selected else None
+        except UserError as error:
+            self.nodes = None
+            self.panel.run.say(str(error))
         if self.nodes is None:
             self.ui.sideBySideButton.checked = False  # nothing is left to stand beside the image
         elif over or overlay.shown(self.nodes):
             overlay.change_background(self.nodes.scene, earlier, selected)
             overlay.show(self.nodes)
-        self._put_left()
+        self._put_above()
         self._show()
         self.panel.on_map()
         self.panel.run.on_map(self.nodes)
@@ -89,11 +88,6 @@ class DisplaySection(Section):
             self.apply()
         else:
             self.panel.on_display()
-
-    def _has(self, selected: Any) -> bool:
-        """Whether it is a map of the explanation at hand, which the deletion of another one of its maps leaves."""
-        nodes = self.nodes
-        return nodes is not None and nodes.relevance[0].GetScene() is not None and selected in nodes.relevance
 
     def on_removal(self, node: Any) -> None:
         """A map is about to be deleted: another map of the same explanation is shown then, else none.
@@ -161,20 +155,20 @@ class DisplaySection(Section):
             if on:
                 reference = self.panel.volumes.reference
                 side_by_side.enter(self.nodes, reference.node, reference.segment or None)
-                self._put_left()
+                self._put_above()
                 self._watch_layout()
             else:
                 side_by_side.leave(slicer.mrmlScene)
         except UserError as error:
             self.panel.run.say(str(error))
 
-    def _put_left(self, *_node: Any) -> None:
-        """The image on the left, alone or with another map over it."""
+    def _put_above(self, *_node: Any) -> None:
+        """The image above, alone or with another map over it."""
         from .. import presented_of, side_by_side
 
         beside = self.ui.besideSelector.currentNode()
         if self.nodes is not None and self.ui.sideBySideButton.checked:
-            side_by_side.put_left(self.nodes.scene, presented_of(beside) if beside is not None else None)
+            side_by_side.put_above(self.nodes.scene, presented_of(beside) if beside is not None else None)
 
     def _watch_layout(self) -> None:
         """Choosing another layout leaves side by side, which the button then shows."""

@@ -244,12 +244,11 @@ class FindingsSection(Section):
             self._follower = Follower(nodes.scene, self._show_readout)
 
     def _show_readout(self, place: Any) -> None:
-        nodes = self.panel.display.nodes
-        if self.found is None or nodes is None:
+        if self.found is None or self.panel.display.nodes is None:
             return
         from ..crosshair import readout as read
 
-        self.ui.readoutLabel.text = readout(read(nodes, self.found, place) if place else None)
+        self.ui.readoutLabel.text = readout(read(self.found, place) if place else None)
 
 
 def _plot_view(scene: Any) -> Any:

@@ -1,0 +1,60 @@
+"""In which views outlines and legends are drawn: not beside relevance, and a legend only where it can be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import overlay, record
+from .host import vtk
+from .layout import PAIRS, active
+from .nodes import of_class
+from .observing import observe
+
+# Pixels. A legend is a share of its view: in narrower ones its numbers are a few pixels high, and over the anatomy.
+_READABLE = 380
+_narrow: dict[str, bool] = {}  # by the ID of a slice node
+
+
+def place(scene: Any) -> None:
+    """Give outlines and legends of all explanations their views, now and whenever slice views change their width."""
+    for node in of_class(scene, "vtkMRMLSliceNode"):
+        observe(node, vtk.vtkCommand.ModifiedEvent, _on_slice)
+    views = _beside(scene) if active(scene) else []
+    readable = _readable(scene, views)
+    for first in record.records(scene):
+        for display in overlay.companion_displays(first):
+            # of an empty list it is drawn in all views
+            wanted = readable if display.IsA("vtkMRMLColorLegendDisplayNode") else views
+            if list(display.GetViewNodeIDs() or ()) != wanted:
+                display.SetViewNodeIDs(wanted)
+
+
+def _on_slice(node: Any, *_event: Any) -> None:
+    """For every change of a slice node; only its width matters here."""
+    narrow, scene = _is_narrow(node), node.GetScene()
+    if scene is not None and _narrow.get(node.GetID()) != narrow:
+        _narrow[node.GetID()] = narrow
+        place(scene)
+
+
+def _beside(scene: Any) -> list[str]:
+    """Side by side: the views with relevance, and those in 3D."""
+    found = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
+    return [node.GetID() for node in (*found, *of_class(scene, "vtkMRMLViewNode")) if node is not None]
+
+
+def _readable(scene: Any, views: list[str]) -> list[str]:
+    """Of these views those that are wide enough; the widest one where none is."""
+    nodes = [node for kind in ("vtkMRMLSliceNode", "vtkMRMLViewNode") for node in of_class(scene, kind)]
+    nodes = [node for node in nodes if not views or node.GetID() in views]
+    narrow = [node for node in nodes if _is_narrow(node)]
+    if not narrow:
+        return views
+    if all(node in narrow for node in nodes if node.IsMappedInLayout()):
+        narrow.remove(max(narrow, key=lambda node: node.GetDimensions()[0]))
+    return [node.GetID() for node in nodes if node not in narrow]
+
+
+def _is_narrow(node: Any) -> bool:
+    """Whether it is a slice view that the layout shows, and narrow. (3D nodes do not know their size.)"""
+    return bool(node.IsA("vtkMRMLSliceNode") and node.IsMappedInLayout() and node.GetDimensions()[0] < _READABLE)

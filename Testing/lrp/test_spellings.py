@@ -123,6 +123,17 @@ def test_a_group_norm_takes_a_view(view: Callable[[Tensor], Tensor], dtype: torc
     assert found.ledger.gap == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("formula", "shape"), [("bc,oc->bo", (3, 6)), ("bnc,oc->bno", (2, 5, 6)), ("bijc,oc->bijo", (2, 3, 2, 6))]
+)
+def test_a_dense_layer_written_by_einsum_keeps_its_bias(formula: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    dense, x = nn.Linear(6, 4).double(), noise(*shape)
+    written = lambda x: torch.einsum(formula, x, dense.weight) + dense.bias  # noqa: E731
+    for composite in ("epsilon-plus", "gamma"):
+        assert difference(relevance(written, x, composite), relevance(dense, x, composite)) <= TOLERANCE
+
+
 def test_bicubic_resampling_is_no_first_layer() -> None:
     kernel = noise(2, 1, 3, 3, seed=2)
     model = Function(lambda x: F.conv2d(F.interpolate(x, scale_factor=2, mode="bicubic"), kernel, padding=1))

@@ -148,6 +148,8 @@ def spell_writes_as_reads(graph: fx.Graph) -> None:
 def drop_copies(graph: fx.Graph) -> None:
     """Remove calls that change no value; spell every view as reshape, which needs no strides."""
     for node in list(graph.nodes):
+        if _moves_no_element(node):
+            node.target, node.args = aten.reshape.default, (node.args[0], list(shape_of(node)))
         kind = packet(node)
         source: Any = node.args[0] if node.args else None
         if kind in VIEWS:
@@ -158,6 +160,16 @@ def drop_copies(graph: fx.Graph) -> None:
         same = same or (kind in (aten.as_strided, aten.as_strided_) and _same_elements(node))
         if same and isinstance(source, fx.Node):
             replace(graph, node, source)
+
+
+def _moves_no_element(node: fx.Node) -> bool:
+    """Whether a permutation only moves axes of one element, as einsum's do."""
+    if packet(node) is not aten.permute:
+        return False
+    source, axes = arguments(node)
+    shape = shape_of(source)
+    wide = [axis % len(shape) for axis in axes if shape[axis] > 1]
+    return wide == sorted(wide)
 
 
 def _same_elements(restrided: fx.Node) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Function, difference, explain
+from lrp_helpers import CONV, Function, difference, explain, seeded
 from LRPExplainLib.lrp import COMPOSITES, LRPError, attribute, capture, rules
 from torch import Tensor, nn
 
@@ -121,6 +121,15 @@ def test_a_group_norm_takes_a_view(view: Callable[[Tensor], Tensor], dtype: torc
     found = explain(model, x, torch.ones_like(model(x)), "epsilon")
     assert difference(found.output, model(x)) < 1e-5
     assert found.ledger.gap == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_padding_by_name_is_padding_by_number(dims: int, padding: str) -> None:
+    layer, x = seeded(lambda: CONV[dims](2, 3, 3, padding=padding)), noise(1, 2, *(6,) * dims)
+    numbered = seeded(lambda: CONV[dims](2, 3, 3, padding=0 if padding == "valid" else 1))
+    for composite in ("epsilon-plus", "gamma", "volume"):
+        assert difference(relevance(layer, x, composite), relevance(numbered, x, composite)) <= TOLERANCE
 
 
 @pytest.mark.parametrize(

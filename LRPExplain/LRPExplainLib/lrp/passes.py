@@ -185,11 +185,17 @@ def _same_elements(restrided: fx.Node) -> bool:
 
 
 def spell_convolution(graph: fx.Graph) -> None:
-    """`torch.jit.trace` records `_convolution`, which has four more arguments that say how, not what."""
+    """`torch.jit.trace` records `_convolution`, which has four more arguments that say how, not what; `padding="valid"`
+    gives one number for all axes.
+    """
     for node in graph.nodes:
-        if packet(node) is aten._convolution:
+        if packet(node) in (aten._convolution, aten.convolution):
+            axes = len(shape_of(node)) - 2
+            geometry = (
+                given * axes if isinstance(given, list) and len(given) == 1 else given for given in node.args[3:9]
+            )
             node.target = aten.convolution.default
-            node.args = node.args[:9]
+            node.args = (*node.args[:3], *geometry)
 
 
 def spell_promotions(graph: fx.Graph) -> None:

@@ -123,6 +123,15 @@ def test_a_group_norm_takes_a_view(view: Callable[[Tensor], Tensor], dtype: torc
     assert found.ledger.gap == pytest.approx(0, abs=1e-3)
 
 
+def test_a_parametrized_layer_keeps_its_name_and_its_map() -> None:
+    torch.manual_seed(0)
+    layers, x = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).double(), noise(1, 4, 6, 6)
+    expected = relevance(layers, x, "epsilon-plus")
+    nn.utils.parametrizations.weight_norm(layers[0])
+    assert capture(layers.eval(), x).layers() == ["0", "2"]
+    assert difference(relevance(layers, x, "epsilon-plus"), expected) <= TOLERANCE
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_padding_by_name_is_padding_by_number(dims: int, padding: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lrp_helpers import Function
 from LRPExplainLib.lrp import LRPError, capture
 from torch import Tensor, nn
@@ -32,6 +33,30 @@ def test_shapes_from_arithmetic_in_a_trace_are_read() -> None:
     x = torch.randn(2, 6, 5)
     traced = torch.jit.trace(Function(lambda x: torch.relu(x).view(x.size(0) * x.size(1) // 2, -1)), x)
     assert torch.equal(capture(traced, x)(x), traced(x))
+
+
+def test_sizes_that_are_halved_are_read() -> None:
+    """What `unet` crops its skip connections by."""
+
+    def cropped(x: Tensor) -> Tensor:
+        crop = torch.tensor(x.shape)[1:] - torch.tensor((2, 2))
+        half = (crop / 2).int()
+        return F.pad(x, (-torch.stack((half, half)).t().flatten()).tolist())
+
+    x = torch.randn(2, 6, 4)
+    graph = capture(Function(cropped), x)
+    assert torch.equal(graph(x), cropped(x))
+
+
+def test_numbers_that_are_known_may_be_written_to() -> None:
+    def written(x: Tensor) -> Tensor:
+        place = torch.arange(4) / 4 * 2
+        place += x.mean()
+        return x * (place * 2)
+
+    graph = capture(Function(written), torch.randn(2, 4))
+    x = torch.randn(2, 4)
+    assert torch.equal(graph(x), written(x))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What is not a linear layer, against brute force: moves, maxima, activations, gates, softmax and attention."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -406,3 +407,23 @@ def test_attention_behind_an_additive_mask_stays_finite(choice: str) -> None:
         assert not part[:, 1:].any()
     assert all(math.isfinite(figure) for figure in (found.ledger.absorbed, found.ledger.relevance, found.ledger.gap))
     assert abs(found.ledger.gap) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("select", "share"),
+    [
+        (lambda x, i: x.gather(1, i), 1.0),
+        (lambda x, i: x[0][i], 1.0),
+        (lambda x, i: x.gather(1, i.flip(1)), 1.0),
+        (lambda x, i: torch.zeros_like(x).scatter_add(1, i, x[:, :3]), 1.0),
+        (lambda x, i: F.embedding(i, torch.ones(5, 2, dtype=x.dtype)).sum(-1) + 0 * x[:, :3], 0.0),
+    ],
+    ids=["gather", "index", "turned", "scatter", "table"],
+)
+def test_an_input_that_is_an_index_is_held_fixed(select: Callable[..., Tensor], share: float) -> None:
+    x, index = noise(2, 5).abs(), torch.tensor([[0, 4, 2], [3, 3, 1]])
+    y = select(x, index)
+    found = explain(of(select)(), [x, index], y, "epsilon-plus")
+    assert float(found.relevance[0].sum()) == pytest.approx(share * float(y.sum()), abs=1e-4)
+    assert not found.relevance[1].any()
+    assert found.ledger.gap == pytest.approx(0, abs=1e-6)

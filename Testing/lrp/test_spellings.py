@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Function, difference, explain, noise
+from lrp_helpers import CONV, Function, difference, explain, noise, seeded
 from LRPExplainLib.lrp import COMPOSITES, LRPError, Target, attribute, capture, rules
 from torch import Tensor, nn
 
@@ -117,6 +117,35 @@ def test_a_group_norm_takes_a_view(view: Callable[[Tensor], Tensor], dtype: torc
     found = explain(model, x, torch.ones_like(model(x)), "epsilon")
     assert difference(found.output, model(x)) < 1e-5
     assert found.ledger.gap == pytest.approx(0, abs=1e-3)
+
+
+def test_a_parametrized_layer_keeps_its_name_and_its_map() -> None:
+    torch.manual_seed(0)
+    layers, x = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).double(), noise(1, 4, 6, 6)
+    expected = relevance(layers, x, "epsilon-plus")
+    nn.utils.parametrizations.weight_norm(layers[0])
+    assert capture(layers.eval(), x).layers() == ["0", "2"]
+    assert difference(relevance(layers, x, "epsilon-plus"), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_padding_by_name_is_padding_by_number(dims: int, padding: str) -> None:
+    layer, x = seeded(lambda: CONV[dims](2, 3, 3, padding=padding)), noise(1, 2, *(6,) * dims)
+    numbered = seeded(lambda: CONV[dims](2, 3, 3, padding=0 if padding == "valid" else 1))
+    for composite in ("epsilon-plus", "gamma", "volume"):
+        assert difference(relevance(layer, x, composite), relevance(numbered, x, composite)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("formula", "shape"), [("bc,oc->bo", (3, 6)), ("bnc,oc->bno", (2, 5, 6)), ("bijc,oc->bijo", (2, 3, 2, 6))]
+)
+def test_a_dense_layer_written_by_einsum_keeps_its_bias(formula: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    dense, x = nn.Linear(6, 4).double(), noise(*shape)
+    written = lambda x: torch.einsum(formula, x, dense.weight) + dense.bias  # noqa: E731
+    for composite in ("epsilon-plus", "gamma"):
+        assert difference(relevance(written, x, composite), relevance(dense, x, composite)) <= TOLERANCE
 
 
 def test_bicubic_resampling_is_no_first_layer() -> None:

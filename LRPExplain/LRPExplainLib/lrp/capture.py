@@ -8,6 +8,7 @@ the passes of :mod:`.passes` leave a graph in which each node is one that releva
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -39,6 +40,8 @@ from .untraceable import (
 )
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
+
+_PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\..*")  # conv.parametrizations.weight.original0
 
 
 @torch.inference_mode(False)  # in which nothing could be derived, as adjoints are
@@ -198,6 +201,9 @@ def _is_module(model: Any) -> bool:
 
 
 def _parameter_names(model: Any) -> dict[tuple[Any, ...], str]:
-    """Name of each parameter and buffer by the memory it occupies: the one identity TorchScript keeps, too."""
+    """Name of each parameter and buffer by the memory it occupies: the one identity TorchScript keeps, too.
+
+    What a parametrization (weight norm, spectral norm) is made of has the name of what it makes.
+    """
     named = [*model.named_parameters(), *model.named_buffers()] if _is_module(model) else []
-    return {passes.identity(tensor): name for name, tensor in named}
+    return {passes.identity(tensor): _PARAMETRIZED.sub(r".\1", name) for name, tensor in named}

@@ -1,8 +1,8 @@
 """Arithmetic on sizes stays arithmetic while a network is traced.
 
 TorchScript traces and converted ONNX models compute shapes with tensors of integers and then read them (`int(size)`,
-`x.reshape(shape.tolist())`). Such tensors come from constants alone, so they are computed for real; what depends on
-the network's input never is, and reading that stops the capture as before.
+`x.reshape(shape.tolist())`, `F.pad(x, (size / 2).int().tolist())`). Such tensors come from constants alone, so they are
+computed for real; what depends on the network's input never is, and reading that stops the capture as before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.in
 
 
 class ConcreteIntegers(TorchDispatchMode):
-    """Within it, calls on integer or boolean tensors that are not traced give real tensors.
+    """Within it, calls on integers or booleans that are not traced, and on what such calls gave, give real tensors.
 
     The network's own tensors are never written to: a call that would is traced like any other.
     """
@@ -33,7 +33,7 @@ class ConcreteIntegers(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        concrete = all(t.dtype in WHOLE and not isinstance(t, FakeTensor) for t in tensors)
+        concrete = all((t.dtype in WHOLE and not isinstance(t, FakeTensor)) or id(t) in self._made for t in tensors)
         concrete &= bool(tensors) or kwargs.get("dtype") in WHOLE
         if func._schema.is_mutable:
             written = args[0] if args else next(iter(kwargs.values()), None)  # `self`, which may be given by name

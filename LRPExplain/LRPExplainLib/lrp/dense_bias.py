@@ -43,7 +43,7 @@ def _product_of(summand: Any, bias: Any, constants: dict[fx.Node, Tensor]) -> fx
     if product.target not in (aten.mm.default, aten.bmm.default) or len(product.users) != 1:
         return None
     weight = constants.get(arguments(product)[1])
-    shared = weight is not None and (weight.dim() == 2 or weight.stride(0) == 0)
+    shared = weight is not None and (weight.dim() == 2 or weight.stride(0) == 0 or len(weight) == 1)
     return product if shared and shape_of(product)[-1:] == outputs else None
 
 

@@ -254,6 +254,11 @@ def is_decision(node: fx.Node) -> bool:
     return not moved
 
 
+def is_index(source: fx.Node, user: fx.Node) -> bool:
+    """Whether what a call reads says where, and not what: a decision, or integers (also an input) among numbers."""
+    return is_decision(source) or (is_whole(source) and not is_whole(user))
+
+
 def arguments(node: fx.Node) -> tuple[Any, ...]:
     """A call's positional arguments: nodes, numbers, lists (torch's own type for them helps nobody)."""
     return node.args

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from .call import Call, Sources
 from .edit import packet
-from .graph import arguments, is_decision, keywords, results_of, shape_of
+from .graph import arguments, is_index, keywords, results_of, shape_of
 from .linear import RAW, Average, Convolution, Diagonal, LinearMap, Matmul, Modified, Sum, modify, scale_channels
 
 aten = torch.ops.aten
@@ -196,7 +196,7 @@ def _add_constants(layer: LinearMap, own: Tensor | None, stats: Statistics | Non
 def averaging(call: Call) -> tuple[Sources, LinearMap]:
     """Pooling, resampling and sums as a linear map of their one signal."""
     args = call.args
-    (source,) = (arg for arg in args if not (call.is_constant(arg) or is_decision(arg)))
+    (source,) = (arg for arg in args if not (call.is_constant(arg) or is_index(arg, call.node)))
 
     def run(x: Tensor) -> Tensor:
         return call.run(*(x if arg is source else call.value(arg) for arg in args), **call.node.kwargs)

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from .call import Answer, Call, Sources, handed_out, is_value
 from .flow import Flow
-from .graph import arguments, is_decision, shape_of
+from .graph import arguments, is_index, shape_of
 from .rules import Rule
 from .sums import total
 
@@ -36,7 +36,7 @@ class Selection(Answer):
     """Each output element is a copy of one input element or of a constant: relevance returns to where it came from.
 
     The adjoint is PyTorch's own derivative. What lies on constants (padding, class tokens) is absorbed like a bias.
-    Where an index or a mask is computed from the input, it is held fixed.
+    Where an index or a mask is computed from the input, or is one, it is held fixed.
     """
 
     source = "adjoint of the selection; constants absorb like a bias"
@@ -45,10 +45,11 @@ class Selection(Answer):
         self._framed = framed  # it may select from a frame of zeros around its signal
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
-        return [source for source in node.all_input_nodes if is_decision(source)]
+        return [source for source in node.all_input_nodes if is_index(source, node)]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        signals = [node for node in call.node.all_input_nodes if not (call.is_constant(node) or is_decision(node))]
+        fixed = [node for node in call.node.all_input_nodes if call.is_constant(node) or is_index(node, call.node)]
+        signals = [node for node in call.node.all_input_nodes if node not in fixed]
         if not signals:
             return [], Flow([], bias=[total(relevance)])
         leaves = {node: relevance.new_zeros(shape_of(node)).requires_grad_() for node in signals}

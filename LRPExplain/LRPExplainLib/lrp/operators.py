@@ -177,7 +177,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
             aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
             aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
             aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.stack, aten.diagonal,
-            aten.index_fill, aten.index_put, aten.masked_scatter, aten.rot90, aten.take,
+            aten.index_fill, aten.index_put, aten.masked_scatter, aten.rot90, aten.take, aten.embedding,
         ),
         SELECTION,
     ),

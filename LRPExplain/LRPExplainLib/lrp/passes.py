@@ -106,6 +106,8 @@ def spell_writes_as_reads(graph: fx.Graph) -> None:
 def drop_copies(graph: fx.Graph) -> None:
     """Remove calls that change no value; spell every view as reshape, which needs no strides."""
     for node in list(graph.nodes):
+        if _moves_no_element(node):
+            node.target, node.args = aten.reshape.default, (node.args[0], list(shape_of(node)))
         kind = packet(node)
         source: Any = node.args[0] if node.args else None
         if kind in VIEWS:
@@ -116,6 +118,16 @@ def drop_copies(graph: fx.Graph) -> None:
         same = same or (kind in (aten.as_strided, aten.as_strided_) and _same_elements(node))
         if same and isinstance(source, fx.Node):
             replace(graph, node, source)
+
+
+def _moves_no_element(node: fx.Node) -> bool:
+    """Whether a permutation only moves axes of one element, as einsum's do."""
+    if packet(node) is not aten.permute:
+        return False
+    source, axes = arguments(node)
+    shape = shape_of(source)
+    wide = [axis % len(shape) for axis in axes if shape[axis] > 1]
+    return wide == sorted(wide)
 
 
 def _same_elements(restrided: fx.Node) -> bool:
@@ -131,11 +143,17 @@ def _same_elements(restrided: fx.Node) -> bool:
 
 
 def spell_convolution(graph: fx.Graph) -> None:
-    """`torch.jit.trace` records `_convolution`, which has four more arguments that say how, not what."""
+    """`torch.jit.trace` records `_convolution`, which has four more arguments that say how, not what; `padding="valid"`
+    gives one number for all axes.
+    """
     for node in graph.nodes:
-        if packet(node) is aten._convolution:
+        if packet(node) in (aten._convolution, aten.convolution):
+            axes = len(shape_of(node)) - 2
+            geometry = (
+                given * axes if isinstance(given, list) and len(given) == 1 else given for given in node.args[3:9]
+            )
             node.target = aten.convolution.default
-            node.args = node.args[:9]
+            node.args = (*node.args[:3], *geometry)
 
 
 def spell_promotions(graph: fx.Graph) -> None:

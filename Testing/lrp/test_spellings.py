@@ -89,6 +89,37 @@ def test_a_divisor_is_held_fixed_however_it_is_written(name: str) -> None:
     assert difference(relevance(normalised(DIVISORS[name]), x), expected) <= TOLERANCE
 
 
+ACTIVATIONS = {
+    "relu": (F.relu, lambda h: h * (h > 0)),
+    "leaky relu": (F.leaky_relu, lambda h: torch.where(h > 0, 1.0, 0.01) * h),
+    "silu": (F.silu, lambda h: h * torch.sigmoid(h)),
+    "mish": (F.mish, lambda h: F.softplus(h).tanh() * h),
+    "hardswish": (F.hardswish, lambda h: h * (F.relu6(h + 3) / 6)),
+    "hardswish, divided last": (F.hardswish, lambda h: h * F.relu6(h + 3) / 6),
+    "hardswish, divided first": (F.hardswish, lambda h: (h / 6) * F.relu6(3 + h)),
+    "gelu by a polynomial": (F.gelu, lambda h: 0.5 * h * (1 + torch.tanh(0.8 * (h + 0.045 * h**3)))),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "attn-lrp"])
+def test_what_a_function_of_a_signal_multiplies_it_by_is_held_fixed(name: str, composite: str) -> None:
+    called, spelled = ACTIVATIONS[name]
+    x = noise(1, 4, 6, 6)
+    start = noise(1, 4, 6, 6, seed=5)
+    found = explain(Function(lambda x: spelled(conv(x, 0))), x, start, composite).relevance
+    assert difference(found, explain(Function(lambda x: called(conv(x, 0))), x, start, composite).relevance) < 1e-12
+
+
+def test_a_matrix_of_decisions_is_held_fixed() -> None:
+    x, values = noise(3, 4), noise(4, 2, seed=2)
+    chosen = Function(lambda x, v: F.one_hot(x.argmax(1), 4).double() @ v)
+    start = noise(3, 2, seed=3)
+    found = explain(chosen, [x, values], start, "attn-lrp").relevance
+    assert not found[0].any()
+    assert difference(found[1], F.one_hot(x.argmax(1), 4).double().T @ start) <= 1e-4
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,8 @@ from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
-from .operators import OperatorCount, count_operators, ends_in
+from .operators import OperatorCount, count_operators
+from .origins import ends_in
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target

@@ -39,10 +39,12 @@ class Unchanged(Answer):
         return [source], Flow([unbroadcast(relevance, shape_of(source))])
 
 
-class Normalised(Answer):
-    """A signal over a signal, `x / norm(x)` or `x * rsqrt(...)`: the divisor is held fixed, the dividend gets all."""
+class Held(Answer):
+    """A factor or divisor is held fixed, and the other signal gets all: the divisor of `x / norm(x)`, a decision, what
+    an elementwise function of x such as `x * relu6(x + 3) / 6` multiplies x by.
+    """
 
-    source = "identity rule for normalisation: Achtibat 2024, prop. 3.4"
+    source = "identity rule: Achtibat 2024, prop. 3.2 and 3.4; decisions are constant almost everywhere"
     role = "scale"
     light = True
 
@@ -122,15 +124,15 @@ class SignalMatmul(Answer):
     """Product of two signals as matrices (attention scores, attention times values).
 
     `uniform`: epsilon with half of the relevance to each factor (Achtibat 2024, prop. 3.3); `signal`: attention weights
-    are held fixed and the values get all (Ali 2022), scores pass half to each.
+    are held fixed and the values get all (Ali 2022), scores pass half to each. A gate of decisions is always held.
     """
 
     source = "uniform: Achtibat 2024, prop. 3.3; signal: Ali 2022"
     rules = ("signal", "uniform")
     role = "matmul"
 
-    def __init__(self, gate: int | None) -> None:
-        self._gate = gate
+    def __init__(self, gate: int | None, decided: bool) -> None:
+        self._gate, self._decided = gate, decided
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
         return [*node.all_input_nodes, node]
@@ -142,7 +144,7 @@ class SignalMatmul(Answer):
         extra = Stabilizer()(z)
         s = relevance / (z + extra)
         flow = Flow([], stabiliser=[total(extra * s)])
-        if rule.name == "signal" and self._gate is not None:
+        if self._decided or (rule.name == "signal" and self._gate is not None):
             if self._gate == 0:
                 flow.relevance.append(y * (x.mT @ s))
                 return [b], flow

@@ -16,7 +16,8 @@ from .graph import Graph, arguments, layer_of, results_of
 from .inner import steps_to
 from .layers import matrices_of
 from .norms import NORMS
-from .operators import CONVOLUTION, DENSE, NORM, non_negative, operator_name, require_answers, require_scores
+from .operators import CONVOLUTION, DENSE, NORM, operator_name, require_answers
+from .origins import non_negative, require_scores
 from .remaking import Recipe, recipes
 from .rules import PASS, LinearRule, Rule
 

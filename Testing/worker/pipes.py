@@ -101,10 +101,10 @@ class Loop:
         due = self._timers[0][0] - time.monotonic() if self._timers else _LOOK
         seconds = min(max(due, 0.0), _LOOK)
         worker = self.worker
-        if worker is not None and not worker.over:
+        if worker is not None and not worker.over and sys.platform != "win32":  # whose select knows sockets alone
             select.select([worker.child.stdout], [], [], seconds)
         else:
-            time.sleep(seconds)
+            time.sleep(min(seconds, 0.01) if worker is not None and not worker.over else seconds)
 
     def ask(self, verb: str, arguments: dict[str, Any], lane: str = "main") -> tuple[Request, dict[str, list[Any]]]:
         """Request something; returns the request and what its callbacks were told."""

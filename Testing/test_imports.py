@@ -130,7 +130,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"progress", "readying", "running", "stages"},
     "running": {"errors", "memory"},
     "recorded": {"errors", "imaging", "lrp", "methods", "question"},
-    "concepts": {"errors", "explain", "explanation", "folders", "lrp", "question", "readying", "stages", "progress"},
+    "channel_walks": {"errors", "explain", "explanation", "lrp", "question", "readying"},
+    "concepts": {"channel_walks", "errors", "explain", "explanation", "folders", "lrp", "question", "progress"},
     "forward": {"imaging", "inference", "memory", "outcome"},
     "evaluation": {
         "correlation",

@@ -56,6 +56,17 @@ class Prediction:
     probabilities: dict[str, float]
     classes: list[dict[str, Any]]
 
+    def sizes(self) -> list[dict[str, Any]]:
+        """Of a segmentation, each class with what it takes up: {"name", "voxels", "ml"}; else empty."""
+        if self.segmentation is None:
+            return []
+        counts = np.bincount(sitk.GetArrayViewFromImage(self.segmentation).ravel(), minlength=len(self.classes))
+        voxel_ml = float(np.prod(self.segmentation.GetSpacing())) / 1000
+        return [
+            {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
+            for entry, count in zip(self.classes, counts.tolist(), strict=False)
+        ]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
             return NotImplemented

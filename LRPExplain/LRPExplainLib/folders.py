@@ -133,19 +133,30 @@ def write_whole(texts: Mapping[Path, str]) -> None:
     """Write files, all or none: first beside their places, so that none of them is seen half.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: they cannot be written, or one of them cannot be replaced, as on Windows while somebody has it open.
     """
     places = {Path(os.path.realpath(path)): text for path, text in texts.items()}
-    partial = {place: beside(place) for place in places}
+    partial, earlier = ({place: beside(place, kind) for place in places} for kind in ("partial", "old"))
+    replaced: list[Path] = []
     try:
         for place, text in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)
             partial[place].write_text(text, encoding="utf-8")
+            if place.exists():
+                shutil.copyfile(place, earlier[place])
         for place, half in partial.items():
             half.replace(place)
+            replaced.append(place)
+    except BaseException:
+        for place in replaced:
+            if earlier[place].exists():
+                earlier[place].replace(place)
+            else:
+                place.unlink()
+        raise
     finally:
-        for half in partial.values():
-            half.unlink(missing_ok=True)
+        for rest in (*partial.values(), *earlier.values()):
+            rest.unlink(missing_ok=True)
 
 
 def read_json(path: Path, give: str, again: str) -> Any:

@@ -62,24 +62,22 @@ def rt_dose(volume: sitk.Image, scaling: float = 0.25, absolute: bool = False) -
     )  # fmt: skip
 
 
-def spect(volume: sitk.Image, against_the_normal: bool = False, slices: Sequence[int] | None = None) -> Any:
+def spect(volume: sitk.Image, against_the_normal: bool = False) -> Any:
     """A volume of whole numbers as reconstructed Nuclear Medicine, as DICOM PS3.3 C.8.4 has it.
 
     Args:
         against_the_normal: the last slice is the first one.
-        slices: number (from 1) of the slice that each frame shows; None: 1, 2, 3 ...
     """
     values, step, count = sitk.GetArrayFromImage(volume), volume.GetSpacing()[2], volume.GetSize()[2]
     first = volume.TransformIndexToPhysicalPoint((0, 0, count - 1 if against_the_normal else 0))
-    numbers = list(range(1, count + 1)) if slices is None else list(slices)
     along = values[::-1] if against_the_normal else values
     detector = item(**_plane(volume, first))
     return _file(
-        NUCLEAR_MEDICINE, "NM", along[[n - 1 for n in numbers]].astype("<u2"),
+        NUCLEAR_MEDICINE, "NM", along.astype("<u2"),
         ImageType=["ORIGINAL", "PRIMARY", "RECON TOMO"],
         PixelSpacing=[volume.GetSpacing()[1], volume.GetSpacing()[0]], DetectorInformationSequence=[detector],
-        SpacingBetweenSlices=-step if against_the_normal else step, SliceThickness=step, SliceVector=numbers,
-        FrameIncrementPointer=0x00540080,
+        SpacingBetweenSlices=-step if against_the_normal else step, SliceThickness=step,
+        SliceVector=list(range(1, count + 1)), FrameIncrementPointer=0x00540080,
     )  # fmt: skip
 
 

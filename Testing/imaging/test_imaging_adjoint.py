@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging import Grid, prepare
 from LRPExplainLib.imaging.foreground import bounding_box, foreground
-from LRPExplainLib.imaging.resampling import overlap, placed
+from LRPExplainLib.imaging.framing import overlap, placed
 from LRPExplainLib.imaging.splines import resize
 from LRPExplainLib.models import Preprocessing
 from scipy import ndimage

@@ -132,6 +132,7 @@ def lying_pickle(folder: Path, suffix: str, change: Callable[[bytes], bytes]) ->
 
 
 LENGTH = b"M" + struct.pack("<H", 300)  # BININT2 300: the length of the storage, and the first side of the tensor
+V2 = b"_rebuild_tensor_v2"
 HUGE = b"J" + struct.pack("<i", 2_000_000_000)
 
 
@@ -159,6 +160,10 @@ SIZES: dict[str, tuple[Make, str]] = {
     "safetensors header length": (lambda f: header(f, lambda facts: None, 1 << 60), "not a whole safetensors file"),
     "all of a .pt": (lambda f: lying_pickle(f, "pt", lambda c: c.replace(LENGTH, HUGE)), "claims 2000000000 numbers"),
     "tensor in a .pt": (lambda f: lying_pickle(f, "pt", lambda c: HUGE.join(c.rsplit(LENGTH, 1))), "claims a tensor"),
+    "tensor of another make": (
+        lambda f: lying_pickle(f, "pt", lambda c: HUGE.join(c.rsplit(LENGTH, 1)).replace(V2, V2.replace(b"_v2", b""))),
+        "claims a tensor",
+    ),
     "all of a .ts": (lambda f: lying_pickle(f, "ts", lambda c: c.replace(LENGTH, HUGE)), "claims 2000000000 numbers"),
     "tensor in a .ts": (lambda f: lying_pickle(f, "ts", lambda c: HUGE.join(c.rsplit(LENGTH, 1))), "claims a tensor"),
     "onnx": (huge_onnx, "claims a tensor"),

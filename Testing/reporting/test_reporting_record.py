@@ -198,6 +198,25 @@ def test_a_link_to_a_record_is_kept(whole, tmp_path):
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["case.html", "case.json", "kept", "real.html"]
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
+def test_a_record_is_written_whole_or_not_at_all(whole, tmp_path, monkeypatch, there):
+    """As where somebody has the second file open on Windows."""
+    if there:
+        Record(whole.facts | {"created": "earlier"}).save(tmp_path / "case.html")
+    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
+    replace_file = Path.replace
+
+    def replaced(self, target):
+        if Path(target).suffix == ".json" and ".partial" in self.name:
+            raise PermissionError(13, "in use", str(target))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with pytest.raises(UserError, match="cannot be written"):
+        whole.save(tmp_path / "case.html")
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
+
+
 # --- names ----------------------------------------------------------------------------------------------------------
 
 

@@ -330,3 +330,11 @@ def test_an_interrupt_leaves_nothing(tmp_path, model, volume, monkeypatch, capsy
     assert explain(model, volume, tmp_path / "out") == 130
     assert sorted(tmp_path.rglob("*")) == before
     assert capsys.readouterr().err == "lrpexplain: interrupted\n"
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
+    """As a file that may not be read; here a name that is longer than any."""
+    name = "x" * 5000
+    asked = ["explain", "--model", "net.ts", "--volume", "t1.nrrd", "--segment", name, "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -2,14 +2,19 @@
 
 import heapq
 import os
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from helpers.slowness import slowness
 from LRPExplainLib.worker.client import Client, Request
+
+_LOOK = 0.05  # seconds after which a condition is looked at in any case
 
 
 class Pipes:
@@ -17,7 +22,8 @@ class Pipes:
 
     def __init__(self, folder: Path) -> None:
         command = [sys.executable, "-m", "LRPExplainLib.worker", "--folder", str(folder)]
-        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # what it says on standard error goes where the tests' own does: in a pipe that nobody reads it would get stuck
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.child.stdout is not None
         os.set_blocking(self.child.stdout.fileno(), False)
         self._rest = b""
@@ -25,8 +31,9 @@ class Pipes:
 
     def write(self, line: str) -> None:
         assert self.child.stdin is not None
-        self.child.stdin.write(line.encode())
-        self.child.stdin.flush()
+        with suppress(BrokenPipeError):  # it has just died, which is told by its end
+            self.child.stdin.write(line.encode())
+            self.child.stdin.flush()
 
     def kill(self) -> None:
         self.over = True
@@ -36,8 +43,9 @@ class Pipes:
     def close(self) -> None:
         self.over = True
         assert self.child.stdin is not None
-        self.child.stdin.close()
-        self.child.wait(10)
+        with suppress(BrokenPipeError):
+            self.child.stdin.close()
+        self.child.wait(10 * slowness())
 
     def lines(self) -> list[str]:
         assert self.child.stdout is not None
@@ -81,11 +89,22 @@ class Loop:
             heapq.heappop(self._timers)[2]()
 
     def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
+        """Turn until something holds, for so many seconds on the machine of the limits at most."""
+        end = time.monotonic() + seconds * slowness()
         while not condition():
             assert time.monotonic() < end, "it took too long"
             self.turn()
-            time.sleep(0.002)
+            self._rest()
+
+    def _rest(self) -> None:
+        """Until there is something to do: a line, the worker's end, or a timer; conditions may look at the clock."""
+        due = self._timers[0][0] - time.monotonic() if self._timers else _LOOK
+        seconds = min(max(due, 0.0), _LOOK)
+        worker = self.worker
+        if worker is not None and not worker.over and sys.platform != "win32":  # whose select knows sockets alone
+            select.select([worker.child.stdout], [], [], seconds)
+        else:
+            time.sleep(min(seconds, 0.01) if worker is not None and not worker.over else seconds)
 
     def ask(self, verb: str, arguments: dict[str, Any], lane: str = "main") -> tuple[Request, dict[str, list[Any]]]:
         """Request something; returns the request and what its callbacks were told."""

@@ -58,6 +58,13 @@ def _run(arguments: Sequence[str]) -> int:
         return options.run(options) or 0
     except (UserError, LRPError) as error:
         return _refuse(error)
+    except OSError as error:  # of a file that may not be read, a full disk or a pipe that nobody reads
+        return _refuse(UserError(_said_of(error)))
+
+
+def _said_of(error: OSError) -> str:
+    why = error.strerror or str(error)
+    return f"'{error.filename}': {why}." if error.filename else f"{why}."
 
 
 def _refuse(error: Exception) -> int:

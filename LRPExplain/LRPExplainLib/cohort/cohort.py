@@ -18,7 +18,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
-from ..errors import UserError
 from ..explanation import Explanation, relevance_names
 from ..folders import check_replaceable, whole_folder, within, write_json
 from ..imaging.grid import Grid
@@ -26,19 +25,19 @@ from ..imaging.writing import write_image
 from ..progress import Progress, nobody
 from ..seeds import check_seed
 from .anatomy import mean_anatomy
-from .collect import Found, check_alike, find
+from .collect import find
+from .gathering import Used, gather
 from .groups import Groups, distances, embed, group, require_sklearn
 from .oddness import Figures, figures, largest, typical
 from .page import page
 from .pictures import projections
-from .space import Blocks, Space, check_space, lie_apart, together
+from .space import Blocks, check_space, lie_apart, together
 from .tables import tables
 
 FORMAT, VERSION = "lrpexplain-cohort", 1
 FACTS, TABLE, PAGE = "cohort.json", "cohort.md", "cohort.html"
 SCHEMA = Path(__file__).with_name("cohort.schema.json")
 OWN = (FACTS, TABLE, PAGE, "cluster_*", *within("cluster_*", ("mean*.nrrd", "*.png")))
-FEWEST = 4  # fewer maps have no groups
 EXAMPLES = 3
 
 Pictures = Mapping[str, Mapping[str, bytes]]
@@ -149,7 +148,7 @@ def cohort(
     check_space(align, grid_mm)
     check_seed(seed)
     tell = progress or nobody
-    used, left_out, first, space = _read(find(folders), align, grid_mm, tell)
+    used, left_out, first, space = gather(find(folders), align, grid_mm, tell)
     tell("grouping", 0.95)
     maps, start, stop = together([one for _, _, blocks in used for one in blocks])
     maps = maps.reshape(len(used), -1, *maps.shape[1:])
@@ -177,56 +176,6 @@ def cohort(
         "provenance": {"created": datetime.now(UTC).isoformat(timespec="seconds"), "versions": _versions()},
     }  # fmt: skip
     return Cohort(facts, means, examples, mean_anatomy(examples.values(), space, start, stop))
-
-
-_Used = tuple[Found, float, list[Blocks]]  # an explanation, its target value, and its maps in the common space
-
-
-def _read(
-    places: Sequence[Found], align: str, edge: float | None, tell: Progress
-) -> tuple[list[_Used], list[dict[str, str]], Explanation, Space]:
-    """One explanation after another, of which no more is kept than its blocks; what cannot be used, and why."""
-    used: list[_Used] = []
-    left_out: list[dict[str, str]] = []
-    first: tuple[Explanation, str] | None = None
-    space: Space | None = None
-    for n, found in enumerate(places):
-        tell("reading", 0.95 * n / len(places))
-        try:
-            explanation = Explanation.load(found.folder)
-        except UserError as error:
-            if found.given:
-                raise
-            left_out.append({"name": found.name, "why": str(error).replace(str(found.folder), found.name)})
-            continue
-        first = first or (explanation, found.name)
-        check_alike(*first, explanation, found.name)
-        try:
-            _check_map(explanation)
-            space = space or Space(explanation, align, edge)
-            blocks = space.blocks(explanation)
-            if not any(one.values.any() for one in blocks):
-                raise UserError("Its relevance cancels in every block: choose smaller ones.")
-        except UserError as error:
-            left_out.append({"name": found.name, "why": str(error)})
-            continue
-        used.append((found, float(explanation.ledger["target_value"]), blocks))
-    if len(used) < FEWEST or first is None or space is None:
-        why = f" Of '{left_out[0]['name']}': {left_out[0]['why']}" if left_out else ""
-        raise UserError(
-            f"{len(used)} of {len(places)} explanations can be grouped, but a cohort has {FEWEST} at least: explain"
-            f" more volumes.{why}"
-        )
-    return used, left_out, first[0], space
-
-
-def _check_map(explanation: Explanation) -> None:
-    """Raises UserError where there is no map to compare."""
-    arrays = [sitk.GetArrayViewFromImage(image) for image in explanation.relevance]
-    if not all(np.isfinite(values).all() for values in arrays):
-        raise UserError("Its map holds NaN or infinite values.")
-    if not any(values.any() for values in arrays):
-        raise UserError("Its map is empty.")
 
 
 def _clusters(
@@ -277,7 +226,7 @@ def _clustering(groups: Groups, given: int | None, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _explanations(used: Sequence[_Used], rows: Sequence[Mapping[str, Any]], plane: np.ndarray) -> list[dict[str, Any]]:
+def _explanations(used: Sequence[Used], rows: Sequence[Mapping[str, Any]], plane: np.ndarray) -> list[dict[str, Any]]:
     number_of = {name: row["number"] for row in rows for name in row["members"]}
     return [
         {

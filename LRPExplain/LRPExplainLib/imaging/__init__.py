@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .grid import Grid
     from .intensity import INTENSITY
     from .markups import read_markups
-    from .preparation import Prepared, Preprocessing, prepare
+    from .preparation import Prepared, prepare
+    from .preprocessing import Preprocessing
     from .reading import check_volume, read_volume
     from .recorded import region_of
     from .regions import Box, Everywhere, Points, Region, Segment
@@ -29,7 +30,7 @@ _HOME = {
     "INTENSITY": "intensity",
     "Points": "regions",
     "Prepared": "preparation",
-    "Preprocessing": "preparation",
+    "Preprocessing": "preprocessing",
     "Region": "regions",
     "Segment": "regions",
     "check_volume": "reading",

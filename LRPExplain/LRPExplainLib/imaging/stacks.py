@@ -64,12 +64,17 @@ def nuclear_medicine(dataset: Dataset, count: int, path: Path) -> list[Frame]:
     detectors = [_first(item) for item in dataset.get("DetectorInformationSequence") or ()]
     placed = [each for each in detectors if each is not None]
     numbers, step = told(dataset, "SliceVector", count), told(dataset, "SpacingBetweenSlices", 1)
-    if not placed or numbers is None or step is None or step[0] == 0 or _differ(placed):
+    if not placed or step is None or step[0] == 0 or _differ(placed):
         raise UserError(
             f"The reconstruction '{path}' does not say where its slices lie (the detector's Image Position and"
-            " Orientation, Slice Vector, or Spacing Between Slices is missing): give it as NIfTI or NRRD."
+            " Orientation, or Spacing Between Slices is missing): give it as NIfTI or NRRD."
         )
-    offsets = (numbers - 1) * step[0]  # below 0 they are stacked against the normal
+    if numbers is None or (numbers != np.arange(1, count + 1)).any():
+        raise UserError(  # the position is the first frame's, which then need not be the first slice
+            f"The slices of the reconstruction '{path}' are not stored in their order (Slice Vector): give it as NIfTI"
+            " or NRRD."
+        )
+    offsets = np.arange(count) * step[0]  # below 0 they are stacked against the normal
     return _stacked(dataset, *placed[0], offsets, rescale_of(dataset))
 
 

@@ -13,8 +13,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from .framing import placed
 from .grid import Grid, core_grid, nearest_on, same_grid
-from .resampling import linear_map, nearest, placed
+from .resampling import linear_map, nearest
 from .splines import resize, separate_axis
 
 _NOTHING = -1  # the label of what lies outside the images' foreground, which is no background

@@ -16,6 +16,8 @@ from ..errors import UserError
 _ITEM_BYTES = {"Double": 8, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16, "Float": 4, "Int": 4, "QInt32": 4,
                "Half": 2, "BFloat16": 2, "Short": 2}  # fmt: skip
 _OTHER_BYTES = 1
+# What makes a tensor of a storage, an offset, a size and strides.
+_REBUILDING = {"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"}
 _DAMAGED = (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
             OverflowError, RecursionError, UnicodeError, NotImplementedError)  # fmt: skip
 
@@ -81,7 +83,7 @@ class _Inert:
 
 
 def _rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Inert:
-    """Like torch._utils._rebuild_tensor_v2: the tensor must lie within its storage."""
+    """Like torch._utils._rebuild_tensor_v2 and its kin: the tensor must lie within its storage."""
     if isinstance(storage, _Storage):
         if min((offset, *size, *stride), default=0) < 0:
             raise _Lie("a tensor with a negative size")
@@ -108,7 +110,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name.endswith("Storage"):
             return _Named(name)
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+        if module == "torch._utils" and name in _REBUILDING:
             return _rebuild
         return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Inert
 

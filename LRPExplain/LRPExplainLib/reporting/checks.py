@@ -17,7 +17,6 @@ from ..models import ModelCard, default_card
 from .commands import explain_command, verify_command
 from .findings_again import findings_problem
 from .fingerprint import distance, fingerprint
-from .record import class_sizes
 
 _PARTS = ("in_volume", "in_volume_positive", "in_volume_negative", "absorbed", "outside", "gap")
 # Figures of the ledger that records of earlier versions may lack, and lists of them by input.
@@ -217,7 +216,7 @@ def _maps(facts: Mapping[str, Any], again: Explanation, tolerance: float) -> tup
 def _prediction(told: Mapping[str, Any], again: Explanation, tolerance: float) -> Check:
     said = again.prediction
     if said.segmentation is not None:
-        rows = class_sizes(said)
+        rows = said.sizes()
         if [row["name"] for row in told["classes"]] != [row["name"] for row in rows]:
             return Check("prediction", False, "other classes")
         apart = max(

@@ -131,7 +131,7 @@ def _ledger(facts: Mapping[str, Any]) -> str:
     if len(names) > 1:
         parts = zip(names, ledger["in_volume_by_input"], strict=True)
         shares = table(["volume", "relevance", "of the target value"],
-                       [[name, f"{part:.6g}", _percent(part / whole)] for name, part in parts])  # fmt: skip
+                       [[name, f"{part:.6g}", _share(part, whole)] for name, part in parts])  # fmt: skip
     account = escape(ledger.get("note", "Every unit of relevance is accounted for."))  # only LRP may say this
     return (
         f"<h2>Ledger</h2><p>{account} Each figure is summed from its own terms, never"
@@ -142,9 +142,13 @@ def _ledger(facts: Mapping[str, Any]) -> str:
 
 def _account(label: str, value: float, whole: float, kind: str, row: str = "") -> str:
     mark = f' class="{kind}"' if kind else ""
-    share = _percent(value / whole) if whole else "–"
+    share = _share(value, whole)
     line = f' class="{row}"' if row else ""
     return f'<tr{line}><td{mark}>{label}</td><td class="n">{value:.6g}</td><td class="n">{share}</td></tr>'
+
+
+def _share(value: float, whole: float) -> str:
+    return _percent(value / whole) if whole else "–"
 
 
 def _percent(share: float) -> str:

@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError, reason
 from ..evaluation import Evaluation, evaluation_problem
-from ..explanation import Explanation, Prediction
+from ..explanation import Explanation
 from ..folders import check_writable, write_whole
 from ..running import versions
 from ..schemas import read_schema, schema_problem
@@ -162,7 +161,7 @@ def make_record(
         "model": explanation.model, "volumes": volumes, "provenance": explanation.provenance,
     }  # fmt: skip
     told = aliases(source)
-    shown = pictures or {}
+    shown, said = pictures or {}, explanation.prediction
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -170,7 +169,7 @@ def make_record(
         "made_with": versions(),
         "with_names": with_names,
         **told,
-        "prediction": _prediction(explanation.prediction),
+        "prediction": {"classes": said.sizes(), "values": {} if said.segmentation is not None else said.probabilities},
         "relevance": [fingerprint(sitk.GetArrayViewFromImage(image)) for image in explanation.relevance],
         "findings": aliases(findings_facts(explanation, [entry["name"] for entry in told["volumes"]])),
         "evaluation": None if evaluation is None else _told(evaluation, aliases, with_names),
@@ -203,25 +202,6 @@ def _check_same(explanation: Explanation, evaluation: Evaluation) -> None:
     )
     if not same:
         raise UserError("The evaluation is of another explanation: evaluate this one, or give its own evaluation.")
-
-
-def _prediction(prediction: Prediction) -> dict[str, Any]:
-    """JSON-ready: ml and voxels of each class, or the values of a single answer."""
-    if prediction.segmentation is None:
-        return {"classes": [], "values": prediction.probabilities}
-    return {"classes": class_sizes(prediction), "values": {}}
-
-
-def class_sizes(prediction: Prediction) -> list[dict[str, Any]]:
-    """Of a segmentation, each class with what it takes up."""
-    image = prediction.segmentation
-    assert image is not None
-    counts = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=len(prediction.classes)).tolist()
-    voxel_ml = float(np.prod(image.GetSpacing())) / 1000
-    return [
-        {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
-        for entry, count in zip(prediction.classes, counts, strict=False)
-    ]
 
 
 def _refuse(constant: str) -> None:

@@ -99,7 +99,7 @@ def verify(
         ]
         if segment is not None:
             files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment)))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"The record is incomplete or damaged ({reason(error)}): make it again.") from error
     weights, card = weights_of(given), places.card_of(facts)
     model, found = _load(weights, facts["model"], trust)

@@ -7,12 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import SimpleITK as sitk
 import torch
 
 from ..errors import UserError
 from ..explain import Answered, answer
+from ..explanation import Prediction
 from ..imaging import Box, Everywhere, Points, Region, read_segment
 from ..models import ExplainableModel, load_model, trust_request
 from ..progress import Progress
@@ -146,12 +145,8 @@ def _region(where: Message | None) -> Region | None:
     return kinds[where["kind"]](where)
 
 
-def _said(prediction: Any) -> Message:
+def _said(prediction: Prediction) -> Message:
     """What the panel shows of a prediction before the map is there."""
     if prediction.segmentation is None:
         return {"probabilities": prediction.probabilities}
-    image = prediction.segmentation
-    counts = np.bincount(sitk.GetArrayViewFromImage(image).ravel(), minlength=len(prediction.classes))
-    ml = float(np.prod(image.GetSpacing())) / 1000
-    names = [entry["name"] for entry in prediction.classes]
-    return {"volumes_ml": {name: float(count) * ml for name, count in zip(names[1:], counts[1:], strict=False)}}
+    return {"volumes_ml": {entry["name"]: entry["ml"] for entry in prediction.sizes()[1:]}}

@@ -15,7 +15,8 @@ from .files import METADATA, BundleFiles
 from .inferers import read_inferer
 from .metadata import Metadata, read_metadata
 from .networks import make_network, network_component
-from .transforms import Channels, Step, arrange, read_transform
+from .steps import Step, arrange
+from .transforms import Channels, read_transform
 
 INFERENCE = tuple(f"configs/inference.{suffix}" for suffix in ("json", "yaml", "yml"))
 TRANSFORMS_KEYS = ("preprocessing", "preprocessing_transforms", "pre_transforms", "transforms", "inference_transforms")

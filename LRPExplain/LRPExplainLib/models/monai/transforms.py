@@ -1,28 +1,12 @@
-"""A bundle's preprocessing, transform by transform, as steps that a card can say.
+"""A bundle's preprocessing, transform by transform, as steps that a card can say: each row of `TRANSFORMS` reads one of
+MONAI's transforms."""
 
-Each row of `TRANSFORMS` reads one of MONAI's transforms; `arrange` puts the steps into a card or says which of them, or
-which order, a card cannot express. MONAI's arrays are [C, i, j, k]; a card with `axes` "ijk" has the same order.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from ...errors import UserError
 from .config import Component
-
-Kind = Literal["orientation", "spacing", "intensity", "crop", "size", "at least", "multiple", "resize"]
-_AXES = 3
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing done to a volume."""
-
-    kind: Kind
-    value: Any
-    component: Component
-    extra: Mapping[str, Any] = field(default_factory=dict)
+from .steps import AXES, Step
 
 
 @dataclass
@@ -59,63 +43,6 @@ def read_transform(component: Component, channels: Channels, volumes: int) -> li
         return reader(component, channels, volumes)
 
 
-def arrange(steps: Sequence[Step], dimensions: int, window: Sequence[int] | None) -> dict[str, Any]:
-    """The fields of a card's `preprocessing` for these steps, in MONAI's order of axes.
-
-    Raises:
-        UserError: an order that a card cannot say.
-    """
-    fields: dict[str, Any] = {"intensity": tuple(step.value for step in steps if step.kind == "intensity")}
-    kinds = [step.kind for step in steps]
-    for n, step in enumerate(steps):
-        before, after = kinds[:n], kinds[n + 1 :]
-        if step.kind == "orientation":
-            if "spacing" in before or "crop" in before:
-                raise _order(step, "after the voxel size is changed or the volume cropped")
-            fields["orientation"] = step.value
-        elif step.kind == "spacing":
-            if "intensity" in before and "intensity" in after:
-                raise _order(step, "between intensity steps")
-            if "spacing" in before or set(before) & {"size", "at least", "multiple", "resize"}:
-                raise _order(step, "after the number of voxels was set")
-            fields |= {"spacing": step.value, "resampling": "first-voxel", "interpolation": step.extra["interpolation"]}
-            fields["intensity_first"] = "intensity" in before
-        elif step.kind == "crop":
-            when = "first" if not set(before) - {"orientation"} else "last" if "intensity" in before else "resampled"
-            if (
-                "crop" in before
-                or (when != "first" and "spacing" in after)
-                or (when == "last" and "intensity" in after)
-            ):
-                raise _order(step, "between other steps")
-            fields["crop"] = {**step.value, "when": when}
-        elif step.kind in ("size", "at least", "multiple", "resize"):
-            if "intensity" in after or "spacing" in after or "crop" in after:
-                raise _order(step, "before the intensity or the voxel size is changed")
-            _extent(step, fields, dimensions, window)
-    return fields
-
-
-def _extent(step: Step, fields: dict[str, Any], dimensions: int, window: Sequence[int] | None) -> None:
-    if step.kind == "multiple":
-        fields["size_multiple"] = step.value
-    elif step.kind == "resize":
-        if window is not None:
-            raise step.component.complaint("resizes the volume before it is cut into windows: write a card instead.")
-        fields["resize"] = {**step.value, "size": step.value["size"][:dimensions]}
-    else:
-        size = step.value[:dimensions]
-        if len(size) != dimensions:
-            raise step.component.complaint(f"names {len(size)} sizes for {dimensions} axes: correct the bundle.")
-        if step.kind == "at least" and window is not None and all(a <= b for a, b in zip(size, window, strict=True)):
-            return  # a window is padded in the same way itself
-        fields["size" if step.kind == "size" else "minimum_size"] = (*size, *[0] * (_AXES - dimensions))
-
-
-def _order(step: Step, when: str) -> UserError:
-    return step.component.complaint(f"comes {when}, an order that a card cannot say: write a card for this model.")
-
-
 def _keys(component: Component) -> list[str]:
     keys = component.get("keys", [])
     return [str(key) for key in keys] if isinstance(keys, list) else [str(keys)]
@@ -148,7 +75,7 @@ def _orientation(component: Component, channels: Channels, volumes: int) -> list
     if component.get("as_closest_canonical"):
         return [Step("orientation", "RAS", component)]
     axes = component.get("axcodes")
-    if axes is None or len(axes) != _AXES:
+    if axes is None or len(axes) != AXES:
         raise component.complaint("names no three axcodes: write a card for this model.")
     if component.get("labels") not in (None, [["L", "R"], ["P", "A"], ["I", "S"]]):
         raise component.complaint("renames the axes by 'labels': write a card for this model.")
@@ -159,8 +86,8 @@ def _spacing(component: Component, channels: Channels, volumes: int) -> list[Ste
     wanted = component.get("pixdim")
     wanted = [float(n) for n in wanted] if isinstance(wanted, list) else [float(wanted)]
     flat = len(wanted) == 2  # an image; its one slice stays as it is
-    rest = [None] if flat else [wanted[-1]] * (_AXES - len(wanted))
-    own = [n if n is not None and n > 0 else None for n in [*wanted, *rest][:_AXES]]
+    rest = [None] if flat else [wanted[-1]] * (AXES - len(wanted))
+    own = [n if n is not None and n > 0 else None for n in [*wanted, *rest][:AXES]]
     for argument in ("diagonal", "scale_extent", "min_pixdim", "max_pixdim", "align_corners"):
         if _flag(component.get(argument)):
             raise component.complaint(f"uses '{argument}', which cannot be translated: write a card for this model.")
@@ -277,7 +204,7 @@ def _crop(component: Component, channels: Channels, volumes: int) -> list[Step]:
 
 def _sizes(component: Component, argument: str) -> list[int]:
     value = component.get(argument)
-    return [max(0, int(n)) for n in value] if isinstance(value, list) else [max(0, int(value))] * _AXES
+    return [max(0, int(n)) for n in value] if isinstance(value, list) else [max(0, int(value))] * AXES
 
 
 def _padding_is_zero(component: Component) -> None:

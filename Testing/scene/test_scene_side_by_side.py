@@ -314,7 +314,7 @@ def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     assert legend_views(nodes) == ["vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"]
     assert not nodes.segmentation.GetDisplayNode().GetNumberOfViewNodeIDs()  # outlines can be seen there
     view(nodes.scene, "Green").SetSliceOffset(3)
-    narrow(nodes.scene, Red=379)  # and no 3D view is shown: the widest has it
+    narrow(nodes.scene, Red=379)  # and no 3D view is shown: the first has it
     assert "vtkMRMLSliceNodeRed" in legend_views(nodes)
     assert "vtkMRMLSliceNodeYellow" not in legend_views(nodes)
     narrow(nodes.scene, Red=800, Yellow=800, Green=800)

@@ -44,14 +44,14 @@ def _beside(scene: Any) -> list[str]:
 
 
 def _readable(scene: Any, views: list[str]) -> list[str]:
-    """Of these views those that are wide enough; the widest one where none is."""
+    """Of these views those that are wide enough; the first that is shown where none is."""
     nodes = [node for kind in ("vtkMRMLSliceNode", "vtkMRMLViewNode") for node in of_class(scene, kind)]
     nodes = [node for node in nodes if not views or node.GetID() in views]
     narrow = [node for node in nodes if _is_narrow(node)]
     if not narrow:
         return views
     if all(node in narrow for node in nodes if node.IsMappedInLayout()):
-        narrow.remove(max(narrow, key=lambda node: node.GetDimensions()[0]))
+        narrow = narrow[1:]
     return [node.GetID() for node in nodes if node not in narrow]
 
 

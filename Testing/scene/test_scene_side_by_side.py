@@ -321,6 +321,27 @@ def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     assert legend_views(nodes) == []
 
 
+def test_a_map_above_has_its_own_legend_there_since_its_numbers_are_others(case: Any, tmp_path: Path) -> None:
+    nodes, _ = case
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), nodes.volumes)
+    show(nodes)
+    mine, theirs = legend_of(nodes.legend), legend_of(other.legend)
+    enter(nodes)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    put_above(nodes.scene, other)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 1)
+    assert set(theirs.GetViewNodeIDs()) == {view(nodes.scene, name).GetID() for name in PAIRS}
+    assert not {*theirs.GetViewNodeIDs()} & {*mine.GetViewNodeIDs()}
+    put_above(nodes.scene, nodes)  # the same as below
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    put_above(nodes.scene, other)
+    leave(nodes.scene)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    show(other)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (0, 1)
+
+
 def test_side_by_side_the_legend_is_below_where_it_can_be_read(case: Any) -> None:
     nodes, _ = case
     enter(nodes)

@@ -104,6 +104,17 @@ def lay_beside(scene: Any, first: Any) -> None:
             composite.SetNthLayerOpacity(layer, opacity_of(first))
 
 
+def beside(scene: Any) -> Any | None:
+    """The explanation whose map lies over the views that else stay plain, by its first relevance map."""
+    layers = {(each.GetAttribute(PLAIN), id_) for each in composites(scene) for id_ in _layer_ids(each)}
+    return next((first for first in record.records(scene) if ("1", displayed_map(first).GetID()) in layers), None)
+
+
+def _layer_ids(composite: Any) -> list[str]:
+    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
+    return [composite.GetNthLayerVolumeID(first + n) or "" for n in range(composite.GetNumberOfAdditionalLayers())]
+
+
 def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
     """Views that show the volume of the earlier map behind it show that of the map that comes in its place.
 
@@ -173,6 +184,12 @@ def set_visible(first: Any, display: Any, visible: bool) -> None:
         display.SetAttribute(_BEFORE, str(int(visible)))
         visible = False
     display.SetVisibility(visible)
+
+
+def lend_legend(first: Any, legend: Any, wanted: bool) -> None:
+    """The legend of an explanation that is off is drawn all the same where its map lies beside another one."""
+    if first.GetAttribute(record.SHOWN) == "0":
+        legend.SetVisibility(wanted and legend.GetAttribute(_BEFORE) == "1")
 
 
 def opacity_of(first: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from . import overlay, record
@@ -19,13 +20,18 @@ def place(scene: Any) -> None:
     """Give outlines and legends of all explanations their views, now and whenever slice views change their width."""
     for node in of_class(scene, "vtkMRMLSliceNode"):
         observe(node, vtk.vtkCommand.ModifiedEvent, _on_slice)
-    views = _beside(scene) if active(scene) else []
-    readable = _readable(scene, views)
+    above, below = (_row(scene, PAIRS), _row(scene, PAIRS.values())) if active(scene) else ([], [])
+    below += [node.GetID() for node in of_class(scene, "vtkMRMLViewNode")] if below else []
+    other = overlay.beside(scene) if above else None
+    readable = {False: _readable(scene, below), True: _readable(scene, above)}
     for first in record.records(scene):
+        lent = first.GetAttribute(record.SHOWN) == "0" and first is other
         for display in overlay.companion_displays(first):
-            # of an empty list it is drawn in all views
-            wanted = readable if display.IsA("vtkMRMLColorLegendDisplayNode") else views
-            if list(display.GetViewNodeIDs() or ()) != wanted:
+            wanted = below
+            if display.IsA("vtkMRMLColorLegendDisplayNode"):
+                overlay.lend_legend(first, display, lent)
+                wanted = readable[lent]
+            if list(display.GetViewNodeIDs() or ()) != wanted:  # of an empty list: in all views
                 display.SetViewNodeIDs(wanted)
 
 
@@ -37,10 +43,10 @@ def _on_slice(node: Any, *_event: Any) -> None:
         place(scene)
 
 
-def _beside(scene: Any) -> list[str]:
-    """Side by side: the views with relevance, and those in 3D."""
-    found = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
-    return [node.GetID() for node in (*found, *of_class(scene, "vtkMRMLViewNode")) if node is not None]
+def _row(scene: Any, names: Iterable[str]) -> list[str]:
+    """The IDs of the slice views with these layout names."""
+    nodes = (scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in names)
+    return [node.GetID() for node in nodes if node is not None]
 
 
 def _readable(scene: Any, views: list[str]) -> list[str]:

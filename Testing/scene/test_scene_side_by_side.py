@@ -331,6 +331,7 @@ def test_a_map_above_has_its_own_legend_there_since_its_numbers_are_others(case:
     assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
     put_above(nodes.scene, other)
     assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 1)
+    assert other.legend.GetDisplayNode().GetVisibility()  # of the model, without which Slicer draws no legend
     assert set(theirs.GetViewNodeIDs()) == {view(nodes.scene, name).GetID() for name in PAIRS}
     assert not {*theirs.GetViewNodeIDs()} & {*mine.GetViewNodeIDs()}
     put_above(nodes.scene, nodes)  # the same as below

@@ -26,11 +26,10 @@ def place(scene: Any) -> None:
     readable = {False: _readable(scene, below), True: _readable(scene, above)}
     for first in record.records(scene):
         lent = first.GetAttribute(record.SHOWN) == "0" and first is other
+        overlay.lend_legend(first, lent)
+        legend = overlay.legend_displays(first)
         for display in overlay.companion_displays(first):
-            wanted = below
-            if display.IsA("vtkMRMLColorLegendDisplayNode"):
-                overlay.lend_legend(first, display, lent)
-                wanted = readable[lent]
+            wanted = readable[lent] if display in legend else below
             if list(display.GetViewNodeIDs() or ()) != wanted:  # of an empty list: in all views
                 display.SetViewNodeIDs(wanted)
 

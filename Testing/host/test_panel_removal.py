@@ -146,3 +146,29 @@ def test_a_map_comes_with_its_own_volume_where_the_one_before_did(opened: Any, h
     other = present(build(tmp_path / "other"), scene=slicer.mrmlScene)
     opened.panel.display.on_result(other)
     assert red.GetBackgroundVolumeID() == other.volumes[0].GetID()
+
+
+def test_a_map_that_a_script_shows_in_place_of_the_chosen_one_is_told(opened: Any, host: Host, tmp_path: Path) -> None:
+    nodes = several(opened, tmp_path)
+    assert opened.ui.overlayCheckBox.checked
+    (tmp_path / "other").mkdir()
+    present(build(tmp_path / "other"), scene=slicer.mrmlScene)
+    assert not opened.ui.overlayCheckBox.checked
+    opened.ui.overlayCheckBox.checked = True
+    assert composite("Red") == nodes.relevance[0].GetID()
+
+
+def test_a_map_that_was_left_is_found_again_though_another_of_its_explanation_was_deleted(
+    opened: Any, host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), scene=slicer.mrmlScene)
+    nodes = several(opened, tmp_path)
+    slicer.mrmlScene.RemoveNode(nodes.relevance[1])
+    for chosen in (other.relevance[0], nodes.relevance[2]):
+        opened.ui.relevanceSelector.setCurrentNode(chosen)
+        host.process()
+        assert composite("Red") == chosen.GetID()
+    assert opened.ui.thresholdSlider.enabled
+    assert opened.panel.display.nodes.inputs == (0, 2, 3)
+    assert opened.panel.display.display().input == 1

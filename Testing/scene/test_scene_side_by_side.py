@@ -314,11 +314,33 @@ def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     assert legend_views(nodes) == ["vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"]
     assert not nodes.segmentation.GetDisplayNode().GetNumberOfViewNodeIDs()  # outlines can be seen there
     view(nodes.scene, "Green").SetSliceOffset(3)
-    narrow(nodes.scene, Red=379)  # and no 3D view is shown: the widest has it
+    narrow(nodes.scene, Red=379)  # and no 3D view is shown: the first has it
     assert "vtkMRMLSliceNodeRed" in legend_views(nodes)
     assert "vtkMRMLSliceNodeYellow" not in legend_views(nodes)
     narrow(nodes.scene, Red=800, Yellow=800, Green=800)
     assert legend_views(nodes) == []
+
+
+def test_a_map_above_has_its_own_legend_there_since_its_numbers_are_others(case: Any, tmp_path: Path) -> None:
+    nodes, _ = case
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), nodes.volumes)
+    show(nodes)
+    mine, theirs = legend_of(nodes.legend), legend_of(other.legend)
+    enter(nodes)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    put_above(nodes.scene, other)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 1)
+    assert other.legend.GetDisplayNode().GetVisibility()  # of the model, without which Slicer draws no legend
+    assert set(theirs.GetViewNodeIDs()) == {view(nodes.scene, name).GetID() for name in PAIRS}
+    assert not {*theirs.GetViewNodeIDs()} & {*mine.GetViewNodeIDs()}
+    put_above(nodes.scene, nodes)  # the same as below
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    put_above(nodes.scene, other)
+    leave(nodes.scene)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (1, 0)
+    show(other)
+    assert (mine.GetVisibility(), theirs.GetVisibility()) == (0, 1)
 
 
 def test_side_by_side_the_legend_is_below_where_it_can_be_read(case: Any) -> None:

@@ -104,6 +104,17 @@ def lay_beside(scene: Any, first: Any) -> None:
             composite.SetNthLayerOpacity(layer, opacity_of(first))
 
 
+def beside(scene: Any) -> Any | None:
+    """The explanation whose map lies over the views that else stay plain, by its first relevance map."""
+    layers = {(each.GetAttribute(PLAIN), id_) for each in composites(scene) for id_ in _layer_ids(each)}
+    return next((first for first in record.records(scene) if ("1", displayed_map(first).GetID()) in layers), None)
+
+
+def _layer_ids(composite: Any) -> list[str]:
+    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
+    return [composite.GetNthLayerVolumeID(first + n) or "" for n in range(composite.GetNumberOfAdditionalLayers())]
+
+
 def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
     """Views that show the volume of the earlier map behind it show that of the map that comes in its place.
 
@@ -162,9 +173,15 @@ def companion_displays(first: Any, own: bool = False) -> list[Any]:
         if own and role == "shared":
             continue
         for node in record.linked(first, role):
-            if node is not None:
-                found += [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    return [*(node for node in found if node is not None), *(n for n in record.linked(first, "glow") if n is not None)]
+            found += _displays_of(node)
+    return [*found, *(node for node in record.linked(first, "glow") if node is not None)]
+
+
+def _displays_of(node: Any | None) -> list[Any]:
+    if node is None:
+        return []
+    found = (node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes()))
+    return [display for display in found if display is not None]
 
 
 def set_visible(first: Any, display: Any, visible: bool) -> None:
@@ -173,6 +190,18 @@ def set_visible(first: Any, display: Any, visible: bool) -> None:
         display.SetAttribute(_BEFORE, str(int(visible)))
         visible = False
     display.SetVisibility(visible)
+
+
+def legend_displays(first: Any) -> list[Any]:
+    """The display nodes of the legend: the one that draws it, and that of the model which it follows."""
+    return [display for node in record.linked(first, "legend") for display in _displays_of(node)]
+
+
+def lend_legend(first: Any, wanted: bool) -> None:
+    """The legend of an explanation that is off is drawn all the same where its map lies beside another one."""
+    if first.GetAttribute(record.SHOWN) == "0":
+        for display in legend_displays(first):
+            display.SetVisibility(wanted and display.GetAttribute(_BEFORE) == "1")
 
 
 def opacity_of(first: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from . import overlay, record
@@ -19,13 +20,17 @@ def place(scene: Any) -> None:
     """Give outlines and legends of all explanations their views, now and whenever slice views change their width."""
     for node in of_class(scene, "vtkMRMLSliceNode"):
         observe(node, vtk.vtkCommand.ModifiedEvent, _on_slice)
-    views = _beside(scene) if active(scene) else []
-    readable = _readable(scene, views)
+    above, below = (_row(scene, PAIRS), _row(scene, PAIRS.values())) if active(scene) else ([], [])
+    below += [node.GetID() for node in of_class(scene, "vtkMRMLViewNode")] if below else []
+    other = overlay.beside(scene) if above else None
+    readable = {False: _readable(scene, below), True: _readable(scene, above)}
     for first in record.records(scene):
+        lent = first.GetAttribute(record.SHOWN) == "0" and first is other
+        overlay.lend_legend(first, lent)
+        legend = overlay.legend_displays(first)
         for display in overlay.companion_displays(first):
-            # of an empty list it is drawn in all views
-            wanted = readable if display.IsA("vtkMRMLColorLegendDisplayNode") else views
-            if list(display.GetViewNodeIDs() or ()) != wanted:
+            wanted = readable[lent] if display in legend else below
+            if list(display.GetViewNodeIDs() or ()) != wanted:  # of an empty list: in all views
                 display.SetViewNodeIDs(wanted)
 
 
@@ -37,21 +42,21 @@ def _on_slice(node: Any, *_event: Any) -> None:
         place(scene)
 
 
-def _beside(scene: Any) -> list[str]:
-    """Side by side: the views with relevance, and those in 3D."""
-    found = [scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in PAIRS.values()]
-    return [node.GetID() for node in (*found, *of_class(scene, "vtkMRMLViewNode")) if node is not None]
+def _row(scene: Any, names: Iterable[str]) -> list[str]:
+    """The IDs of the slice views with these layout names."""
+    nodes = (scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in names)
+    return [node.GetID() for node in nodes if node is not None]
 
 
 def _readable(scene: Any, views: list[str]) -> list[str]:
-    """Of these views those that are wide enough; the widest one where none is."""
+    """Of these views those that are wide enough; the first that is shown where none is."""
     nodes = [node for kind in ("vtkMRMLSliceNode", "vtkMRMLViewNode") for node in of_class(scene, kind)]
     nodes = [node for node in nodes if not views or node.GetID() in views]
     narrow = [node for node in nodes if _is_narrow(node)]
     if not narrow:
         return views
     if all(node in narrow for node in nodes if node.IsMappedInLayout()):
-        narrow.remove(max(narrow, key=lambda node: node.GetDimensions()[0]))
+        narrow = narrow[1:]
     return [node.GetID() for node in nodes if node not in narrow]
 
 

@@ -57,6 +57,7 @@ def put_above(scene: Any, other: PresentedNodes | None) -> None:
         _clear_plain(scene)
         if other is not None:
             overlay.lay_beside(scene, other.relevance[0])
+        placing.place(scene)
 
 
 def leave(scene: Any) -> None:

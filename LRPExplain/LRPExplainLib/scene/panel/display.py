@@ -209,6 +209,19 @@ class DisplaySection(Section):
             ui.overlayCheckBox.checked = overlay.shown(self.nodes)
         if ui.sideBySideButton.checked:
             self._watch_layout()
+        self._watch_shown()
+
+    def _watch_shown(self) -> None:
+        """A script that explains shows another map in place of this one: the box says so."""
+        self.removeObservers(self._on_shown)
+        self.addObserver(self.nodes.relevance[0], vtk.vtkCommand.ModifiedEvent, self._on_shown)
+
+    def _on_shown(self, *_event: Any) -> None:
+        from .. import overlay
+
+        if self.nodes is not None and not self._busy:
+            with self._quiet():
+                self.ui.overlayCheckBox.checked = overlay.shown(self.nodes)
 
     def _controls(self) -> tuple[Any, ...]:
         ui = self.ui

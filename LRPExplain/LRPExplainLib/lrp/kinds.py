@@ -34,7 +34,7 @@ SELECTIONS = {
     aten.replication_pad2d, aten.replication_pad3d, aten.roll, aten.flip, aten.repeat, aten.index,
     aten.index_select, aten.gather, aten.slice_scatter, aten.select_scatter, aten.pixel_shuffle,
     aten.pixel_unshuffle, aten.channel_shuffle, aten.unfold, aten.stack, aten.diagonal,
-    aten.index_fill, aten.index_put, aten.masked_scatter, aten.rot90, aten.take, aten.embedding,
+    aten.index_fill, aten.masked_scatter, aten.rot90, aten.take, aten.embedding,
 }  # fmt: skip
 RESHAPES = {aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten, aten.unflatten, operator.getitem}
 GATES = {aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, *DECISIONS}
@@ -50,7 +50,7 @@ GATE_KEEPING = {
     *SCALINGS, aten.add, aten.sub, aten.rsub, aten.clamp, aten.clamp_min, aten.clamp_max, aten.cat, aten.where,
     aten.constant_pad_nd, aten.masked_fill, aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax,
     aten.maximum, aten.minimum, aten.pow, aten.sqrt,
-    *AVERAGES, *SELECTIONS,
+    *AVERAGES, *SELECTIONS, aten.index_put, aten.scatter,
 }  # fmt: skip
 TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
@@ -65,6 +65,6 @@ NON_NEGATIVE = {
 }  # fmt: skip
 SIGN_KEEPING = {
     aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax, aten.maximum, aten.minimum, aten.cat,
-    *AVERAGES, *SELECTIONS, *RESHAPES, aten.transpose, aten.t, aten.expand, aten.im2col, aten.permute, aten.slice,
-    aten.select, aten.split, aten.split_with_sizes, aten.unbind,
+    *AVERAGES, *SELECTIONS, *RESHAPES, aten.index_put, aten.scatter, aten.transpose, aten.t, aten.expand,
+    aten.im2col, aten.permute, aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.unbind,
 }  # fmt: skip

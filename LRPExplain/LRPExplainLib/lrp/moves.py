@@ -75,6 +75,33 @@ class Selection(Answer):
         return call.run(*args, **kwargs)
 
 
+class Placing(Answer):
+    """Values written to places among others: each place's relevance goes to what was written there last, or, where
+    nothing was, to what was there before. PyTorch's derivative would give it to all that was written there.
+
+    Args:
+        named: from the numbers of all places, those to which a call writes.
+        values: the position of what it writes among its arguments.
+    """
+
+    source = "adjoint of the selection; constants absorb like a bias"
+
+    def __init__(self, named: Callable[[Call, Tensor], Tensor], values: int) -> None:
+        self._named, self._values = named, values
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [source for source in node.all_input_nodes if is_index(source, node)]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        flat = relevance.flatten()
+        places = self._named(call, torch.arange(len(flat), device=flat.device).reshape(relevance.shape))
+        order = torch.arange(places.numel(), device=flat.device).reshape(places.shape)
+        last = torch.full_like(flat, -1, dtype=torch.int64).scatter(0, places.flatten(), order.flatten())
+        before = flat.masked_fill(last >= 0, 0.0).reshape(relevance.shape)
+        written = flat[places].masked_fill(last[places] != order, 0.0)
+        return handed_out(call, [call.args[0], call.args[self._values]], [before, written])
+
+
 class Concatenation(Answer):
     """`cat`: each piece takes its own relevance back."""
 

@@ -25,7 +25,7 @@ from .graph import Graph, arguments, is_decision, layer_of, require_graph, shape
 from .kinds import AVERAGES, DECISIONS, ELEMENTWISE, RESHAPES, SELECTIONS
 from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
-from .moves import Choose, Concatenation, Padding, Selection, Split, Switch, View
+from .moves import Choose, Concatenation, Padding, Placing, Selection, Split, Switch, View
 from .norms import channel_affine
 from .origins import decision_among, gate_among, held_among
 
@@ -59,6 +59,13 @@ def _permute(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
 RESHAPE = View(lambda call, r, shape: r.reshape(shape))
 SWAP = View(lambda call, r, shape: r.transpose(*(call.args[1:] or (0, -1))))
 EXPAND = View(lambda call, r, shape: unbroadcast(r, shape))
+
+
+def _places(call: Call, numbers: Tensor) -> Tensor:
+    return aten.index(numbers, [None if index is None else call.value(index) for index in call.args[1]])
+
+
+SCATTER = Placing(lambda call, numbers: numbers.gather(call.args[1], call.value(call.args[2])), values=3)
 
 
 def _product(node: fx.Node, graph: Graph) -> Answer | None:
@@ -101,6 +108,11 @@ def _sampling(node: fx.Node, graph: Graph) -> Answer | None:
 def _convolution(node: fx.Node, graph: Graph) -> Answer | None:
     """Its weight and bias must be constants."""
     return CONVOLUTION if all(map(graph.is_constant, arguments(node)[1:3])) else None
+
+
+def _scatter(node: fx.Node, graph: Graph) -> Answer | None:
+    """Of a tensor, and not such as adds or multiplies."""
+    return SCATTER if node.target is aten.scatter.src else None
 
 
 def _scattering(node: fx.Node, graph: Graph) -> Answer | None:
@@ -155,6 +167,8 @@ OPERATORS: dict[Any, Answer | Pick] = {
     aten.constant_pad_nd: Padding(),
     **dict.fromkeys(SELECTIONS, SELECTION),
     aten.im2col: Selection(framed=True),
+    aten.index_put: Placing(_places, values=2),
+    aten.scatter: _scatter,
     aten.where: Choose(0, 1, 2),
     aten.masked_fill: Choose(1, 2, 0),
     # decisions

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from .bicubic import spell_bicubic
 from .dense_bias import join_dense_biases
-from .edit import packet, replace
+from .edit import constant, packet, replace
 from .graph import arguments, differentiable, first_of, is_whole, shape_of
 from .idioms import restore_gelu, restore_group_norm, restore_layer_norm
 from .norms import fold_batch_norm, spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
@@ -50,7 +50,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     restore_group_norm(graph, constants)
     restore_layer_norm(graph, constants)
     restore_gelu(graph, constants)
-    graph.eliminate_dead_code()
+    forget_how_constants_were_made(graph, constants)
     spell_results(graph)
     alive = set(graph.nodes)
     return {node: value for node, value in constants.items() if node in alive}
@@ -190,6 +190,16 @@ def fold_constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
                     args, kwargs = known
                     constants[node] = node.target(*args, **kwargs)
     return constants
+
+
+def forget_how_constants_were_made(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
+    """Keep the constants that signals meet, and let go of those that they were computed from."""
+    for node in [node for node in constants if node.op == "call_function"]:
+        if any(user not in constants for user in node.users):
+            with graph.inserting_before(node):
+                value = constant(graph, constants, constants[node], node)
+            replace(graph, node, value)
+    graph.eliminate_dead_code()
 
 
 def _known_arguments(node: fx.Node, constants: dict[fx.Node, Any]) -> tuple[Any, Any] | None:

@@ -130,16 +130,8 @@ def indexed_fill(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:
 
 
 def scattered(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """`aten.scatter`: where the index names a place, what was written there last, else what is there.
-
-    PyTorch's derivative gives relevance to all that was written there.
-    """
-    if not x.is_floating_point():  # masks and positions, such as ours below
-        return NotImplemented
-    written = _named(index, source).flatten()
-    positions = torch.arange(index.numel(), device=x.device).reshape(index.shape)
-    last = torch.full_like(x, -1, dtype=torch.int64).scatter(dim, index, positions)
-    return torch.where(last < 0, x, written[last.clamp(min=0)])
+    """`aten.scatter` of what the index names, which may be smaller than the source."""
+    return NotImplemented if source.shape == index.shape else x.scatter(dim, index, _named(index, source))
 
 
 def indexed_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
@@ -148,14 +140,14 @@ def indexed_copy(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
 
 
 def placed(x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
-    """`aten.index_put`: a scatter to the places that the indices name, one of which may be named several times."""
-    if not x.is_floating_point():
+    """`aten.index_put` that accumulates: what is there, and a sum of what goes to each place."""
+    if not accumulate:
         return NotImplemented
     if any(index is not None and index.dtype == torch.bool for index in indices):  # which names no place twice
-        return x + aten.index_put(torch.zeros_like(x), indices, values) if accumulate else NotImplemented
-    write = scattered_sum if accumulate else scattered
+        return x + aten.index_put(torch.zeros_like(x), indices, values)
     places = aten.index(torch.arange(x.numel(), device=x.device).reshape(x.shape), indices)
-    return write(x.flatten(), 0, places.flatten(), values.expand(places.shape).flatten()).reshape(x.shape)
+    source = values.expand(places.shape).flatten()
+    return scattered_sum(x.flatten(), 0, places.flatten(), source).reshape(x.shape)
 
 
 def scattered_number(x: Tensor, dim: int, index: Tensor, value: float) -> Tensor:

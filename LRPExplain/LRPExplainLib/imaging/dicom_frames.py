@@ -1,5 +1,5 @@
 """DICOM files of many frames: in Enhanced CT and MR each says by itself where it lies and what it means; in RT Dose and
-reconstructed Nuclear Medicine (`stacks`) they are a stack.
+reconstructed Nuclear Medicine (`dicom_stacks`) they are a stack.
 
 GDCM takes the first two frames' geometry and rescaling for all of them, in whatever order they are stored, so pydicom
 reads these files. It is optional: without it they are refused.
@@ -17,10 +17,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import UserError, reason
-from .frame import Frame, rescale_of, spacing_of, told, understood
+from .dicom_frame import Frame, rescale_of, spacing_of, told, understood
+from .dicom_stacks import STACKS
 from .grid import Grid
 from .series import Placed, stack_problem
-from .stacks import STACKS
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _MOST_VOXELS = 1 << 31  # some ten times the largest volumes there are
+_MOST_FRAMES = 1 << 20  # of a Segmentation there may be one for each segment and slice
 
 
 def read_frames(path: Path) -> sitk.Image:
@@ -93,9 +94,12 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     """What each frame says of itself, in the order in which they are stored.
 
     Raises:
-        UserError: the file is damaged, or of a kind whose frames are a stack and does not say which.
+        UserError: the file is damaged, claims frames without end, or is of a kind whose frames are a stack and does not
+            say which.
     """
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count > _MOST_FRAMES:
+        raise UserError(f"The DICOM file '{path}' claims {count} frames, more than there are in any: export it again.")
     stacked = STACKS.get(str(dataset.get("SOPClassUID", "")))
     if stacked is not None:
         return stacked(dataset, count, path)

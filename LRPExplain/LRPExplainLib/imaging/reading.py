@@ -1,6 +1,6 @@
 """Volumes from disk: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads, or a folder with a DICOM series.
 
-DICOM files of many frames are read in `dicom_frames`.
+DICOM files of many frames are read in `dicom_frames`, PNG files that SimpleITK does not read in `png`.
 
 An image of two dimensions, such as an X-ray, is a volume of one slice.
 """

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
@@ -37,7 +37,7 @@ def check_replaceable(folder: Path, own: tuple[str, ...]) -> None:
         raise UserError(f"'{folder}' is a file: choose another output folder.")
     try:
         entries = list(folder.iterdir())
-        foreign = sorted(_foreign(folder, own))
+        foreign = _foreign(folder, own)
     except OSError as error:
         raise UserError(
             f"'{folder}' cannot be looked into ({error.strerror}): choose another output folder."
@@ -53,14 +53,21 @@ def within(folder: str, own: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{folder}/{pattern}" for pattern in own)
 
 
-def _foreign(folder: Path, own: tuple[str, ...]) -> Iterator[str]:
-    """Entries of the folder, and files in its own folders, that no pattern has."""
-    for entry in folder.rglob("*"):
-        inside = entry.relative_to(folder)
-        if inside.name in _CLUTTER or (len(inside.parts) > 1 and entry.is_dir()):
-            continue
-        if not any(inside.match(each) for each in own if each.count("/") + 1 == len(inside.parts)):
-            yield inside.as_posix()
+def _foreign(folder: Path, own: tuple[str, ...]) -> list[str]:
+    """Entries of the folder that no pattern has; where there are none, files in its own folders that no pattern has.
+
+    So somebody's home or disk is known for what it is without a look at all that is in it.
+    """
+
+    def others(entries: Iterable[Path]) -> list[str]:
+        return sorted(inside.as_posix() for entry in entries if not _is_own(inside := entry.relative_to(folder), own))
+
+    return others(folder.iterdir()) or others(entry for entry in folder.rglob("*") if not entry.is_dir())
+
+
+def _is_own(inside: Path, own: tuple[str, ...]) -> bool:
+    patterns = (pattern for pattern in own if pattern.count("/") + 1 == len(inside.parts))
+    return inside.name in _CLUTTER or any(inside.match(pattern) for pattern in patterns)
 
 
 def check_writable(place: Path) -> None:

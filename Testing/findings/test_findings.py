@@ -186,8 +186,8 @@ def test_the_readout_names_relevance_region_and_segments() -> None:
     assert inside.hot_spot is not None
     assert inside.hot_spot.ml == pytest.approx(0.024)
     assert (outside.relevance, outside.hot_spot, outside.segments) == (0.0, None, ("head",))
-    assert found.at_point((40 - 14, -60 + 15, -30 + 12)) == inside
-    assert found.at_point((1000, 0, 0)) is None
+    assert found.field.index((40 - 14, -60 + 15, -30 + 12)) == (7, 5, 3)
+    assert found.field.index((1000, 0, 0)) is None
 
 
 # --- shares ----------------------------------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ def test_checks_another_method_and_the_record(
     other = next(name for name in maps() if name.endswith("by grad-cam"))
     host.choose(ui.besideSelector, other)
     person.click(ui.sideBySideButton)
-    (left,) = {composite("Red"), composite("Green"), composite("Yellow")}
-    assert slicer.mrmlScene.GetNodeByID(left).GetName() == other
+    (above,) = {composite("Red"), composite("Green"), composite("Yellow")}
+    assert slicer.mrmlScene.GetNodeByID(above).GetName() == other
     person.click(ui.sideBySideButton)
     assert composite("Red") == person.widget.panel.display.nodes.relevance[0].GetID()
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging import Grid, prepare
+from LRPExplainLib.imaging.boxes import overlap, placed
 from LRPExplainLib.imaging.foreground import bounding_box, foreground
-from LRPExplainLib.imaging.framing import overlap, placed
 from LRPExplainLib.imaging.splines import resize
 from LRPExplainLib.models import Preprocessing
 from scipy import ndimage

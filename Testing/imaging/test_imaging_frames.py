@@ -82,6 +82,12 @@ def _without_places(volume):
     return dataset
 
 
+def _endless(volume):
+    dataset = _without_places(volume)
+    dataset.NumberOfFrames = 2_000_000_000
+    return dataset
+
+
 def _without_spacing(volume):
     dataset = enhanced(volume)
     del dataset.SharedFunctionalGroupsSequence
@@ -116,6 +122,7 @@ BAD = {
     "two points in time": (lambda v: enhanced(v, [*range(6), *range(6)]), "several slices at one place"),
     "two orientations": (_turned, "several orientations"),
     "film": (_without_places, "do not say where they lie"),
+    "endless": (_endless, "more than there are in any"),
     "no spacing": (_without_spacing, "how large their voxels are"),
     "two voxel sizes": (_of_two_sizes, "several voxel sizes"),
     "cut off": (_cut_off, "cannot be read"),

@@ -92,6 +92,15 @@ def test_a_header_that_is_none_does_no_harm(tmp_path: Path, text: str, suffix: s
         assert volume_files(path) == [path]  # what names no file
 
 
+@pytest.mark.parametrize(
+    "rest", [" " * 900_000 + "x", "1 " * 450_000 + "x", "x" * 900_000], ids=["blanks", "numbers", "name"]
+)
+def test_a_header_with_an_endless_name_is_looked_at_in_no_time(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "a.mhd"
+    path.write_text(f"ElementDataFile = a%d {rest}\n")
+    assert volume_files(path) == [path]
+
+
 def test_a_segmentation_is_known_by_its_voxels(tmp_path: Path) -> None:
     labels = sitk.GetImageFromArray(np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4) % 2)
     sitk.WriteImage(labels, str(tmp_path / "a.mhd"))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,16 @@ def test_what_was_agreed_to_still_holds_when_the_code_has_run(scripted):
     assert load_model(scripted, trust=True).sha256 == agreed
     assert trust_request(scripted).sha256 == agreed
     assert not list(scripted.rglob("__pycache__"))
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_bundle(scripted, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    path = shutil.make_archive(str(tmp_path / "zipped"), "zip", scripted.parent, scripted.name)
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
+    with pytest.raises(UserError, match=r"cannot be unpacked in .* \(No space left on device\): make room"):
+        load_model(path, trust=True)
 
 
 def test_code_that_fails_is_one_sentence(scripted):

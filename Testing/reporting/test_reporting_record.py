@@ -260,9 +260,12 @@ def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_
         ("ISO_IR 100", "Müller^Jörg"),
         ("ISO_IR 192", "Müller^山田"),
         ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO 2022 IR 100", "Müller^Jörg"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 144"], "Люкceмбypг"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
     ],
-    ids=["Latin", "UTF-8", "Cyrillic", "Japanese"],
+    ids=["Latin", "UTF-8", "Cyrillic", "Latin by extension", "Cyrillic by extension", "Korean", "Japanese"],
 )
 def test_a_patients_name_is_written_as_it_is_whatever_its_letters(tmp_path, characters, name):
     pydicom = pytest.importorskip("pydicom")

@@ -337,4 +337,6 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
     name = "x" * 5000
     asked = ["explain", "--model", "net.ts", "--volume", "t1.nrrd", "--segment", name, "--out", str(tmp_path / "out")]
     assert main(asked) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "cannot be read or written (" in said

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,13 @@ def test_other_things_in_the_folders_of_an_explanation_are_left_alone_too(tmp_pa
             explanation.save(out)
         assert (out / folder / name).read_text() == "years of work"
         (out / folder / name).unlink()
+
+
+def test_a_disk_that_is_somebody_s_is_refused_without_a_walk_through_it(tmp_path, explanation, monkeypatch):
+    (tmp_path / "thesis").mkdir()
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("all that is in it is looked at"))
+    with pytest.raises(UserError, match="holds other files"):
+        explanation.save(tmp_path)
 
 
 def test_a_file_in_the_way_is_left_alone(tmp_path, explanation):

@@ -321,6 +321,22 @@ def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     assert legend_views(nodes) == []
 
 
+def test_views_that_the_user_chose_for_the_outlines_stay_chosen(case: Any) -> None:
+    nodes, _ = case
+    outlines, legend = nodes.segmentation.GetDisplayNode(), legend_of(nodes.legend)
+    outlines.SetViewNodeIDs(["vtkMRMLSliceNodeRed"])
+    narrow(nodes.scene, Red=800, Yellow=200, Green=200)
+    enter(nodes)
+    assert view(nodes.scene, "Green+").GetID() in legend.GetViewNodeIDs()
+    leave(nodes.scene)
+    assert list(outlines.GetViewNodeIDs()) == ["vtkMRMLSliceNodeRed"]
+    outlines.SetViewNodeIDs([])
+    enter(nodes)
+    assert not outlines.IsDisplayableInView("vtkMRMLSliceNodeRed")
+    leave(nodes.scene)
+    assert not outlines.GetNumberOfViewNodeIDs()
+
+
 def test_a_map_above_has_its_own_legend_there_since_its_numbers_are_others(case: Any, tmp_path: Path) -> None:
     nodes, _ = case
     (tmp_path / "other").mkdir()

@@ -63,8 +63,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _said_of(error: OSError) -> str:
-    why = error.strerror or str(error)
-    return f"'{error.filename}': {why}." if error.filename else f"{why}."
+    what = f"'{error.filename}'" if error.filename else "What was asked for"
+    return (
+        f"{what} cannot be read or written ({error.strerror or error}): look at the name, the permissions and the room"
+        " that is left."
+    )
 
 
 def _refuse(error: Exception) -> int:

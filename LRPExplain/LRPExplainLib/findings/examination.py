@@ -152,11 +152,6 @@ class Findings:
         intensity = self.volume.at(index) if self.volume is not None else None
         return Readout(self.field.at(index), self._hot_spot(label - 1) if label else None, segments, intensity)
 
-    def at_point(self, ras: Sequence[float]) -> Readout | None:
-        """What is at a point (RAS, mm); None outside the volume."""
-        index = self.field.index(ras)
-        return self.at(index) if index is not None else None
-
     def _hot_spot(self, n: int) -> HotSpot:
         clusters = self.clusters
         total = self.magnitudes.total()

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .frame import Frame, understood
-from .frames import along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
+from .dicom_frame import Frame, understood
+from .dicom_frames import along_normal, frame_grid, frames_of, open_dicom, pixels_of, said_of_frame
 from .grid import Grid
 from .labels import Table, told_apart
 from .series import on_one_line

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import stages
+from .boxes import Cropped, placed
 from .foreground import bounding_box, foreground
-from .framing import Cropped, placed
 from .grid import Grid, core_grid, cut, same_grid
 from .intensity import normalise_all
 from .preprocessing import Preprocessing

@@ -19,6 +19,7 @@ _NUMBERED = re.compile(
     r"(?P<name>[^%]*%\d{0,2}d[^%]*?)\s+(?P<numbers>-?\d+(?:\s+-?\d+)*)\s*"
 )  # such as "slice%03d.raw 1 20 1"
 _MOST = 1 << 16  # files that a pattern may stand for
+_LONGEST = 4096  # characters of a path, on any system
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -64,16 +65,21 @@ def _of_pair(path: Path) -> list[Path]:
 
 
 def _named(header: Path, value: str, following: list[str]) -> list[Path]:
-    """What a header says of where the voxels lie: a name, a list of names, or a pattern with numbers."""
+    """What a header says of where the voxels lie: a name, a list of names, or a pattern with numbers.
+
+    What is too long for a name is none: whoever reads the volume says so.
+    """
     if _LIST.match(value):
         names = [line.strip() for line in following if line.strip()]
+    elif len(value) > _LONGEST:
+        names = []
     elif numbered := _NUMBERED.fullmatch(value):
         first, last, step = [*(int(n) for n in numbered["numbers"].split()), 1, 1][:3]
         numbers = range(first, last + (1 if step > 0 else -1), step or 1)
         names = [numbered["name"] % n for n in numbers[:_MOST]]
     else:
         names = [value]
-    return [header.parent / name for name in names]
+    return [header.parent / name for name in names if len(name) <= _LONGEST]
 
 
 def _lines(path: Path) -> list[str]:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .boxes import Reframed, Replicated, overlap, placed
 from .examination import Examination, Maps, needs_foreground
 from .foreground import bounding_box, foreground
-from .framing import Placed, Replicated, overlap, placed
 from .grid import Grid, cut, fitted, same_grid
 from .intensity import check_steps, normalise_all
 from .preprocessing import Preprocessing
@@ -156,7 +156,7 @@ def _with_labels(prepared: Prepared, found: sitk.Image, channels: Tensor, name: 
     way: LinearMap = prepared.maps[0]
     if not same_grid(source, prepared.sources[0]):
         way = linear_map(source, core)
-        way = way if grid == core else Placed(way, core, grid)
+        way = way if grid == core else Reframed(way, core, grid)
         if not way.inside.any():
             raise _apart(name, first)
     return replace(
@@ -178,7 +178,7 @@ def _reframed(tensor: Tensor, maps: Maps, grid: Grid, frame: Grid) -> tuple[Tens
     if grid == frame:
         return tensor, maps
     return torch.stack([placed(channel, grid, frame) for channel in tensor]), tuple(
-        Placed(way, grid, frame) for way in maps
+        Reframed(way, grid, frame) for way in maps
     )
 
 

@@ -1,6 +1,6 @@
 """Volumes from disk: NIfTI, NRRD, MetaImage and whatever else SimpleITK reads, or a folder with a DICOM series.
 
-DICOM files of many frames are read in `frames`.
+DICOM files of many frames are read in `dicom_frames`, PNG files that SimpleITK does not read in `png`.
 
 An image of two dimensions, such as an X-ray, is a volume of one slice.
 """
@@ -15,8 +15,8 @@ import SimpleITK as sitk
 
 from ..digests import sha256_of
 from ..errors import UserError, reason
+from .dicom_frames import read_frames
 from .dicom_segments import is_segmentation
-from .frames import read_frames
 from .parts import parts_of
 from .png import is_grey_with_alpha, read_grey_with_alpha
 from .series import ORIENTATION, POSITION, Placed, numbers, stack_problem

@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from .framing import placed
+from .boxes import placed
 from .grid import Grid, core_grid, nearest_on, same_grid
 from .resampling import linear_map, nearest
 from .splines import resize, separate_axis

@@ -1,4 +1,7 @@
-"""In which views outlines and legends are drawn: not beside relevance, and a legend only where it can be read."""
+"""In which views outlines and legends are drawn: not beside relevance, and a legend only where it can be read.
+
+Where a user has chosen views for one of them it stays in these.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,15 @@ from .observing import observe
 # Pixels. A legend is a share of its view: in narrower ones its numbers are a few pixels high, and over the anatomy.
 _READABLE = 380
 _narrow: dict[str, bool] = {}  # by the ID of a slice node
+# On a display node: the IDs of the views that it was given here; others are its user's choice
+_VIEWS = record.PREFIX + "Views"
 
 
 def place(scene: Any) -> None:
     """Give outlines and legends of all explanations their views, now and whenever slice views change their width."""
     for node in of_class(scene, "vtkMRMLSliceNode"):
         observe(node, vtk.vtkCommand.ModifiedEvent, _on_slice)
+        _narrow[node.GetID()] = _is_narrow(node)
     above, below = (_row(scene, PAIRS), _row(scene, PAIRS.values())) if active(scene) else ([], [])
     below += [node.GetID() for node in of_class(scene, "vtkMRMLViewNode")] if below else []
     other = overlay.beside(scene) if above else None
@@ -29,16 +35,21 @@ def place(scene: Any) -> None:
         overlay.lend_legend(first, lent)
         legend = overlay.legend_displays(first)
         for display in overlay.companion_displays(first):
-            wanted = readable[lent] if display in legend else below
-            if list(display.GetViewNodeIDs() or ()) != wanted:  # of an empty list: in all views
-                display.SetViewNodeIDs(wanted)
+            _put(display, readable[lent] if display in legend else below)
+
+
+def _put(display: Any, views: list[str]) -> None:
+    """Draw it in these views, of an empty list in all, unless its user has chosen others."""
+    now, given = set(display.GetViewNodeIDs() or ()), set((display.GetAttribute(_VIEWS) or "").split())
+    if now <= given and now != set(views):  # less than what was given: a view has gone
+        display.SetViewNodeIDs(views)
+        display.SetAttribute(_VIEWS, " ".join(views) or None)
 
 
 def _on_slice(node: Any, *_event: Any) -> None:
     """For every change of a slice node; only its width matters here."""
     narrow, scene = _is_narrow(node), node.GetScene()
     if scene is not None and _narrow.get(node.GetID()) != narrow:
-        _narrow[node.GetID()] = narrow
         place(scene)
 
 

@@ -232,39 +232,14 @@ def _strings(value: Any) -> list[str]:
 
 
 class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
-    """A text browser as high as its text, which can fold away details."""
-
-    showDetailsText = kept(str, "showDetailsText", "Show details...", lambda self, _text: self._show())
-    hideDetailsText = kept(str, "hideDetailsText", "Hide details.", lambda self, _text: self._show())
-    collapsed = kept(bool, "collapsed", True, lambda self, _value: self._show())
+    """A text browser as high as its text."""
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._whole: tuple[str, str] | None = None
         self.setVerticalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
         self.document().documentLayout().documentSizeChanged.connect(lambda _size: self.updateGeometry())
         self.setOpenLinks(False)
-        self.anchorClicked.connect(self._clicked)
-
-    def _clicked(self, url: QtCore.QUrl) -> None:
-        if url.toString() in ("#show_details", "#hide_details"):
-            self.setProperty("collapsed", url.toString() == "#hide_details")
-
-    def _show(self) -> None:
-        if self._whole is None:
-            return
-        teaser, details = self._whole
-        closed = self.property("collapsed")
-        link = self.property("showDetailsText") if closed else self.property("hideDetailsText")
-        anchor = f'<a href="#{"show" if closed else "hide"}_details">{link}</a>' if details else ""
-        self.setHtml(f"{teaser} {anchor}" if closed else f"{teaser}<br>{details} {anchor}")
-
-    @invokable
-    def setCollapsibleText(self, text: str) -> None:
-        teaser, _, details = text.partition("\n" if "<" not in text else "<br>")
-        self._whole = (teaser, details.replace("\n", "<br>"))
-        self._show()
 
     def sizeHint(self) -> QtCore.QSize:
         return QtCore.QSize(super().sizeHint().width(), self.heightForWidth(self.width()))
@@ -275,49 +250,9 @@ class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
         return int(self.document().size().height()) + 2 * self.frameWidth()
 
 
-class ctkSearchBox(QtWidgets.QLineEdit):
-    """A line edit with a magnifying glass, which is not drawn here."""
-
-
-class ctkMenuButton(QtWidgets.QPushButton):
-    """A push button with a separate arrow for its menu."""
-
-
 class ctkCheckBox(QtWidgets.QCheckBox):
     """A check box that can also have an icon as its indicator; the icon is not drawn here."""
 
 
 class ctkComboBox(QtWidgets.QComboBox):
     """A combo box with a text for "nothing chosen"."""
-
-
-class ctkCheckableComboBox(QtWidgets.QComboBox):
-    """A combo box whose items carry check boxes."""
-
-    SIGNALS: ClassVar[dict[str, str]] = {"checkedIndexesChanged()": "checkedIndexesChanged"}
-    checkedIndexesChanged = QtCore.Signal()
-
-    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.model().itemChanged.connect(lambda _item: self.checkedIndexesChanged.emit())
-        self.model().rowsInserted.connect(self._make_checkable)
-
-    def _make_checkable(self, _parent: Any, first: int, last: int) -> None:
-        blocked = self.model().blockSignals(True)
-        for row in range(first, last + 1):
-            self.model().item(row).setCheckable(True)
-            self.model().item(row).setCheckState(QtCore.Qt.CheckState.Unchecked)
-        self.model().blockSignals(blocked)
-
-    @invokable
-    def checkedIndexes(self) -> list[QtCore.QModelIndex]:
-        rows = (self.model().index(row, 0) for row in range(self.count()))
-        return [index for index in rows if self.checkState(index) == QtCore.Qt.CheckState.Checked]
-
-    @invokable
-    def setCheckState(self, index: QtCore.QModelIndex, state: QtCore.Qt.CheckState) -> None:
-        self.model().itemFromIndex(index).setCheckState(state)
-
-    @invokable
-    def checkState(self, index: QtCore.QModelIndex) -> QtCore.Qt.CheckState:
-        return self.model().itemFromIndex(index).checkState()

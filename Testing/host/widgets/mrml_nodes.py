@@ -49,8 +49,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._scene: Any = None
         self._requested = ""
         self._attributes: dict[str, tuple[str, Any]] = {}
-        self._base_names: dict[str, str] = {}
-        self._labels: dict[str, str] = {}
         self._of_scene, self._of_nodes = Observations(self), Observations(self)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -215,9 +213,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         if node is not None and node.GetID() in self._listed():
             self.nodeAboutToBeRemoved.emit(node)
 
-    def _set_base_name(self, name: str) -> None:
-        self._base_names.update(dict.fromkeys(self.property("nodeTypes"), name))
-
     def _set_types(self, _types: list[str]) -> None:
         self._rebuild()
 
@@ -288,7 +283,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             return None
         node = self._scene.CreateNodeByClass(kind)
         node.UnRegister(None)
-        name = self._base_names.get(kind) or node.GetNodeTagName()
+        name = node.GetNodeTagName()
         node.SetName(self._scene.GenerateUniqueName(name))
         if kind in self._attributes:
             attribute, value = self._attributes[kind]
@@ -322,7 +317,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     @invokable
     def nodeTypeLabel(self, kind: str) -> str:
         display = self._scene.GetTypeDisplayNameByClassName(kind) if self._scene is not None and kind else ""
-        return self._labels.get(kind) or display or "node"
+        return display or "node"
 
 
 class qMRMLColorTableComboBox(qMRMLNodeComboBox):

@@ -95,7 +95,12 @@ def _on_disk(files: BundleFiles) -> Iterator[Path]:
     elif isinstance(files, InZip):
         with tempfile.TemporaryDirectory(prefix="LRPExplain-") as folder:
             with opened(files.path, files.name) as archive:
-                archive.extractall(folder)
+                try:
+                    archive.extractall(folder)
+                except OSError as error:  # of the disk; what is wrong with the file are errors of other kinds
+                    raise UserError(
+                        f"The bundle '{files.name}' cannot be unpacked in '{folder}' ({error.strerror}): make room."
+                    ) from error
             yield (Path(folder) / files.prefix).resolve()
     else:
         raise UserError(f"'{files.name}' is no bundle that can be run.")

@@ -1,5 +1,5 @@
 """DICOM files of many frames: in Enhanced CT and MR each says by itself where it lies and what it means; in RT Dose and
-reconstructed Nuclear Medicine (`stacks`) they are a stack.
+reconstructed Nuclear Medicine (`dicom_stacks`) they are a stack.
 
 GDCM takes the first two frames' geometry and rescaling for all of them, in whatever order they are stored, so pydicom
 reads these files. It is optional: without it they are refused.
@@ -17,15 +17,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import UserError, reason
-from .frame import Frame, rescale_of, spacing_of, told, understood
+from .dicom_frame import Frame, rescale_of, spacing_of, told, understood
+from .dicom_stacks import STACKS
 from .grid import Grid
 from .series import Placed, stack_problem
-from .stacks import STACKS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _MOST_VOXELS = 1 << 31  # some ten times the largest volumes there are
+_MOST_FRAMES = 1 << 20  # of a Segmentation there may be one for each segment and slice
 
 
 def read_frames(path: Path) -> sitk.Image:
@@ -93,9 +94,12 @@ def frames_of(dataset: Dataset, path: Path) -> list[Frame]:
     """What each frame says of itself, in the order in which they are stored.
 
     Raises:
-        UserError: the file is damaged, or of a kind whose frames are a stack and does not say which.
+        UserError: the file is damaged, claims frames without end, or is of a kind whose frames are a stack and does not
+            say which.
     """
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count > _MOST_FRAMES:
+        raise UserError(f"The DICOM file '{path}' claims {count} frames, more than there are in any: export it again.")
     stacked = STACKS.get(str(dataset.get("SOPClassUID", "")))
     if stacked is not None:
         return stacked(dataset, count, path)

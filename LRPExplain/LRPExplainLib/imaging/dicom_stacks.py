@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .frame import Frame, rescale_of, spacing_of, told
+from .dicom_frame import Frame, rescale_of, spacing_of, told
 from .series import Placed
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ class Cropped:
         return placed(self._inner.adjoint(values), self._box, self._source)
 
 
-class Placed:
+class Reframed:
     """A map whose target has been cut or grown to a frame by whole voxels; what was added is outside, and 0."""
 
     def __init__(self, inner: LinearMap, target: Grid, frame: Grid) -> None:

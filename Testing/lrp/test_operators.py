@@ -237,7 +237,7 @@ DECISIONS = {
     "where it is in order": lambda x: x.argsort(1), "in which bin": lambda x: torch.bucketize(x, BINS),
     "index of the maximum": lambda x: x.max(1, True)[1], "a whole number": lambda x: x.long(),
     "a mask of numbers": lambda x: (x > 0).double(), "heaviside": lambda x: torch.heaviside(x, x.new_ones(())),
-    "whether finite": torch.isfinite,
+    "whether finite": torch.isfinite, "a count of numbers": lambda x: (x > 0).sum(1, True, dtype=torch.float64),
 }  # fmt: skip
 
 
@@ -259,7 +259,8 @@ def test_decisions_absorb_what_they_get(name: str, joined: object) -> None:
 INTEGERS = {
     "divided": lambda x: x / 3, "shifted": lambda x: x - 0.5, "split": lambda x: x.split(1, 1)[1] * 0.5,
     "moved": lambda x: torch.cat([x, x.flip(1)], 1).transpose(1, 2)[:, 1:].double(),
-    "chosen": lambda x: x[:, x.argmax(1)[0]] * 2.0,
+    "chosen": lambda x: x[:, x.argmax(1)[0]] * 2.0, "summed": lambda x: x.sum(1, dtype=torch.float64),
+    "averaged": lambda x: x.mean(1, dtype=torch.float64), "so far": lambda x: x.cumsum(1, dtype=torch.float64),
 }  # fmt: skip
 
 

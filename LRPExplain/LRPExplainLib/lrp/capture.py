@@ -38,6 +38,7 @@ from .untraceable import (
     refuse_shapes_from_data,
     refuse_untraceable,
 )
+from .writes import Unwritten
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
 
@@ -75,9 +76,10 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         refuse_randomness(traced.graph)
         refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
+        read = passes.tensors_read(traced)
         constants = passes.normalize(traced)
         refuse_numbers_from_data(traced.graph, constants)
-    return Graph(traced, constants, rebuild)
+    return Graph(traced, constants, rebuild, read)
 
 
 def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
@@ -166,7 +168,7 @@ def _kept(model: Any) -> Iterator[None]:
     held = [(module.__dict__, dict(module.__dict__)) for module in modules]
     held += [(value, dict(value)) for _, before in held for value in before.values() if isinstance(value, dict)]
     lists = [(value, list(value)) for _, before in held for value in before.values() if isinstance(value, list)]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()] if _is_module(model) else []
+    values = [(b, b.clone(), Unwritten([b])) for b in model.buffers()] if _is_module(model) else []
     try:
         yield
     finally:
@@ -175,7 +177,9 @@ def _kept(model: Any) -> Iterator[None]:
             attributes.update(before)
         for items, content in lists:
             items[:] = content
-        for buffer, value in values:
+        for buffer, value, unwritten in values:
+            if unwritten.holds() and not buffer.is_inference():  # a write would be held against earlier graphs
+                continue
             with torch.inference_mode(buffer.is_inference()), torch.no_grad():
                 buffer.copy_(value)
 

@@ -57,9 +57,11 @@ class Graph:
         cache: tensors derived from constants (weights clamped for z+, say), kept between runs.
     """
 
-    def __init__(self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild) -> None:
+    def __init__(
+        self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild, read: Iterable[Tensor]
+    ) -> None:
         self.module = module
-        self._weights = Unwritten(module.parameters())
+        self._weights = Unwritten(read)
         self.constants = _weights_laid_out(module, constants)
         self.precision: torch.dtype | None = None
         self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -131,7 +133,7 @@ class Graph:
         """LRPError when the model was trained on since, of which the folded part of the graph knows nothing."""
         if not self._weights.holds():
             raise LRPError(
-                "The model's weights have been written to since it was captured; capture it again, or capture a copy"
+                "The model's weights or buffers have been written to since it was captured; capture it again, or a copy"
                 " (copy.deepcopy) of a model that is trained further."
             )
 

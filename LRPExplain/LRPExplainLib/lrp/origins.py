@@ -28,6 +28,7 @@ from .kinds import (
 )
 
 aten = torch.ops.aten
+_FEW = 16  # steps of an activation that is spelled out
 
 
 def non_negative(graph: Graph) -> frozenset[fx.Node]:
@@ -106,19 +107,25 @@ def _only(factors: Sequence[Any], condition: Callable[[Any], bool]) -> int | Non
     return found[0] if len(found) == 1 else None
 
 
-def _is_made_of(node: Any, graph: Graph, kinds: Set[Any]) -> bool:
+def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
     """Whether a value comes from nothing but such gates or decisions, and constants."""
-    if not isinstance(node, fx.Node) or node.op != "call_function":
-        return False
-    kind = packet(node)
-    if kind in kinds or is_decision(node) or (kinds is GATES and _reaches_one(node)):
-        return True
-    signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
-    if kind in TRANSPARENT:
-        signals = signals[:1]
-    elif kind not in GATE_KEEPING:
-        return False
-    return bool(signals) and all(_is_made_of(source, graph, kinds) for source in signals)
+    seen: set[Any] = set()
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if not isinstance(node, fx.Node) or node.op != "call_function":
+            return False
+        kind = packet(node)
+        if kind in kinds or is_decision(node) or (kinds is GATES and _reaches_one(node)):
+            continue
+        signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
+        if kind not in TRANSPARENT | GATE_KEEPING or not signals:
+            return False
+        waiting += signals[:1] if kind in TRANSPARENT else signals
+    return True
 
 
 def _unscaled(node: Any, graph: Graph) -> Any:
@@ -131,16 +138,21 @@ def _unscaled(node: Any, graph: Graph) -> Any:
     return node
 
 
-def _is_function_of(node: Any, x: Any, graph: Graph, deepest: int = 12) -> bool:
-    """Whether each element is made of the element of x at its place alone, in so many steps at most."""
-    if node is x:
-        return True
-    if deepest == 0 or not isinstance(node, fx.Node) or node.op != "call_function" or shape_of(node) != shape_of(x):
-        return False
-    signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
-    return packet(node) in ELEMENTWISE | DECISIONS | JOINED and all(
-        _is_function_of(source, x, graph, deepest - 1) for source in signals
-    )
+def _is_function_of(value: Any, x: Any, graph: Graph) -> bool:
+    """Whether each element is made of the element of x at its place alone, in a few steps."""
+    seen: set[Any] = set()
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if node is x or node in seen:
+            continue
+        seen.add(node)
+        if len(seen) > _FEW or not isinstance(node, fx.Node) or node.op != "call_function":
+            return False
+        if packet(node) not in ELEMENTWISE | DECISIONS | JOINED or shape_of(node) != shape_of(x):
+            return False
+        waiting += [source for source in node.all_input_nodes if not graph.is_constant(source)]
+    return True
 
 
 def _reaches_one(node: fx.Node) -> bool:

@@ -24,6 +24,7 @@ FROM_SHAPE = {  # calls that read their first argument's shape and none of its v
 }  # fmt: skip
 PROMOTING = {  # calls that make numbers of masks and counts beside numbers
     aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.where, aten.cat, aten.stack,
+    aten.sum, aten.mean, aten.cumsum,
 }  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
@@ -31,6 +32,16 @@ VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 def identity(tensor: Tensor) -> tuple[Any, ...]:
     """What tells one parameter from another even when Python holds several wrappers of it."""
     return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+
+
+def tensors_read(traced: fx.GraphModule) -> list[Tensor]:
+    """The parameters, buffers and other tensors of the network that its answer depends on."""
+    needed: set[fx.Node] = set()
+    for node in reversed(traced.graph.nodes):
+        if node.op == "output" or node in needed:
+            needed.update(node.all_input_nodes)
+    values = [getattr(traced, node.target) for node in traced.graph.nodes if node.op == "get_attr" and node in needed]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:

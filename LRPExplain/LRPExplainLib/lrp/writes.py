@@ -9,7 +9,7 @@ from torch import Tensor
 
 class Unwritten:
     """Tensors as they are now. PyTorch counts the writes to each, an optimiser's and `load_state_dict`'s among them;
-    not those to what was made in inference mode, nor by way of `.data`.
+    not those to what was made in inference mode, by way of `.data`, or by a batch norm in training mode.
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:

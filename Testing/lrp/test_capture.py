@@ -237,10 +237,13 @@ def flexible(x: Tensor) -> Tensor:
     return flex_attention(x, x, x)
 
 
-def picky(x: Tensor) -> Tensor:
+def picky(x: Tensor, complaint: str = "shapes alone will not do") -> Tensor:
     if isinstance(torch._from_functional_tensor(x) if torch._is_functional_tensor(x) else x, FakeTensor):
-        raise RuntimeError("shapes alone will not do")
+        raise RuntimeError(complaint)
     return x * 2
+
+
+ASSERTION = 'false INTERNAL ASSERT FAILED at "/build/a.cpp":56, please report a bug to PyTorch. shapes will not do'
 
 
 def quantized() -> nn.Module:
@@ -248,6 +251,10 @@ def quantized() -> nn.Module:
         warnings.simplefilter("ignore")  # PyTorch has another way by now, and networks of this kind are still about
         dense = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval()
         return torch.ao.quantization.quantize_dynamic(dense, {nn.Linear}, dtype=torch.qint8)
+
+
+def optimised() -> nn.Module:
+    return torch.jit.optimize_for_inference(torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval()))
 
 
 class Wrapped:
@@ -300,6 +307,9 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "packed sequences": (Packing().eval(), SQUARE, ["packs sequences", "unpacked"]),
     "quantized": (quantized(), SQUARE, ["quantized", "before quantization"]),
     "quantized and scripted": (torch.jit.script(quantized()), SQUARE, ["quantized", "before quantization"]),
+    "untraceable and random": (of(lambda x: picky(x) + torch.rand(1))().eval(), SQUARE, ["random"]),
+    "an assertion of PyTorch's": (of(partial(picky, complaint=ASSERTION))().eval(), SQUARE, [r"it \(shapes will not"]),
+    "optimised for inference": (optimised(), SQUARE, ["torch.jit.optimize_for_inference", "as it was before"]),
     "untraceable": (of(picky)().eval(), SQUARE, [r"runs, but", r"\(shapes alone will not do\)", "tensor operations"]),
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lrp_helpers import Function, difference, noise, one_rule, seeded
+from lrp_helpers import CONV, Function, difference, noise, one_rule, seeded
 from LRPExplainLib.lrp import attribute, capture, count_operators, rules
 from torch import Tensor, nn
 
@@ -26,11 +26,31 @@ def names(graph: object) -> list[str]:
     return [operator.name for operator in count_operators(graph)]
 
 
-@pytest.mark.parametrize("spelled", [halved_last, halved_first, halved_within])
-def test_erf_is_recognised_as_gelu(spelled: Callable[[Tensor], Tensor]) -> None:
+def hard_by_bounds(x: Tensor) -> Tensor:
+    return (x + 3).clamp_min(0).clamp_max(6) / 6
+
+
+FUNCTIONS = {
+    "gelu, halved last": (nn.GELU(), halved_last),
+    "gelu, halved first": (nn.GELU(), halved_first),
+    "gelu, halved within": (nn.GELU(), halved_within),
+    "hardsigmoid, divided": (nn.Hardsigmoid(), lambda x: nn.functional.relu6(x + 3) / 6),
+    "hardsigmoid, by bounds": (nn.Hardsigmoid(), hard_by_bounds),
+    "hardsigmoid, onnx": (nn.Hardsigmoid(), lambda x: (x * (1 / 6) + 0.5).clamp(0, 1)),
+    "hardswish": (nn.Hardswish(), lambda x: x * hard_by_bounds(x)),
+    "softplus": (nn.Softplus(), lambda x: torch.log(1 + torch.exp(x))),
+    "sigmoid": (nn.Sigmoid(), lambda x: 1 / (1 + torch.exp(-x))),
+    "tanh": (nn.Tanh(), lambda x: 2 * torch.sigmoid(2 * x) - 1),
+    "elu": (nn.ELU(), lambda x: torch.where(x > 0, x, torch.exp(x) - 1)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_recognised_by_what_it_computes(name: str) -> None:
+    called, spelled = FUNCTIONS[name]
     dense = seeded(lambda: nn.Linear(6, 5))
     x, start = noise(2, 6), noise(2, 5, seed=3)
-    given, wanted = capture(nn.Sequential(dense, Function(spelled)), x), capture(nn.Sequential(dense, nn.GELU()), x)
+    given, wanted = capture(nn.Sequential(dense, Function(spelled)), x), capture(nn.Sequential(dense, called), x)
     assert names(given) == names(wanted)
     assert difference(given(x), wanted(x)) < 1e-12
     ours, theirs = (attribute(graph, x, start, one_rule(rules.gamma(0.25))) for graph in (given, wanted))
@@ -156,3 +176,29 @@ def test_what_only_resembles_layer_norm_stays(near: Callable[[Tensor], Tensor]) 
     graph = capture(Function(near), x)
     assert "aten.native_layer_norm" not in names(graph)
     assert difference(graph(x), near(x)) < 1e-12
+
+
+@pytest.mark.parametrize("upsample", [
+    {"mode": "trilinear", "scale_factor": 2}, {"mode": "trilinear", "size": (5, 7, 9), "align_corners": True},
+    {"mode": "trilinear", "scale_factor": 1.5}, {"mode": "bicubic", "scale_factor": 2}, {"mode": "linear", "size": 9},
+], ids=str)  # fmt: skip
+def test_resampling_is_recognised_in_a_decomposed_program(upsample: dict[str, object]) -> None:
+    dims = {"linear": 1, "bicubic": 2, "trilinear": 3}[str(upsample["mode"])]
+    layers = lambda: nn.Sequential(CONV[dims](1, 3, 3), nn.Upsample(**upsample), CONV[dims](3, 2, 1))  # noqa: E731
+    model, x = seeded(layers), noise(2, 1, *(7, 6, 8)[:dims])
+    program = torch.export.export(model, (x,)).run_decompositions().module()
+    given, wanted = capture(program, x), capture(model, x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
+    for composite in ("epsilon", "volume", "gamma"):
+        ours, theirs = (attribute(graph, x, wanted(x), composite) for graph in (given, wanted))
+        assert difference(ours.relevance, theirs.relevance) < 1e-10
+
+
+def test_gathers_that_only_resemble_resampling_stay() -> None:
+    rows = torch.tensor([0, 0, 1, 1])
+    model = Function(lambda x: 0.7 * x[:, :, rows] + 0.4 * x[:, :, rows.flip(0)])
+    x = noise(1, 2, 2)
+    graph = capture(model, x)
+    assert "aten.index" in names(graph)
+    assert difference(graph(x), model(x)) < 1e-12

@@ -240,3 +240,16 @@ def test_switching_off_ends_with_its_block() -> None:
         with without("onednn"):
             assert not optimizations.on("box")
     assert optimizations.on("box")
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+@pytest.mark.parametrize("offset", [10.0, 1000.0])
+def test_a_norm_far_from_zero_keeps_its_digits_channels_last(offset: float, groups: int) -> None:
+    """As behind the first layer of a network that is given Hounsfield units."""
+    x = torch.randn(2, 8, 9, 10, 11, generator=torch.Generator().manual_seed(0)) + offset
+    args = (torch.ones(8), torch.zeros(8), 2, 8, 990, groups, 1e-5)
+    exact = torch.native_group_norm(x.double(), args[0].double(), args[1].double(), *args[2:])
+    for ours, theirs in zip(
+        kernels.group_norm(x.contiguous(memory_format=torch.channels_last_3d), *args), exact, strict=True
+    ):
+        assert difference(ours.double(), theirs) < 1e-4

@@ -26,7 +26,13 @@ def join_dense_biases(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None
         for product, bias in (arguments(node)[:2], arguments(node)[1::-1]):
             found = _product_of(product, bias, constants)
             if found is not None:
-                _join(graph, node, found, bias, constants)
+                with graph.inserting_before(node):
+                    joined = with_bias(graph, found, bias, constants)
+                    if shape_of(node) != shape_of(joined):
+                        joined = call_like(
+                            graph, node, shape_of(node), aten.reshape.default, joined, list(shape_of(node))
+                        )
+                replace(graph, node, joined)
                 break
 
 
@@ -42,30 +48,28 @@ def _product_of(summand: Any, bias: Any, constants: dict[fx.Node, Tensor]) -> fx
         product = arguments(product)[0]
     if product.target not in (aten.mm.default, aten.bmm.default) or len(product.users) != 1:
         return None
-    weight = constants.get(arguments(product)[1])
-    shared = weight is not None and (weight.dim() == 2 or weight.stride(0) == 0 or len(weight) == 1)
+    shared = is_shared(constants.get(arguments(product)[1]))
     return product if shared and shape_of(product)[-1:] == outputs else None
 
 
-def _join(
-    graph: fx.Graph, addition: fx.Node, product: fx.Node, bias: fx.Node, constants: dict[fx.Node, Tensor]
-) -> None:
+def is_shared(matrix: Tensor | None) -> bool:
+    """Whether this is one matrix for a whole batch."""
+    return matrix is not None and (matrix.dim() == 2 or matrix.stride(0) == 0 or len(matrix) == 1)
+
+
+def with_bias(graph: fx.Graph, product: fx.Node, bias: fx.Node, constants: dict[fx.Node, Tensor]) -> fx.Node:
+    """The product with a bias, as rows."""
     x, weight = arguments(product)
     rows = shape_of(product)[:-1].numel()
-    with graph.inserting_before(addition):
-        if product.target is aten.bmm.default:  # one matrix for all: the batch is more rows
-            matrix = constants[weight][0]
-            weight = _call(graph, weight, matrix.shape, aten.select.int, weight, 0, 0)
-            constants[weight] = matrix
-            x = _call(graph, x, (rows, shape_of(x)[-1]), aten.reshape.default, x, [rows, shape_of(x)[-1]])
-        joined = _call(graph, product, (rows, shape_of(product)[-1]), aten.addmm.default, bias, x, weight)
-        if shape_of(addition) != shape_of(joined):
-            shape = shape_of(addition)
-            joined = _call(graph, addition, shape, aten.reshape.default, joined, list(shape))
-    replace(graph, addition, joined)
+    if product.target is aten.bmm.default:  # one matrix for all: the batch is more rows
+        matrix = constants[weight][0]
+        weight = call_like(graph, weight, matrix.shape, aten.select.int, weight, 0, 0)
+        constants[weight] = matrix
+        x = call_like(graph, x, (rows, shape_of(x)[-1]), aten.reshape.default, x, [rows, shape_of(x)[-1]])
+    return call_like(graph, product, (rows, shape_of(product)[-1]), aten.addmm.default, bias, x, weight)
 
 
-def _call(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
+def call_like(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
     """A new call that returns a tensor of this shape and has the layer, dtype and device of another."""
     node = graph.call_function(target, args)
     node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}

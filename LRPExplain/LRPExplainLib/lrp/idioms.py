@@ -1,16 +1,13 @@
-"""Functions that converters and authors spell out in arithmetic, put back as the one call that they are.
+"""Norms that converters and authors spell out in arithmetic, put back as the one call that they are.
 
-ONNX has no group norm before opset 21, no GELU before 20 and no layer norm before 17; authors write a layer norm over
+ONNX has no group norm before opset 21 and no layer norm before 17; authors write a layer norm over
 the channels of images themselves (ConvNeXt, SAM). The relevance of a network must not depend on the way it came. What
 is not recognised stays as it is and is explained step by step.
 """
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,28 +20,8 @@ aten = torch.ops.aten
 Constants = dict[fx.Node, Tensor]
 
 
-def restore_gelu(graph: fx.Graph, constants: Constants) -> None:
-    """x * 0.5 * (1 + erf(x / sqrt(2))), the factors in any order."""
-    for node in list(graph.nodes):
-        if packet(node) is not aten.erf:
-            continue
-        x, factor = _scaled(arguments(node)[0], constants)
-        shifted = _sole_user(node, aten.add)
-        if x is None or shifted is None or not math.isclose(factor, math.sqrt(0.5), rel_tol=1e-5):
-            continue
-        if _number(_other(shifted, node), constants) != 1.0 or shifted.kwargs.get("alpha", 1) != 1:
-            continue
-        product = _half_of_product(shifted, x, constants)
-        if product is not None:
-            with graph.inserting_before(product):
-                gelu = graph.call_function(aten.gelu.default, (x,))
-                gelu.meta = dict(product.meta)
-            replace(graph, product, gelu)
-    graph.eliminate_dead_code()
-
-
 def restore_group_norm(graph: fx.Graph, constants: Constants) -> None:
-    """Reshape to groups, norm of each group, reshape back, factor and shift per channel."""
+    """Reshape to groups, norm of each group, reshape back."""
     for node in list(graph.nodes):
         if packet(node) is not aten.native_group_norm or packet(arguments(node)[0]) is not aten.reshape:
             continue
@@ -64,8 +41,7 @@ def restore_group_norm(graph: fx.Graph, constants: Constants) -> None:
             gamma = constants[weight].repeat_interleave(repeat)
         if bias is not None:
             beta = constants[bias].repeat_interleave(repeat)
-        gamma, beta, last = _affine(back, gamma, beta, partial(_along, shape=shape, axis=1), constants)
-        with graph.inserting_before(last):
+        with graph.inserting_before(back):
             affine = [constant(graph, constants, value, node) for value in (gamma, beta)]
             norm = graph.call_function(
                 aten.native_group_norm.default,
@@ -73,13 +49,13 @@ def restore_group_norm(graph: fx.Graph, constants: Constants) -> None:
             )
             norm.meta = {**node.meta, "val": (source.meta["val"], *node.meta["val"][1:])}
             result = graph.call_function(operator.getitem, (norm, 0))
-            result.meta = {**last.meta, "val": source.meta["val"]}
-        replace(graph, last, result)
+            result.meta = {**back.meta, "val": source.meta["val"]}
+        replace(graph, back, result)
     graph.eliminate_dead_code()
 
 
 def restore_layer_norm(graph: fx.Graph, constants: Constants) -> None:
-    """(x - mean) / sqrt(variance + eps) along one axis, then factor and shift along it."""
+    """(x - mean) / sqrt(variance + eps) along one axis."""
     for node in list(graph.nodes):
         found = _standardised(node, constants)
         if found is None or found[1] == 0:
@@ -88,26 +64,22 @@ def restore_layer_norm(graph: fx.Graph, constants: Constants) -> None:
         like = x.meta["val"]
         shape, axes = shape_of(x), list(range(like.dim()))
         turned = [*axes[:axis], *axes[axis + 1 :], axis]
-        gamma = torch.ones(shape[axis], dtype=like.dtype, device=like.device)
-        along = partial(_along, shape=shape, axis=axis)
-        gamma, beta, last = _affine(node, gamma, torch.zeros_like(gamma), along, constants)
-        meta = {key: value for key, value in last.meta.items() if key != "val"}
+        meta = {key: value for key, value in node.meta.items() if key != "val"}
 
         def call(target: Any, *args: Any, val: Any, meta: dict[str, Any] = meta) -> fx.Node:
             made = graph.call_function(target, args)
             made.meta = {**meta, "val": val}
             return made
 
-        with graph.inserting_before(last):
-            affine = [constant(graph, constants, value, last) for value in (gamma, beta)]
+        with graph.inserting_before(node):
             rows = like.permute(turned)
             mean = rows[..., :1]
             source = x if turned == axes else call(aten.permute.default, x, turned, val=rows)
-            norm = call(aten.native_layer_norm.default, source, [shape[axis]], *affine, eps, val=(rows, mean, mean))
+            norm = call(aten.native_layer_norm.default, source, [shape[axis]], None, None, eps, val=(rows, mean, mean))
             result = call(operator.getitem, norm, 0, val=rows)
             if turned != axes:
                 result = call(aten.permute.default, result, [turned.index(i) for i in axes], val=like)
-        replace(graph, last, result)
+        replace(graph, node, result)
     graph.eliminate_dead_code()
 
 
@@ -176,54 +148,6 @@ def _summed(argument: Any) -> tuple[fx.Node, int] | None:
     return (x, axes[0] % len(shape_of(x))) if keep and axes and len(axes) == 1 else None
 
 
-def _affine(
-    last: fx.Node, gamma: Tensor, beta: Tensor, channels: Callable[[Tensor], Tensor | None], constants: Constants
-) -> tuple[Tensor, Tensor, fx.Node]:
-    """A norm's factor and shift with those that follow, and the call after which nothing of it is left.
-
-    `channels` gives a constant as the norm's own parameters lie, or None if it does not lie like that.
-    """
-    for kind in (aten.mul, aten.add):
-        step = _sole_user(last, kind)
-        other = None if step is None else constants.get(_other(step, last))
-        value = None if other is None else channels(other)
-        if step is None or value is None or step.kwargs.get("alpha", 1) != 1:
-            continue
-        gamma, beta = (gamma * value, beta * value) if kind is aten.mul else (gamma, beta + value)
-        last = step
-    return gamma, beta, last
-
-
-def _half_of_product(shifted: fx.Node, x: fx.Node, constants: Constants) -> fx.Node | None:
-    """The call that completes x * 0.5 * shifted."""
-    node, halves, signals = shifted, [], []
-    while (product := _sole_user(node, aten.mul)) is not None:
-        signal, factor = _scaled(_other(product, node), constants)
-        signals += [] if signal is None else [signal]
-        halves.append(factor)
-        if signals == [x] and math.isclose(math.prod(halves), 0.5, rel_tol=1e-5):
-            return product
-        node = product
-    return None
-
-
-def _scaled(argument: Any, constants: Constants) -> tuple[fx.Node | None, float]:
-    """A signal and the number it is multiplied by; None and the number for a number."""
-    number = _number(argument, constants)
-    if number is not None:
-        return None, number
-    kind = packet(argument)
-    if kind in (aten.mul, aten.div):
-        a, b = arguments(argument)[:2]
-        number = _number(b, constants)
-        if number:
-            return a, number if kind is aten.mul else 1 / number
-        number = _number(a, constants)
-        if number is not None and kind is aten.mul:
-            return b, number
-    return argument, 1.0
-
-
 def _kind(argument: Any) -> Any:
     """Which operator an argument comes from; None for numbers."""
     return packet(argument) if isinstance(argument, fx.Node) else None
@@ -242,22 +166,9 @@ def _sole_user(node: fx.Node, kind: Any) -> fx.Node | None:
     return users[0] if len(users) == 1 and packet(users[0]) is kind else None
 
 
-def _other(node: fx.Node, known: fx.Node) -> Any:
-    """The other of a call's two arguments."""
-    a, b = arguments(node)[:2]
-    return b if a is known else a
-
-
 def _reshaped_back(norm: fx.Node, shape: torch.Size) -> fx.Node | None:
     """The norm's output after the reshapes that bring back the shape from before."""
     node = _sole_user(norm, operator.getitem)
     while node is not None and shape_of(node) != shape:
         node = _sole_user(node, aten.reshape)
     return node
-
-
-def _along(value: Tensor, shape: torch.Size, axis: int) -> Tensor | None:
-    """A constant as one number per element along an axis, if it is that."""
-    wanted = tuple(n if i == axis else 1 for i, n in enumerate(shape))
-    padded = (1,) * (len(shape) - value.dim()) + tuple(value.shape)
-    return value.reshape(-1) if padded == wanted else None

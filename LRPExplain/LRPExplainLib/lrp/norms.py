@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import arguments, function_of, results_of, shape_of
-from .linear import scale_channels
+from .graph import results_of, shape_of
 
 aten = torch.ops.aten
 
@@ -90,83 +87,6 @@ def spell_instance_norm_as_group_norm(graph: fx.Graph, constants: dict[fx.Node, 
                         again.meta = dict(user.meta)
                     replace(graph, user, again)
     graph.eliminate_dead_code()
-
-
-def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Batch norm with its running statistics: x [N, C, ...] times scale [C] plus shift [C]."""
-    view = (1, -1) + (1,) * (x.dim() - 2)
-    return torch.addcmul(shift.view(view), x, scale.view(view))
-
-
-def fold_batch_norm(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:
-    """Batch norm with running statistics is affine per channel: part of the layer before it, or `channel_affine`."""
-    for node in list(graph.nodes):
-        if packet(node) is not aten.native_batch_norm or node.args[5]:
-            continue
-        x, *parameters = node.args[:5]
-        if not all(p in constants for p in parameters[2:]):
-            raise LRPError(
-                f"The batch norm at {node.meta.get('layer', node.name)} is given statistics that are computed from the "
-                "input; write them as the differences and quotients that they stand for."
-            )
-        mean, variance = (constants[p] for p in parameters[2:])
-        weight, bias = (None if p is None else constants[p] for p in parameters[:2])
-        scale = torch.rsqrt(variance + node.args[7])
-        scale = scale if weight is None else scale * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        folder = FOLDERS.get(packet(x)) if len(x.users) == 1 else None
-        with graph.inserting_before(node):
-            merged = folder(graph, constants, x, scale, shift) if folder else None
-            if merged is None:
-                merged = graph.call_function(
-                    channel_affine,
-                    (x, *(constant(graph, constants, value, node) for value in (scale, shift))),
-                )
-                merged.meta = dict(node.meta)
-            merged.meta["val"] = x.meta["val"]
-        for user in list(node.users):
-            replace(graph, user, merged)
-    graph.eliminate_dead_code()
-
-
-def _into_convolution(
-    graph: fx.Graph, constants: dict[fx.Node, Tensor], conv: fx.Node, scale: Tensor, shift: Tensor
-) -> fx.Node | None:
-    x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = arguments(conv)
-    if weight not in constants:
-        return None
-    w = constants[weight]
-    scaled = scale_channels(w, scale, transposed, groups)
-    b = shift if bias is None else constants[bias] * scale + shift
-    merged = graph.call_function(
-        function_of(conv),
-        (
-            x, constant(graph, constants, scaled, conv), constant(graph, constants, b, conv),
-            stride, padding, dilation, transposed, output_padding, groups,
-        ),
-    )  # fmt: skip
-    merged.meta = dict(conv.meta)
-    return merged
-
-
-def _into_addmm(
-    graph: fx.Graph, constants: dict[fx.Node, Tensor], dense: fx.Node, scale: Tensor, shift: Tensor
-) -> fx.Node | None:
-    bias, x, weight = arguments(dense)[:3]
-    if dense.kwargs or weight not in constants or bias not in constants:
-        return None
-    merged = graph.call_function(
-        function_of(dense),
-        (
-            constant(graph, constants, constants[bias] * scale + shift, dense), x,
-            constant(graph, constants, constants[weight] * scale, dense),
-        ),
-    )  # fmt: skip
-    merged.meta = dict(dense.meta)
-    return merged
-
-
-FOLDERS: dict[Any, Callable[..., fx.Node | None]] = {aten.convolution: _into_convolution, aten.addmm: _into_addmm}
 
 
 def spell_results(graph: fx.Graph) -> None:

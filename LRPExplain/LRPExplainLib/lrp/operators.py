@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .affine import channel_affine
 from .answers import Held, LinearLayer, Product, SignalMatmul, Softmax, SoftWinner, Unchanged, Winner
 from .bicubic import resample
 from .call import Answer, Call
@@ -26,7 +27,6 @@ from .kinds import AVERAGES, DECISIONS, ELEMENTWISE, RESHAPES, SELECTIONS
 from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
 from .moves import Choose, Concatenation, Padding, Placing, Selection, Split, Switch, View
-from .norms import channel_affine
 from .origins import decision_among, gate_among, held_among
 
 aten = torch.ops.aten

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .affine import fold_affine
 from .bicubic import spell_bicubic
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .graph import arguments, differentiable, first_of, is_whole, shape_of
-from .idioms import restore_gelu, restore_group_norm, restore_layer_norm
-from .norms import fold_batch_norm, spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
+from .idioms import restore_group_norm, restore_layer_norm
+from .norms import spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
+from .recognised import restore_functions, restore_resampling
 
 aten = torch.ops.aten
 
@@ -53,14 +55,15 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_convolution(graph)
     spell_promotions(graph)
     constants = fold_constants(traced)
+    restore_resampling(graph, constants)
     spell_bicubic(graph, constants)
     join_dense_biases(graph, constants)
     spell_computed_affine(graph, constants)
     spell_instance_norm_as_group_norm(graph, constants)
-    fold_batch_norm(graph, constants)
     restore_group_norm(graph, constants)
     restore_layer_norm(graph, constants)
-    restore_gelu(graph, constants)
+    restore_functions(graph, constants)
+    fold_affine(graph, constants)
     forget_how_constants_were_made(graph, constants)
     spell_results(graph)
     alive = set(graph.nodes)

@@ -12,12 +12,21 @@ from torch import Tensor, fx, nn
 
 from .edit import packet
 from .errors import LRPError, RefusedInput
+from .graph import flatten_output
 
 aten = torch.ops.aten
 
 _ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
+_ASSERTION = re.compile(r"^.*INTERNAL ASSERT FAILED.*please report a bug to PyTorch\.\s*")  # where in PyTorch's code
 _FROM_DATA = ("data-dependent", "trying to get a value out of", "_local_scalar_dense")
 _QUANTIZED = "The model is quantized, and relevance needs its weights as numbers: give the model before quantization."
+_SCRIPTED = {  # what tells in a TorchScript module's code -> what to say
+    "quantized::": _QUANTIZED,
+    "mkldnn": (
+        "The model is one of torch.jit.optimize_for_inference, whose layers are this processor's own and cannot be"
+        " traced: give it as it was before."
+    ),
+}
 _WHATEVER_THE_INPUT = {  # what tells in an error's text -> what to say
     "dynamo-optimized": "The model is compiled, which PyTorch cannot trace: give it without torch.compile.",
     "HigherOrderOperator flex_attention": (
@@ -104,8 +113,15 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
         return RefusedInput(shapes, _reason(str(refusal)) or _reason(text) or kind)
     if any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__)):
         return LRPError(_PACKED)
-    if isinstance(model, torch.jit.ScriptModule) and "quantized::" in str(model.inlined_graph):
-        return LRPError(_QUANTIZED)
+    code = str(model.inlined_graph) if isinstance(model, torch.jit.ScriptModule) else ""
+    scripted = next((sentence for words, sentence in _SCRIPTED.items() if words in code), None)
+    if scripted is not None:
+        return LRPError(scripted)
+    if _answers_differ(model, inputs):
+        return LRPError(
+            "The model draws random numbers, so no explanation would fit its answer; call model.eval() first or remove"
+            " the random layer."
+        )
     return LRPError(
         f"The model runs, but PyTorch cannot trace it ({_reason(text) or kind}): replace the step that this speaks of"
         " by tensor operations."
@@ -115,7 +131,7 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
 def _reason(text: str) -> str:
     """The telling line of an exception; TorchScript puts it behind its traceback and the error's name. "": none."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return _ERROR_NAMES.sub("", lines[-1]).rstrip(". ") if lines else ""
+    return _ASSERTION.sub("", _ERROR_NAMES.sub("", lines[-1])).rstrip(". ") if lines else ""
 
 
 def _refusal(model: Any, inputs: Sequence[Tensor]) -> Exception | None:
@@ -126,3 +142,10 @@ def _refusal(model: Any, inputs: Sequence[Tensor]) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _answers_differ(model: Any, inputs: Sequence[Tensor]) -> bool:
+    """Whether the same input gets another answer when it is given once more."""
+    with torch.no_grad():
+        first, second = (flatten_output(model(*inputs))[0] for _ in range(2))
+    return any(not torch.allclose(a, b, equal_nan=True) for a, b in zip(first, second, strict=True))

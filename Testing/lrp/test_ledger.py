@@ -259,3 +259,16 @@ def test_as_dict_is_json_ready_and_complete(segmenter: nn.Module) -> None:
     for told, row in zip(table["by_layer"], ledger.by_layer, strict=True):
         assert told == {name: getattr(row, name) for name in told}
         assert {"layer", "operator", "role", "rule", "relevance_out", "relevance_in", "gap"} <= set(told)
+
+
+def test_a_bias_with_nothing_beside_it_is_booked_behind_a_norm() -> None:
+    """Where a convolution sees zeros alone, rounding of its bias is no contribution that could inherit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1), nn.InstanceNorm2d(8, affine=True), nn.LeakyReLU(0.1),
+        nn.Conv2d(8, 8, 3, padding=2), nn.InstanceNorm2d(8, affine=True), nn.SiLU(), nn.Conv2d(8, 2, 1),
+    )  # fmt: skip
+    x = torch.randn(1, 4, 24, 24)
+    x[..., :12] = 0.0
+    found = explain(model, x, Target(1), COMPOSITES["gamma"].with_biases("share"))
+    assert abs(found.ledger.gap) < 1e-3 < abs(found.ledger.absorbed_bias)

@@ -67,8 +67,9 @@ def _quotients(
     s = passage.divided(share, z, part.sign, None if part.heirs else absorbing, spare=True)
     if bias is None or absorbing is None or not part.heirs:
         return [(s, a, b)]
-    # a x w + b |x w| is of the size a |x w| + b x w
-    inherited = passage.inherited(absorbing * s, torch.add(measure * scale * a, output - bias, alpha=b))
+    # a x w + b |x w| is of the size a |x w| + b x w; where there is none, the difference leaves rounding of the bias
+    size = torch.add(measure * scale * a, output - bias, alpha=b).masked_fill_(measure == 0, 0.0)
+    inherited = passage.inherited(absorbing * s, size)
     return [(s, a, b), (inherited, b, a)]
 
 

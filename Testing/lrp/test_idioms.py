@@ -57,6 +57,12 @@ def test_a_function_is_recognised_by_what_it_computes(name: str) -> None:
     assert difference(ours.relevance, theirs.relevance) < 1e-12
 
 
+def test_a_function_that_is_cut_off_far_out_stays() -> None:
+    x = torch.tensor([[-30.0, 0.5, 30.0]], dtype=torch.float64)
+    cut = Function(lambda x: x.clamp(-20, 20) * torch.sigmoid(x))
+    assert torch.equal(capture(cut, x)(x), cut(x))
+
+
 @pytest.mark.parametrize(
     "near",
     [

@@ -79,7 +79,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         read = passes.tensors_read(traced)
         constants = passes.normalize(traced)
         refuse_numbers_from_data(traced.graph, constants)
-    return Graph(traced, constants, rebuild, read)
+    return Graph(traced.graph, constants, rebuild, read)
 
 
 def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:

@@ -58,16 +58,17 @@ class Graph:
     """
 
     def __init__(
-        self, module: fx.GraphModule, constants: dict[fx.Node, Tensor], rebuild: Rebuild, read: Iterable[Tensor]
+        self, calls: fx.Graph, constants: dict[fx.Node, Tensor], rebuild: Rebuild, read: Iterable[Tensor]
     ) -> None:
-        self.module = module
+        self._calls = calls
+        self._calls.owning_module = None  # which would hold the weights as they were before they were folded
         self._weights = Unwritten(read)
-        self.constants = _weights_laid_out(module, constants)
+        self._hold(constants)
         self.precision: torch.dtype | None = None
-        self.inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-        output = next(node for node in module.graph.nodes if node.op == "output")
+        self.inputs = [node for node in calls.nodes if node.op == "placeholder"]
+        output = next(node for node in calls.nodes if node.op == "output")
         self.outputs: list[fx.Node] = list(output.args[0])
-        self.steps = [node for node in module.graph.nodes if node.op == "call_function" and node not in constants]
+        self.steps = [node for node in calls.nodes if node.op == "call_function" and node not in constants]
         self.cache: dict[tuple[Any, ...], Tensor] = {}
         self.rebuild = rebuild
         self._last_use = last_uses(self.steps)
@@ -168,15 +169,22 @@ class Graph:
         """
         if isinstance(where, torch.dtype):
             require_lower(where)
-            self.constants = lower(self.module, self.constants, where)
+            constants = lower(self._calls, self.constants, where)
             self.precision = where
         else:
-            self.constants = {
+            constants = {
                 node: value.to(where) if isinstance(value, Tensor) else value for node, value in self.constants.items()
             }
-        self.constants = _weights_laid_out(self.module, self.constants)
+        self._hold(constants)
         self.cache.clear()
         return self
+
+    def _hold(self, constants: dict[fx.Node, Any]) -> None:
+        """Keep the constants, the convolutions' weights as kernels like them, so that no run has to reorder them."""
+        weights = {node.args[1] for node in self._calls.nodes if packet(node) is aten.convolution}
+        self.constants = {node: laid_out(value) if node in weights else value for node, value in constants.items()}
+        for node, value in self.constants.items():
+            node.meta["val"] = value  # what was there is another copy
 
     def layers(self) -> list[str]:
         """Names of the layers with parameters, in the order of execution: what patterns and `at` may name."""
@@ -208,12 +216,6 @@ def differentiable(x: Tensor) -> Tensor:
 def _call(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
     return kernel_of(node)(*args, **kwargs)
-
-
-def _weights_laid_out(module: fx.GraphModule, constants: dict[fx.Node, Any]) -> dict[fx.Node, Any]:
-    """The constants with the convolutions' weights as kernels like them, so that no run has to reorder them."""
-    weights = {node.args[1] for node in module.graph.nodes if packet(node) is aten.convolution}
-    return {node: laid_out(value) if node in weights else value for node, value in constants.items()}
 
 
 def last_uses(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:

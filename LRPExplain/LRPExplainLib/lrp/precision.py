@@ -50,7 +50,7 @@ def require_lower(precision: torch.dtype) -> None:
         )
 
 
-def lower(module: fx.GraphModule, constants: dict[fx.Node, Any], precision: torch.dtype) -> dict[fx.Node, Any]:
+def lower(calls: fx.Graph, constants: dict[fx.Node, Any], precision: torch.dtype) -> dict[fx.Node, Any]:
     """Let all floating values of a traced network be of this precision; returns its constants so. In place."""
 
     def narrowed(value: Any) -> Any:
@@ -59,7 +59,7 @@ def lower(module: fx.GraphModule, constants: dict[fx.Node, Any], precision: torc
         is_float = isinstance(value, Tensor) and value.dtype in _WIDER
         return value.to(precision) if is_float else value
 
-    for node in module.graph.nodes:
+    for node in calls.nodes:
         node.args = fx.node.map_aggregate(node.args, narrowed)
         node.kwargs = fx.node.map_aggregate(node.kwargs, narrowed)
         node.meta["val"] = pytree.tree_map(narrowed, node.meta.get("val"))

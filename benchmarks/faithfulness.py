@@ -31,7 +31,7 @@ from LRPExplainLib.demo import demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.evaluation.curves import abpc
 from LRPExplainLib.imaging import prepare
-from LRPExplainLib.lrp.norms import FOLDERS
+from LRPExplainLib.lrp.affine import FOLDS
 from LRPExplainLib.models import load_model
 from torch import Tensor, nn
 
@@ -97,12 +97,12 @@ def main() -> None:
 
 def unfolded(case: Case) -> lrp.Graph:
     """The network with its batch norms left standing, where every composite passes relevance through unchanged."""
-    folders = dict(FOLDERS)
-    FOLDERS.clear()
+    folds = dict(FOLDS)
+    FOLDS.clear()
     try:
         return lrp.capture(case.module, case.x)
     finally:
-        FOLDERS.update(folders)
+        FOLDS.update(folds)
 
 
 def variants(composite: lrp.Composite, norms: bool) -> Iterator[tuple[str, lrp.Composite]]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from .dense_bias import call_like, is_shared, with_bias
-from .edit import constant, packet, replace
+from .dense_bias import is_shared, with_bias
+from .edit import call_like, constant, packet, replace
 from .errors import LRPError
 from .graph import arguments, function_of, is_whole, keywords, shape_of
 from .linear import scale_channels

@@ -6,13 +6,12 @@ not (behind a transpose, in attention). It is the same layer, so it must get the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from .edit import replace
+from .edit import call_like, replace
 from .graph import arguments, keywords, shape_of
 
 aten = torch.ops.aten
@@ -67,11 +66,3 @@ def with_bias(graph: fx.Graph, product: fx.Node, bias: fx.Node, constants: dict[
         constants[weight] = matrix
         x = call_like(graph, x, (rows, shape_of(x)[-1]), aten.reshape.default, x, [rows, shape_of(x)[-1]])
     return call_like(graph, product, (rows, shape_of(product)[-1]), aten.addmm.default, bias, x, weight)
-
-
-def call_like(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
-    """A new call that returns a tensor of this shape and has the layer, dtype and device of another."""
-    node = graph.call_function(target, args)
-    node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
-    node.meta["val"] = like.meta["val"].new_empty(shape)
-    return node

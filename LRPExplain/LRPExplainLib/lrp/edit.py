@@ -1,7 +1,8 @@
-"""What every graph pass needs: which operator a call is, a new constant, one node in another's place."""
+"""What every graph pass needs: which operator a call is, a new constant, a new call, one node in another's place."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, fx
@@ -17,9 +18,15 @@ def constant(graph: fx.Graph, constants: dict[fx.Node, Tensor], value: Tensor, l
     name = f"_computed_{len(constants)}"
     setattr(graph.owning_module, name, value)  # torch.fx wants every name to lead somewhere
     node = graph.create_node("get_attr", name)
-    node.meta = {key: like.meta[key] for key in ("layer",) if key in like.meta}
-    node.meta["val"] = value
+    node.meta = _layer(like) | {"val": value}
     constants[node] = value
+    return node
+
+
+def call_like(graph: fx.Graph, like: fx.Node, shape: Sequence[int], target: Any, *args: Any) -> fx.Node:
+    """A new call that returns a tensor of this shape and has the layer, dtype and device of another."""
+    node = graph.call_function(target, args)
+    node.meta = _layer(like) | {"val": like.meta["val"].new_empty(shape)}
     return node
 
 
@@ -27,3 +34,8 @@ def replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
     """Let all users of `node` read `by`, which keeps its own metadata, and remove `node`."""
     node.replace_all_uses_with(by, propagate_meta=False)
     graph.erase_node(node)
+
+
+def _layer(node: fx.Node) -> dict[str, Any]:
+    """The name of a node's layer, if it has one, as metadata of another."""
+    return {"layer": node.meta["layer"]} if "layer" in node.meta else {}

@@ -1,8 +1,8 @@
 """Norms that converters and authors spell out in arithmetic, put back as the one call that they are.
 
-ONNX has no group norm before opset 21 and no layer norm before 17; authors write a layer norm over
-the channels of images themselves (ConvNeXt, SAM). The relevance of a network must not depend on the way it came. What
-is not recognised stays as it is and is explained step by step.
+ONNX has no group norm before opset 21 and no layer norm before 17; authors write a layer norm over the channels of
+images themselves (ConvNeXt, SAM). The relevance of a network must not depend on the way it came. What is not recognised
+stays as it is and is explained step by step.
 """
 
 from __future__ import annotations

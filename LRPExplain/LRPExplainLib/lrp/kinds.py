@@ -44,7 +44,10 @@ PROBABILITIES = {  # by what they are made of a network's last values
 }
 DIVISORS = {aten.rsqrt, aten.reciprocal}  # times one of these is a division
 SCALINGS = {aten.mul, aten.div, aten.neg}
-JOINED = {aten.add, aten.sub, aten.rsub, aten.mul, aten.div, aten.where, aten.masked_fill}  # element by element
+# What makes each element of the elements at its place
+POINTWISE = {
+    *ELEMENTWISE, *DECISIONS, aten.add, aten.sub, aten.rsub, aten.mul, aten.div, aten.where, aten.masked_fill,
+}  # fmt: skip
 # What a gate remains one through, where all that it is joined with are constants or gates: 1 - z, a pooled map, say
 GATE_KEEPING = {
     *SCALINGS, aten.add, aten.sub, aten.rsub, aten.clamp, aten.clamp_min, aten.clamp_max, aten.cat, aten.where,

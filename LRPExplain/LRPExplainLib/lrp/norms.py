@@ -1,4 +1,4 @@
-"""Graph passes on normalisations: each becomes one that has an answer, or a part of the layer before it."""
+"""Graph passes on normalisations that are called: each becomes one of those that have an answer."""
 
 from __future__ import annotations
 

@@ -16,11 +16,10 @@ from .graph import Graph, arguments, is_decision, keywords, shape_of
 from .kinds import (
     DECISIONS,
     DIVISORS,
-    ELEMENTWISE,
     GATE_KEEPING,
     GATES,
-    JOINED,
     NON_NEGATIVE,
+    POINTWISE,
     PROBABILITIES,
     SCALINGS,
     SIGN_KEEPING,
@@ -122,7 +121,7 @@ def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
         if kind in kinds or is_decision(node) or (kinds is GATES and _reaches_one(node)):
             continue
         signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
-        if kind not in TRANSPARENT | GATE_KEEPING or not signals:
+        if not signals or not (kind in TRANSPARENT or kind in GATE_KEEPING):
             return False
         waiting += signals[:1] if kind in TRANSPARENT else signals
     return True
@@ -149,7 +148,7 @@ def _is_function_of(value: Any, x: Any, graph: Graph) -> bool:
         seen.add(node)
         if len(seen) > _FEW or not isinstance(node, fx.Node) or node.op != "call_function":
             return False
-        if packet(node) not in ELEMENTWISE | DECISIONS | JOINED or shape_of(node) != shape_of(x):
+        if packet(node) not in POINTWISE or shape_of(node) != shape_of(x):
             return False
         waiting += [source for source in node.all_input_nodes if not graph.is_constant(source)]
     return True

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from .edit import packet, replace
 from .graph import arguments, function_of, is_whole, shape_of
-from .kinds import DECISIONS, ELEMENTWISE, JOINED
+from .kinds import POINTWISE
 
 aten = torch.ops.aten
 Constants = dict[fx.Node, Tensor]
@@ -29,7 +29,6 @@ FUNCTIONS: tuple[Candidate, ...] = (
 )  # fmt: skip
 LINEAR = {1: aten.upsample_linear1d.default, 2: aten.upsample_bilinear2d.default, 3: aten.upsample_trilinear3d.default}
 CUBIC = {2: aten.upsample_bicubic2d.default}
-POINTWISE = ELEMENTWISE | DECISIONS | JOINED
 GATHERED = {aten.index, aten.add, aten.sub, aten.mul, aten._to_copy}
 SAME = 1e-6
 

@@ -17,6 +17,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 # Of the memory that is free, what a run plans with. The rest is for the volumes themselves, for other programs, and for
 # what allocators waste: on the CPU the resident size was seen at 0.9 to 1.3 times the estimate.
 _USABLE = 0.7
+# What says so: PyTorch's allocators and vendors' status codes, CUDA itself, and cuDNN, which finds no way that fits.
+_SHORT = ("alloc", "out of memory", "unable to find an engine")
 
 
 def check_memory(memory: float | None) -> None:
@@ -73,4 +75,4 @@ def short_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "alloc" in str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SHORT)

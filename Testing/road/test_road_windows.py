@@ -200,6 +200,24 @@ def test_when_memory_runs_out_all_the_same_the_next_thriftier_way_is_taken(monke
     torch.testing.assert_close(found.relevance, expected.relevance, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:66] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=str,
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error, short):
+    assert memory.short_of_memory(error) == short
+
+
 def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
     x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": [16, 16, 16]})
     monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 17)

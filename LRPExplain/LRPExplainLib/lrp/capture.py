@@ -94,11 +94,12 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
 
     try:
         # The fused attention and recurrence kernels are opaque; without them both are spelled out in layers and gates.
+        # And cuDNN's norms are ATen's by another name.
         with (
             torch.no_grad(),
             warnings.catch_warnings(),
             sdpa_kernel(SDPBackend.MATH),
-            _without_onednn(),
+            _without_vendors(),
         ):
             warnings.simplefilter("ignore")
             try:
@@ -125,14 +126,15 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
 
 
 @contextmanager
-def _without_onednn() -> Iterator[None]:
-    """The switch alone: `torch.backends.mkldnn.flags` touches TF32 as well, and warns on the way out."""
-    before = torch.backends.mkldnn.enabled
+def _without_vendors() -> Iterator[None]:
+    """The switches of oneDNN and cuDNN (MIOpen's, too) alone: their `flags` touch TF32 as well, and warn."""
+    before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
     torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    torch.backends.cudnn.enabled = False
     try:
         yield
     finally:
-        torch.backends.mkldnn.enabled = before
+        torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled = before  # type: ignore[assignment]
 
 
 def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:

@@ -1,7 +1,8 @@
-"""Fused kernels spelled out: what mixes two layers, and what TorchScript modules call whatever they are asked.
+"""Fused kernels spelled out: what mixes two layers, and what is called whatever one asks for.
 
 `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` have a fast path of one opaque operator. An `nn.Module` takes
-the open path while it is traced; a ScriptModule does not, so its fast path is replaced by the same arithmetic.
+the open path while it is traced; a ScriptModule does not, so its fast path is replaced by the same arithmetic. So are
+the cells of recurrent networks, which are fused on CUDA.
 """
 
 from __future__ import annotations
@@ -99,8 +100,34 @@ def biased_matmul(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha:
     return (bias if beta == 1 else bias * beta) + (product if alpha == 1 else product * alpha)
 
 
+def lstm_cell(
+    from_input: Tensor, from_state: Tensor, cell: Tensor, input_bias: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`aten._thnn_fused_lstm_cell`: the state, the cell, and what only training reads."""
+    gates = _plus(from_input, input_bias) + _plus(from_state, bias)
+    admit, keep, new, show = gates.chunk(4, 1)
+    cell = keep.sigmoid() * cell + admit.sigmoid() * new.tanh()
+    return show.sigmoid() * cell.tanh(), cell, gates.new_empty(0)
+
+
+def gru_cell(
+    from_input: Tensor, from_state: Tensor, state: Tensor, input_bias: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`aten._thnn_fused_gru_cell`: the state, and what only training reads."""
+    reset, keep, new = _plus(from_input, input_bias).chunk(3, 1)
+    old_reset, old_keep, old = _plus(from_state, bias).chunk(3, 1)
+    new = (new + (old_reset + reset).sigmoid() * old).tanh()
+    return (state - new) * (old_keep + keep).sigmoid() + new, state.new_empty(0)
+
+
+def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias
+
+
 SPELLED_OUT: dict[Any, Callable[..., Any]] = {
     aten._native_multi_head_attention.default: attention,
     aten._transformer_encoder_layer_fwd.default: encoder_layer,
     aten.baddbmm.default: biased_matmul,
+    aten._thnn_fused_lstm_cell.default: lstm_cell,
+    aten._thnn_fused_gru_cell.default: gru_cell,
 }

@@ -184,6 +184,11 @@ def batch_norm(
     return aten.native_batch_norm(x, weight, bias, mean, variance, False, momentum, eps)
 
 
+def vendor_batch_norm(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    """`aten.cudnn_batch_norm`, its name in a program that was taken down on CUDA; the last output is for training."""
+    return (*aten.native_batch_norm(x, *arguments), x.new_empty(0))
+
+
 def sample_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -270,6 +275,8 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten._trilinear.default: trilinear,
     aten._native_batch_norm_legit_no_training.default: batch_norm,
     aten._native_batch_norm_legit.no_stats: sample_norm,
+    aten.cudnn_batch_norm.default: vendor_batch_norm,
+    aten.miopen_batch_norm.default: aten.native_batch_norm.default,
     aten._unsafe_index.Tensor: aten.index.Tensor,
     aten._unsafe_index_put.default: aten.index_put.default,
 }

@@ -69,7 +69,7 @@ def refuse_randomness(graph: fx.Graph) -> None:
                 f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
                 "call model.eval() first or remove the random layer."
             )
-        if kind in (aten._native_batch_norm_legit_functional, aten.cudnn_batch_norm, aten.miopen_batch_norm) or (
+        if kind is aten._native_batch_norm_legit_functional or (
             kind is aten.native_batch_norm and node.args[5] and node.args[3] is not None
         ):
             raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")

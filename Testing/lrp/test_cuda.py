@@ -128,13 +128,14 @@ class Last(nn.Module):
     [
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()), (2, 3, 6, 6)),
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.Flatten()), (2, 3, 6, 6)),
+        (lambda: nn.Sequential(nn.Linear(5, 4), nn.RMSNorm(4), nn.Linear(4, 2), nn.Flatten()), (2, 3, 5)),
         (lambda: nn.Sequential(Warped(), nn.Conv2d(3, 4, 3), nn.Flatten()), (1, 3, 6, 6)),
         (lambda: Last(nn.LSTM(3, 4, batch_first=True, bidirectional=True)), (2, 5, 3)),
         (lambda: Last(nn.GRU(3, 4, batch_first=True, bidirectional=True)), (2, 5, 3)),
     ],
-    ids=["batch norm", "instance norm", "sampling on a grid", "LSTM", "GRU"],
+    ids=["batch norm", "instance norm", "RMS norm", "sampling on a grid", "LSTM", "GRU"],
 )
-def test_what_cudnn_has_kernels_of_its_own_for_is_captured_as_on_the_cpu(build, shape) -> None:
+def test_what_has_kernels_of_its_own_there_is_captured_as_on_the_cpu(build, shape) -> None:
     model, x = seeded(build), noise(*shape)
     graph = lrp.capture(model, x)
     there = lrp.capture(model.to(CUDA), x.to(CUDA))

@@ -46,6 +46,11 @@ SAME: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Te
         lambda x: F.batch_norm(x, MEAN, VARIANCE, VARIANCE, SHIFT, eps=1e-5),
         noise(2, 4, 5, 3),
     ),
+    "RMS norm": (
+        lambda x: aten._fused_rms_norm(x, [4], SHIFT, 1e-5)[0],
+        lambda x: F.rms_norm(x, [4], SHIFT, 1e-5),
+        noise(2, 5, 4),
+    ),
     "instance norm": (
         lambda x: aten.cudnn_batch_norm(x, VARIANCE, SHIFT, None, None, True, 0.1, 1e-5)[0],
         lambda x: F.instance_norm(x, weight=VARIANCE, bias=SHIFT, eps=1e-5),

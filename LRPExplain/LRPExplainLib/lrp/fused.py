@@ -2,7 +2,7 @@
 
 `nn.MultiheadAttention` and `nn.TransformerEncoderLayer` have a fast path of one opaque operator. An `nn.Module` takes
 the open path while it is traced; a ScriptModule does not, so its fast path is replaced by the same arithmetic. So are
-the cells of recurrent networks, which are fused on CUDA.
+the cells of recurrent networks and `nn.RMSNorm`, which are fused on CUDA.
 """
 
 from __future__ import annotations
@@ -130,4 +130,5 @@ SPELLED_OUT: dict[Any, Callable[..., Any]] = {
     aten.baddbmm.default: biased_matmul,
     aten._thnn_fused_lstm_cell.default: lstm_cell,
     aten._thnn_fused_gru_cell.default: gru_cell,
+    aten._fused_rms_norm.default: aten._fused_rms_norm.default.decompose,
 }

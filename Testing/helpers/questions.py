@@ -35,5 +35,6 @@ def assert_closed(explanation: Explanation, tolerance: float = 1e-3) -> None:
 
 
 def logits(model: ExplainableModel, image: sitk.Image) -> Tensor:
+    network = model.module.cpu()  # an explanation has moved it where there is CUDA
     with torch.no_grad():
-        return model.module((torch.from_numpy(array(image)) / 100).clamp(0, 1)[None, None])
+        return network((torch.from_numpy(array(image)) / 100).clamp(0, 1)[None, None])

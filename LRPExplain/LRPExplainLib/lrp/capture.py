@@ -29,6 +29,7 @@ from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
+from .norms import spell_batch_norm
 from .spelled import STEPS
 from .untraceable import (
     explained,
@@ -72,6 +73,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         )
     with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild = _trace(model, [_plain(x) for x in inputs])
+        spell_batch_norm(traced.graph)
         refuse_quantized(traced.graph)
         refuse_randomness(traced.graph)
         refuse_shapes_from_data(traced.graph)

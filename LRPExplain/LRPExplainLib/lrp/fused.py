@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kinds import known
+
 aten = torch.ops.aten
 KEY_PADDING = 1  # mask_type of a mask [N, keys]; others are broadcastable to [N, heads, queries, keys]
 
@@ -130,5 +132,5 @@ SPELLED_OUT: dict[Any, Callable[..., Any]] = {
     aten.baddbmm.default: biased_matmul,
     aten._thnn_fused_lstm_cell.default: lstm_cell,
     aten._thnn_fused_gru_cell.default: gru_cell,
-    aten._fused_rms_norm.default: aten._fused_rms_norm.default.decompose,
+    **{kernel.default: kernel.default.decompose for kernel in known("_fused_rms_norm")},
 }

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 
 aten = torch.ops.aten
 
+
+def known(*names: str) -> set[Any]:
+    """The operators of these names that this version of PyTorch has."""
+    return {getattr(aten, name) for name in names if hasattr(aten, name)}
+
+
+SOFTMAX = {aten._softmax, *known("_safe_softmax")}  # since PyTorch 2.5
 ELEMENTWISE = {
     aten.relu, aten.leaky_relu, aten._prelu_kernel, aten.prelu, aten.elu, aten.celu, aten.selu, aten.gelu,
     aten.silu, aten.mish, aten.softplus, aten.sigmoid, aten.tanh, aten.hardtanh, aten.hardsigmoid,
@@ -37,9 +45,9 @@ SELECTIONS = {
     aten.index_fill, aten.masked_scatter, aten.rot90, aten.take, aten.embedding,
 }  # fmt: skip
 RESHAPES = {aten.reshape, aten.squeeze, aten.unsqueeze, aten.flatten, aten.unflatten, operator.getitem}
-GATES = {aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, *DECISIONS}
+GATES = {aten.sigmoid, aten.hardsigmoid, *SOFTMAX, *DECISIONS}
 PROBABILITIES = {  # by what they are made of a network's last values
-    "softmax": {aten._softmax, aten._safe_softmax},
+    "softmax": SOFTMAX,
     "sigmoid": {aten.sigmoid, aten.hardsigmoid},
 }
 DIVISORS = {aten.rsqrt, aten.reciprocal}  # times one of these is a division
@@ -63,8 +71,8 @@ TRANSPARENT = {
     aten.split_with_sizes, aten.unsafe_split, aten.unbind,
 }  # fmt: skip
 NON_NEGATIVE = {
-    aten.relu, aten.sigmoid, aten._softmax, aten._safe_softmax, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus,
-    aten.relu6, aten.sqrt, aten.square,
+    aten.relu, aten.sigmoid, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus, aten.relu6, aten.sqrt, aten.square,
+    *SOFTMAX,
 }  # fmt: skip
 SIGN_KEEPING = {
     aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.amax, aten.maximum, aten.minimum, aten.cat,

@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from .call import Call, Sources
 from .edit import packet
 from .graph import arguments, is_index, keywords, results_of, shape_of
+from .kinds import SOFTMAX
 from .linear import RAW, Average, Convolution, Diagonal, LinearMap, Matmul, Modified, Sum, modify, scale_channels
 
 aten = torch.ops.aten
@@ -243,7 +244,7 @@ def _before_softmax(node: fx.Node) -> bool:
     """Whether a softmax along the last axis follows, at once or through views that keep that axis."""
     while len(node.users) == 1:
         (user,) = node.users
-        if packet(user) in (aten._softmax, aten._safe_softmax):
+        if packet(user) in SOFTMAX:
             return arguments(user)[1] % len(shape_of(user)) == len(shape_of(user)) - 1
         if packet(user) is not aten.reshape or shape_of(user)[-1:] != shape_of(node)[-1:]:
             return False

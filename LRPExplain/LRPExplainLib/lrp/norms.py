@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from .edit import constant, packet, replace
 from .errors import LRPError
-from .graph import results_of, shape_of
+from .graph import arguments, results_of, shape_of
 
 aten = torch.ops.aten
 
 AFFINE_AT = {aten.native_group_norm: 1, aten.native_batch_norm: 1, aten.native_layer_norm: 2}  # weight, then bias
 NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's own statistics
+# Batch norm's other names, those of vendors and of decompositions, and how its arguments follow from theirs. They are
+# no decompositions for tracing, since older versions of PyTorch decompose the one into the other without end.
+BATCH_NORMS: dict[Any, Callable[..., tuple[Any, ...]]] = {
+    aten.cudnn_batch_norm.default: lambda *given: given,
+    aten.miopen_batch_norm.default: lambda *given: given,
+    aten._native_batch_norm_legit_no_training.default: lambda *given: (*given[:5], False, *given[5:]),
+    aten._native_batch_norm_legit.no_stats: lambda *given: (*given[:3], None, None, *given[3:]),
+}
+
+
+def spell_batch_norm(graph: fx.Graph) -> None:
+    """Batch norm has one name, whoever computes it and however often a program was decomposed."""
+    for node in graph.nodes:
+        if node.target in BATCH_NORMS:
+            node.args = BATCH_NORMS[node.target](*arguments(node))
+            node.target = aten.native_batch_norm.default
 
 
 def spell_computed_affine(graph: fx.Graph, constants: dict[fx.Node, Tensor]) -> None:

@@ -23,7 +23,7 @@ from .call import Answer, Call
 from .edit import packet
 from .errors import LRPError
 from .graph import Graph, arguments, is_decision, layer_of, require_graph, shape_of
-from .kinds import AVERAGES, DECISIONS, ELEMENTWISE, RESHAPES, SELECTIONS
+from .kinds import AVERAGES, DECISIONS, ELEMENTWISE, RESHAPES, SELECTIONS, SOFTMAX
 from .layers import averaging, convolution, dense, standing_norm, summing
 from .linear import unbroadcast
 from .moves import Choose, Concatenation, Padding, Placing, Selection, Split, Switch, View
@@ -134,7 +134,7 @@ OPERATORS: dict[Any, Answer | Pick] = {
     # sums and products
     **dict.fromkeys((aten.add, aten.sub, aten.rsub), _addition),
     **dict.fromkeys((aten.mul, aten.div), _product),
-    **dict.fromkeys((aten._softmax, aten._safe_softmax), Softmax()),
+    **dict.fromkeys(SOFTMAX, Softmax()),
     aten._log_softmax: ACTIVATION,
     # pooling and resampling
     **dict.fromkeys(AVERAGES, AVERAGE),

@@ -177,25 +177,6 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, momentum: float, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`aten._native_batch_norm_legit_no_training`, its name in a `torch.export` program that is decomposed."""
-    return aten.native_batch_norm(x, weight, bias, mean, variance, False, momentum, eps)
-
-
-def vendor_batch_norm(x: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    """`aten.cudnn_batch_norm`, its name in a program that was taken down on CUDA; the last output is for training."""
-    return (*aten.native_batch_norm(x, *arguments), x.new_empty(0))
-
-
-def sample_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`aten._native_batch_norm_legit.no_stats`, what instance norm becomes there."""
-    return aten.native_batch_norm(x, weight, bias, None, None, training, momentum, eps)
-
-
 def trilinear(
     a: Tensor,
     b: Tensor,
@@ -273,10 +254,6 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.tril.default: lower_triangle,
     aten.triu.default: upper_triangle,
     aten._trilinear.default: trilinear,
-    aten._native_batch_norm_legit_no_training.default: batch_norm,
-    aten._native_batch_norm_legit.no_stats: sample_norm,
-    aten.cudnn_batch_norm.default: vendor_batch_norm,
-    aten.miopen_batch_norm.default: aten.native_batch_norm.default,
     aten._unsafe_index.Tensor: aten.index.Tensor,
     aten._unsafe_index_put.default: aten.index_put.default,
 }

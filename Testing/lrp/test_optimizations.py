@@ -136,6 +136,8 @@ def test_a_layer_in_slabs_hands_on_what_the_whole_layer_does(
         layer.slab = most
         found = boxes.cuts(layer, r)
         assert not found or sum(cut.box[2].stop - cut.box[2].start for cut in found) == y.shape[2]
+        assert all(y[cut.box].numel() <= most + y[:, :, 0].numel() for cut in found)  # a plane is not cut
+        assert len(found) > 1 or not kind or y.numel() <= most or y.shape[2] == 1
         slabs = flow_through(rule, layer, r)
         size = 1e-4 * float(r.sum())
         for a, b in zip(slabs.relevance, whole.relevance, strict=True):

@@ -95,6 +95,21 @@ def test_elsewhere_and_alike_are_shares_of_relevance():
     assert main.alike == pytest.approx((1 + 0.625 + 0.625) / 3)
 
 
+def test_no_map_has_more_neighbours_than_there_are_others():
+    assert group(cliques(3, 3), neighbours=50).neighbours == 5
+
+
+@pytest.mark.parametrize("sizes", [(5, 2), (4, 4), (6, 3)])
+def test_with_two_groups_the_silhouette_is_scikit_learns(sizes):
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels = np.repeat([4, 7], sizes)
+    rng = np.random.default_rng(1)
+    points, maps = rng.normal(size=(len(labels), 3)) + (labels == 7)[:, None], rng.dirichlet(np.ones(6), len(labels))
+    apart = np.linalg.norm(points[:, None] - points, axis=-1)
+    expected = metrics.silhouette_samples(apart, labels, metric="precomputed")[labels == 7].mean()
+    assert figures(7, 4, labels, apart, maps).silhouette == pytest.approx(expected)
+
+
 def test_one_that_stands_alone_is_odd():
     found = figures(7, 4, np.array([4, 4, 4, 7]), cliques(3, 1), MAPS[:4])
     assert found.odd

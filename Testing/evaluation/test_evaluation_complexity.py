@@ -35,6 +35,13 @@ def test_entropy_is_the_logarithm_of_how_many_voxels_share(count):
     assert c.complexity(some(count, 20)) == pytest.approx(math.log(count), abs=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-9, -0.5, 1e6])
+def test_how_much_relevance_there_is_does_not_matter(scale):
+    x = noise(3)
+    for measure in (c.sparseness, c.complexity, c.effective_complexity):
+        assert measure(scale * x) == pytest.approx(measure(x))
+
+
 def test_effective_complexity_counts_what_is_not_negligible():
     x = np.array([[[1.0, -0.5, 1e-4, 1e-6, 0.0]]])
     assert c.effective_complexity(x) == 3

@@ -192,11 +192,12 @@ def test_correlations_are_those_of_quantus(quantus):
     assert pearson(a, b) == pytest.approx(theirs.correlation_pearson(a.ravel(), b.ravel()), abs=1e-4)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("shape", [(9, 11, 13), (1, 20, 16)])
-def test_structural_similarity_is_that_of_scikit_image(shape):
+def test_structural_similarity_is_that_of_scikit_image(shape, sign):
     metrics = pytest.importorskip("skimage.metrics")
     a, b = noise(*shape), noise(*shape, seed=1) + 0.2
-    a, b = a / a.max(), b / b.max()
+    a, b = sign * a / np.abs(a).max(), b / np.abs(b).max()
     spread = max(a.max(), b.max()) - min(a.min(), b.min())
     theirs = metrics.structural_similarity(np.squeeze(a), np.squeeze(b), data_range=spread, win_size=7)
     assert similarity.ssim(a, b) == pytest.approx(theirs, abs=1e-4)

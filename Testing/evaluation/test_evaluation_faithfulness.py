@@ -64,6 +64,20 @@ def test_curves_of_a_network_whose_answer_is_the_volume():
     assert row["deletion_auc"] == pytest.approx(np.trapezoid(most, shares), abs=1e-5)
 
 
+def test_pieces_are_the_blocks_that_hold_anything_darker_or_brighter_and_no_padding():
+    values = np.full((8, 8, 8), -1.0)
+    values[0, 0, 0], values[4::2, ::2, ::4] = -3.0, 2.0
+    k, j, i = np.indices(values.shape) // 2
+    blocks = (k * 4 + j) * 4 + i + 1
+    padded = dataclasses.replace(PLAIN, size_multiple=12)  # with 0, which is nothing like the -1 of air
+    perturbed = Perturbed(itself(values, padded), BLOCKS)
+    assert perturbed.subject.prepared.tensor.shape[2:] == (12, 12, 12)
+    assert perturbed.pieces.tolist() == np.unique(blocks[values != -1]).tolist()
+    relevance = np.random.default_rng(2).normal(size=values.shape)
+    expected = [relevance[blocks == piece].sum() for piece in perturbed.pieces]
+    assert perturbed.relevance([relevance]).tolist() == pytest.approx(expected)
+
+
 def test_insertion_of_the_last_piece_gives_the_whole_answer():
     values = bright()
     found = faithfulness(Perturbed(itself(values), BLOCKS), [np.maximum(values, 0)])

@@ -158,6 +158,35 @@ def test_less_distance_is_better():
     assert near["p"] == pytest.approx(2 / 5)
 
 
+def test_a_figure_is_compared_with_chance_in_deviations_in_percent_and_by_how_many_do_as_well():
+    chance = [1.0, 2.0, 3.0, 4.0, 5.0]  # mean 3, variance 2; one shift does as well as 2
+    more, less = (against_null(2.0, chance, less_is_more=sign) for sign in (False, True))
+    assert more == pytest.approx(
+        {"mean": 3, "std": math.sqrt(2), "z": -1 / math.sqrt(2), "percentile": 100 * (1 + 0.5) / 5, "p": 5 / 6}
+    )
+    assert less == pytest.approx(
+        {"mean": 3, "std": math.sqrt(2), "z": 1 / math.sqrt(2), "percentile": 100 * (3 + 0.5) / 5, "p": 3 / 6}
+    )
+    assert against_null(2.0, [1.0, 1.0])["z"] is None
+    assert against_null(2.0, []) is None
+    assert against_null(math.nan, chance) is None
+
+
+def test_an_empty_mask_has_no_figures():
+    ranked, nowhere = loc.Ranked(noise()[0], SPACING), np.empty((0, 3), dtype=int)
+    for measure in (loc.relevance_mass_accuracy, loc.relevance_rank_accuracy, loc.auc, loc.best_dice):
+        assert math.isnan(measure(ranked, nowhere))
+    assert math.isnan(loc.top_k_intersection(ranked, nowhere, 3))
+    assert np.isnan(loc.distances_mm(np.zeros(ranked.shape, dtype=bool), SPACING)).all()
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_what_is_no_seed_is_refused(seed):
+    relevance, mask = noise()
+    with pytest.raises(UserError, match="seed"):
+        agreement(relevance, {"a": mask}, seed=seed)
+
+
 def test_several_segments_and_all_of_them_together():
     relevance, mask = planted()
     other = np.zeros_like(mask)

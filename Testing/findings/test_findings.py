@@ -1,5 +1,7 @@
 """Findings with closed-form answers: every voxel's place and value is known."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from LRPExplainLib.errors import UserError
@@ -14,7 +16,7 @@ from LRPExplainLib.findings import (
     profiles_of,
 )
 from LRPExplainLib.findings.account import ledger_line
-from LRPExplainLib.findings.body import MARGIN_MM, relevance_outside
+from LRPExplainLib.findings.body import MARGIN_MM, block_sums, relevance_outside
 from LRPExplainLib.findings.caution import border_share, warnings_of
 
 # i runs to the left (2 mm), j to the front (3 mm), k to the head (4 mm): a voxel has 24 mm3
@@ -121,7 +123,9 @@ def test_regions_are_ranked_by_their_relevance_and_signs_stay_apart() -> None:
 def test_voxels_that_touch_at_a_corner_are_one_region() -> None:
     values = empty()
     values[1, 1, 1] = values[2, 2, 2] = 1.0
-    assert len(find_clusters(Field(values, MATRIX), 0.5)) == 1
+    clusters = find_clusters(Field(values, MATRIX), 0.5)
+    assert len(clusters) == 1
+    assert clusters.places.tolist() == [[1, 1, 1]]  # of two peaks alike the first
 
 
 def test_regions_below_the_least_volume_are_dropped_and_said_so() -> None:
@@ -250,6 +254,24 @@ def test_a_tilted_grid_gives_each_axis_its_own_name() -> None:
     assert [p.name for p in profiles_of(Field(empty(), matrix))] == ["axial", "sagittal", "coronal"]
 
 
+def test_a_voxel_of_a_turned_grid_has_its_size_and_holds_the_points_up_to_half_of_it() -> None:
+    turn = np.array([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn * (1.0, 2.0, 5.0), (10.0, -20.0, 30.0)
+    field = Field(empty(), matrix)  # 24 x 20 x 14
+    assert field.spacing == pytest.approx((1.0, 2.0, 5.0))
+    assert field.voxel_ml == pytest.approx(0.01)
+    last = (23, 19, 13)
+    for axis in range(3):
+        for step, inside in ((0.49, last), (0.51, None)):
+            place = np.array(last, float)
+            place[axis] += step
+            assert field.index(field.point(place)) == inside
+            place = np.zeros(3)
+            place[axis] -= step
+            assert field.index(field.point(place)) == (inside and (0, 0, 0))
+
+
 # --- the ledger and the warnings -------------------------------------------------------------------------------------
 
 
@@ -341,6 +363,53 @@ def test_relevance_at_something_bright_in_air_is_told_from_relevance_in_air_and_
     said = caution(0.4 * body + 0.6 * elsewhere, values)
     assert said[0] == "60 % of the relevance lies outside the body, in air."
     assert not any("something bright" in sentence for sentence in said)
+
+
+def test_what_lies_in_air_is_the_same_on_any_scale_of_intensities_and_of_relevance() -> None:
+    values, radius = head((64, 48, 48))
+    marker = np.zeros(values.shape, bool)
+    marker[56:60, 38:42, 38:42] = True
+    values[marker] = 80.0
+    relevance = ((radius > 10) & (radius < 30)).astype(np.float32) / 1e4 + marker / np.float32(64)
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
+    air = relevance_outside(Field(relevance, matrix), Field(values, matrix))
+    assert air is not None
+    assert air.thing is not None
+    assert air.thing.share == pytest.approx(air.share)  # nothing else is out there
+    for volume, values_of in ((values - 1000, relevance), (10 * values, relevance), (values, -7 * relevance)):
+        other = relevance_outside(Field(values_of, matrix), Field(volume, matrix))
+        assert other is not None
+        assert other.thing is not None
+        assert astuple(other.thing) == pytest.approx(astuple(air.thing), rel=1e-5)
+        assert other.share == pytest.approx(air.share, rel=1e-5)
+
+
+def test_no_more_relevance_at_something_in_air_than_chance_puts_there_is_no_warning_about_it() -> None:
+    values, _ = head((64, 48, 48))
+    values[52:62, 34:44, 34:44] = 80.0  # with what is around it over 2 % of the field of view
+    said = caution(np.ones_like(values), values)
+    assert any(sentence.endswith("lies outside the body, in air.") for sentence in said)
+    assert not any("something bright" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize("factors", [[1, 1, 1], [2, 3, 4], [5, 7, 9], [20, 20, 20]])
+def test_sums_over_blocks_of_which_the_last_may_be_smaller(factors: list[int]) -> None:
+    values = np.random.default_rng(5).random((9, 14, 11))  # k, j, i
+    found = block_sums(values, factors)
+    i, j, k = factors
+    starts = [range(0, size, step) for size, step in zip(values.shape, (k, j, i), strict=True)]
+    expected = [values[a : a + k, b : b + j, c : c + i].sum() for a in starts[0] for b in starts[1] for c in starts[2]]
+    np.testing.assert_allclose(found.ravel(), expected)
+    assert found.shape == tuple(map(len, starts))
+
+
+def test_an_input_whose_map_has_gone_is_passed_over() -> None:
+    values, radius = head()
+    astray = Field((radius > 46).astype(np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
+    volume = Field(values, astray.ijk_to_ras)
+    said = warnings_of([None, astray], [volume, volume], ["T1", "FLAIR"], LEDGER, {})
+    assert any("of 'FLAIR' lies outside the body" in sentence for sentence in said)
+    assert not any("T1" in sentence for sentence in said)
 
 
 def test_relevance_that_avoids_an_expert_s_segments_is_told_but_not_for_what_the_model_predicts() -> None:

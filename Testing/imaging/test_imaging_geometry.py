@@ -1,5 +1,9 @@
 """Grids, interpolation between them, and the adjoint."""
 
+import itertools
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -7,7 +11,7 @@ import torch
 from helpers.volumes import make_volume, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from LRPExplainLib.imaging.grid import Grid, core_grid, fitted, reorient
+from LRPExplainLib.imaging.grid import Grid, core_grid, fitted, reorient, same_grid
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.resampling import AxisAligned, Oblique, axis_weights, linear_map, nearest
 from LRPExplainLib.models import Preprocessing
@@ -232,3 +236,40 @@ def test_volumes_of_one_examination_meet_on_the_first_ones_grid():
     assert [image.GetSize() for image in images] == [first.GetSize(), second.GetSize()]
     total = sum(float(sitk.GetArrayFromImage(image).sum(dtype=float)) for image in images) + sum(outside)
     assert total == pytest.approx(prepared.tensor.numel(), rel=1e-5)
+
+
+TURNED = tuple(rotation((0.02, 0.0, 0.0)).ravel().tolist())
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"origin": (10.005, -20.0, 30.0)}, True),  # of 2 mm
+        ({"spacing": (2.0002, 2.0, 3.0)}, True),
+        ({"origin": (10.1, -20.0, 30.0)}, False),
+        ({"spacing": (2.1, 2.0, 3.0)}, False),  # the first voxel stays where it is, the last one moves by one
+        ({"spacing": (2.0, 1.9, 3.0)}, False),
+        ({"direction": TURNED}, False),
+        ({"size": (20, 21, 23)}, False),
+    ],
+)
+def test_grids_are_the_same_where_each_voxel_lies_on_the_others(change, same):
+    one = Grid((20, 21, 22), (2.0, 2.0, 3.0), (10.0, -20.0, 30.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    other = replace(one, **change)
+    corners = list(itertools.product(*((0, n - 1) for n in one.size)))
+    moved = np.array([np.subtract(one.point(corner), other.point(corner)) for corner in corners])
+    assert (np.abs(moved / one.spacing).max() < 0.01 and one.size == other.size) == same
+    assert same_grid(one, other) == same_grid(other, one) == same
+
+
+@given(st.integers(0, 2**31), st.tuples(angle, angle, angle))
+def test_a_grid_is_kept_as_json_and_as_mrml_has_it(seed, angles):
+    grid = grids(np.random.default_rng(seed), angles)
+    assert Grid.from_dict(json.loads(json.dumps(grid.as_dict()))) == grid
+    image, index = grid.image(np.zeros(grid.shape, np.uint8)), (2, 3, 5)
+    x, y, z = image.TransformIndexToPhysicalPoint(index)
+    np.testing.assert_allclose(grid.ijk_to_ras @ [*index, 1], [-x, -y, z, 1], atol=1e-9)
+    for broken in ({"spacing": [1.0, 0.0, 1.0]}, {"direction": [1.0] * 9}, {"origin": [0.0, np.nan, 0.0]}):
+        with pytest.raises(ValueError, match=r"axes|extent"):
+            Grid.from_dict({**grid.as_dict(), **broken})

@@ -45,12 +45,24 @@ def test_zscore_over_all_or_over_what_is_not_zero():
     assert fixed[200].item() == pytest.approx(2)
 
 
+def test_a_step_is_for_its_channels_and_no_matter_for_those_that_are_no_images():
+    """A card counts label maps as channels too, which are not scaled."""
+    volumes = [VALUES, VALUES + 1]
+    step = {"type": "linear", "factor": 2.0, "channels": [1, 2]}
+    first, second = normalise_all(volumes, [step], ["a", "b"], [None, None])
+    assert torch.equal(first, VALUES)
+    assert torch.equal(second, 2 * (VALUES + 1))
+
+
 def test_steps_apply_in_order():
     steps = [{"type": "range", "lower": 0, "upper": 100, "clip": True}, {"type": "zscore", "mean": 1.0, "std": 0.5}]
     assert normalise(torch.tensor([50.0, 300.0]), steps, "v").tolist() == pytest.approx([-1, 0])
 
 
-@pytest.mark.parametrize("step", [{"type": "percentile"}, {"type": "zscore"}, {"type": "zscore", "nonzero": True}])
+@pytest.mark.parametrize(
+    "step",
+    [{"type": "percentile"}, {"type": "minmax"}, {"type": "zscore"}, {"type": "zscore", "nonzero": True}],
+)
 def test_values_without_spread_are_refused(step):
     values = torch.zeros(1000)
     values[0] = 1 if step["type"] == "percentile" else 0

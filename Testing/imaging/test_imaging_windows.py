@@ -236,6 +236,17 @@ def test_answers_without_a_place_are_averaged():
     assert windows.unblend(torch.tensor([[2.0, 0.0]]), windows.views[0]).tolist() == [[0.5, 0.0]]
 
 
+@pytest.mark.parametrize("axis", ["i", "j", "k"])
+def test_a_window_along_the_axis_of_slices_asks_for_no_more_than_one(axis):
+    """So that a volume of few slices is not padded to the window's depth."""
+    window = {"size": [5, 6, 7]}
+    assert least_size(window) == (7, 6, 5)
+    expected = [7, 6, 5]
+    expected["kji".index(axis)] = 1
+    assert list(least_size(window, {"axis": axis})) == expected
+    assert least_size(None, {"axis": axis}) == (1, 1, 1)
+
+
 def test_what_cannot_be_done_is_said():
     with pytest.raises(UserError, match="mirrors windows along the axis of its slices"):
         Windows((4, 4, 4), {"size": [4, 4, 4], "mirror": ["k"]}, {})

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Case, difference, explain, jacobian, noise, of, shaped, table
-from LRPExplainLib.lrp import COMPOSITES, Attribution, rules
+from lrp_helpers import Case, Map, difference, explain, jacobian, noise, of, shaped, table
+from LRPExplainLib.lrp import COMPOSITES, Attribution, capture, rules
+from LRPExplainLib.lrp.origins import non_negative
 from torch import Tensor, nn
 
 TOLERANCE = 1e-6
@@ -239,6 +240,42 @@ DECISIONS = {
     "a mask of numbers": lambda x: (x > 0).double(), "heaviside": lambda x: torch.heaviside(x, x.new_ones(())),
     "whether finite": torch.isfinite, "a count of numbers": lambda x: (x > 0).sum(1, True, dtype=torch.float64),
 }  # fmt: skip
+
+
+MINUS, POSITIONS = -shaped(2, 3, 4).abs(), torch.tensor([[[0], [2], [1]]])
+
+
+@pytest.mark.parametrize(
+    ("function", "known"),
+    [
+        (lambda x: F.avg_pool1d(x.relu(), 2), True),
+        (lambda x: F.pad(x.sigmoid(), (1, 1), value=0.5), True),
+        (lambda x: x.abs() + x.relu(), True),
+        (lambda x: x.abs() * x.relu(), True),
+        (lambda x: x.clamp(min=0.25), True),
+        (lambda x: F.hardtanh(x, 0.0, 2.0), True),
+        (lambda x: torch.cat([x.relu(), x.exp()]), True),
+        (lambda x: F.avg_pool1d(x, 2), False),
+        (lambda x: F.pad(x.sigmoid(), (1, 1), value=-0.5), False),
+        (lambda x: x.relu() + MINUS, False),
+        (lambda x: x.relu() - x.sigmoid(), False),
+        (lambda x: x.relu() + x, False),
+        (lambda x: x.abs() * x, False),
+        (lambda x: x.exp() * MINUS, False),
+        (lambda x: x.clamp(min=-0.25), False),
+        (lambda x: x.clamp(max=0.25), False),
+        (lambda x: F.hardtanh(x), False),
+        (lambda x: torch.cat([x.relu(), x]), False),
+        (lambda x: torch.cat([x.relu(), MINUS]), False),
+        (lambda x: torch.minimum(x.exp(), MINUS), False),
+        (lambda x: x.exp().scatter(2, POSITIONS, MINUS), False),
+    ],
+)
+def test_what_is_known_to_be_non_negative_is(function: Map, known: bool) -> None:
+    graph = capture(of(function)(), noise(2, 3, 4))
+    lowest = min(float(graph(noise(2, 3, 4, seed=seed)).min()) for seed in range(5))
+    assert (graph.outputs[0] in non_negative(graph)) == known
+    assert (lowest >= 0) == known
 
 
 @pytest.mark.parametrize("name", DECISIONS)

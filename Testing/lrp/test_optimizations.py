@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lrp_helpers import difference, small_network
 from LRPExplainLib import lrp
-from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, phases, rules
+from LRPExplainLib.lrp import boxes, kernels, linear, optimizations, phases, rules, sums
 from LRPExplainLib.lrp.layerwise import flow_through
 from LRPExplainLib.lrp.optimizations import OPTIMIZATIONS, without
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ def test_neighbouring_voxels_stand_in_for_channels(case: tuple[Tensor, Tensor, t
 ABSOLUTE = rules.Stabilizer(1e-6, relative=False)
 EXACT = (
     rules.epsilon(1e-2), rules.flat(), rules.z_plus(ABSOLUTE), rules.z_plus(ABSOLUTE).sharing_bias(),
-    rules.gamma(0.25, ABSOLUTE),
+    rules.gamma(0.25, ABSOLUTE), rules.z_plus(rules.Stabilizer(0.1)),  # which takes too much to be the box's own
 )  # fmt: skip
 # Their stabiliser's scale is the box's own. It takes another small amount then: more than rounding only where a
 # denominator nearly vanishes, and never more than the two amounts together.
@@ -136,12 +136,35 @@ def test_a_layer_in_slabs_hands_on_what_the_whole_layer_does(
         layer.slab = most
         found = boxes.cuts(layer, r)
         assert not found or sum(cut.box[2].stop - cut.box[2].start for cut in found) == y.shape[2]
+        assert all(y[cut.box].numel() <= most + y[:, :, 0].numel() for cut in found)  # a plane is not cut
+        assert len(found) > 1 or not kind or y.numel() <= most or y.shape[2] == 1
         slabs = flow_through(rule, layer, r)
         size = 1e-4 * float(r.sum())
         for a, b in zip(slabs.relevance, whole.relevance, strict=True):
             assert torch.allclose(a, b, rtol=1e-3, atol=size), rule
         for taken, expected in ((slabs.bias, whole.bias), (slabs.stabiliser, whole.stabiliser)):
             assert sum(map(float, taken)) == pytest.approx(sum(map(float, expected)), rel=1e-3, abs=size), rule
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rule", [rules.z_plus(), rules.gamma().sharing_bias(), rules.alpha_beta(2, 1)], ids=str)
+def test_pieces_of_unequal_size_hand_on_what_the_whole_does(
+    rule: rules.LinearRule, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(1, 3, 7, 4, 4, dtype=dtype), torch.randn(5, 3, 1, 1, 1, dtype=dtype)
+    geometry = ([1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1)
+    y = kernels.convolve(x, w, None, *geometry) + 0.5
+    layer = linear.Convolution(x, lambda name: w if name == linear.RAW else linear.modify(w, name), geometry, y)
+    layer.bias = torch.full((1, 5, 1, 1, 1), 0.5, dtype=dtype)
+    r = torch.rand_like(y)
+    whole = flow_through(rule, layer, r)
+    monkeypatch.setattr(sums, "PIECE", 3 * y[:, :, 0].numel())
+    assert [len(part[0, 0]) for (part,) in sums.pieces(y)] == [4, 3]
+    found = flow_through(rule, layer, r)
+    assert difference(found.relevance[0], whole.relevance[0]) <= 1e-5
+    for a, b in ((found.bias, whole.bias), (found.stabiliser, whole.stabiliser)):
+        assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("rule", [rules.z_plus(), rules.z_plus(absorb_bias=False), rules.alpha_beta(2, 1)], ids=str)

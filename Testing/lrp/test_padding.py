@@ -19,12 +19,13 @@ RULES = {
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("dims", [2, 3])
-def test_explicit_padding_equals_the_convolutions_own(rule: rules.Rule, dims: int) -> None:
+@pytest.mark.parametrize("offset", [0.0, 9.0, -9.0], ids=["signed", "positive", "negative"])  # 0 is in range, or not
+def test_explicit_padding_equals_the_convolutions_own(rule: rules.Rule, dims: int, offset: float) -> None:
     convolution, pad = (nn.Conv2d, nn.ZeroPad2d) if dims == 2 else (nn.Conv3d, nn.ZeroPad3d)
     own = seeded(lambda: convolution(2, 3, 3, padding=1, stride=2))
     explicit = nn.Sequential(pad(1), convolution(2, 3, 3, stride=2)).double().eval()
     explicit[1].load_state_dict(own.state_dict())
-    x, start = noise(2, 2, *[6] * dims), noise(2, 3, *[3] * dims, seed=2)
+    x, start = noise(2, 2, *[6] * dims) + offset, noise(2, 3, *[3] * dims, seed=2)
     expected = explain(own, x, start, one_rule(rule))
     found = explain(explicit, x, start, one_rule(rule))
     assert difference(found.relevance, expected.relevance) < 1e-12

@@ -39,6 +39,17 @@ def test_expressions_that_are_data(expression, value):
 
 @pytest.mark.parametrize(
     "expression",
+    ["1 < 2 < 3", "1 < 2 < 2", "2 < 1 < 3", "0 or [] or 'x'", "0 or 5 or 6", "1 and 2 and 3", "1 and 0 and 3",
+     "7 % 4 - 7 // 4", "2 ** 3 / 4", "2 ** -2", "[1, 2, 3][-2]", "[1, 2, 3, 4][1:3]", "[1, 2, 3, 4][3:0:-2]", "not 0",
+     "-3 + +4", "1 != 1", "None is None", "None is not None", "3 not in [1, 2]", "1 <= 1 >= 2", "abs(-2) + round(2.6)",
+     "sorted([3, 1, 2])", "'ab' if len('ab') == 2 else 0", "'a' * 3 + 'b'", "3 * [0]", "{'a': 1, 'b': [2, 3]}['b'][0]"],
+)  # fmt: skip
+def test_expressions_mean_what_they_mean_in_python(expression):
+    assert evaluate(expression, {}.__getitem__) == eval(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
     ["__import__('os')", "open('x')", "(lambda: 1)()", "[x for x in @a]", "@a.__class__", "os.system",
      "'%9999999d' % 1",
      "10 ** 10 ** 10", "'a' * 10 ** 9", "f'{@a}'", "print(1)", "@net.load_state_dict(1)", "1 +", "().__doc__", "exit()",

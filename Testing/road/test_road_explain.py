@@ -10,6 +10,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import Everywhere, Grid, Segment
+from LRPExplainLib.ledgers import ledger_facts
 from LRPExplainLib.models import load_model
 from LRPExplainLib.stages import STAGES
 from LRPExplainLib.summaries import summary
@@ -355,3 +356,24 @@ def test_what_is_given_in_the_wrong_kind_is_a_mistake_of_the_caller(tmp_path, ob
 def test_a_segment_is_made_of_an_image():
     with pytest.raises(TypeError, match="a segment is made of a SimpleITK image, not str: read a file with read_segm"):
         Segment("lesion.nrrd", "lesion")
+
+
+def test_each_figure_of_the_ledger_is_summed_from_its_own_terms():
+    first, second = np.full((2, 2, 2), 1.0, np.float32), np.zeros((2, 3, 4), np.float32)
+    first[0, 0, 0], second[1, 2, 3], second[0, 0, 0] = -3.0, 2.0, -0.5  # 7 - 3 and 2 - 0.5
+    unseen = [np.zeros(first.shape, bool), np.zeros(second.shape, bool)]
+    unseen[0][0, 0], unseen[1][0, 0, 0] = True, True
+    account = {"absorbed": 2.0, "absorbed_bias": 1.5, "absorbed_stabiliser": 0.25, "changed": 0.25, "by_layer": []}
+    images = [sitk.GetImageFromArray(array) for array in (first, second)]
+    ledger = ledger_facts(-8.0, images, [0.125, 0.25], account, unseen)
+    assert (ledger["in_volume"], ledger["in_volume_by_input"]) == (5.5, [4.0, 1.5])
+    assert (ledger["in_volume_positive"], ledger["in_volume_negative"]) == (9.0, -3.5)
+    assert (ledger["outside"], ledger["outside_by_input"]) == (0.375, [0.125, 0.25])
+    assert ledger["gap"] == -8.0 - 5.5 - 2.0 - 0.375
+    assert ledger["relative_gap"] == pytest.approx(15.875 / 8)
+    assert ledger["share_by_input"] == pytest.approx([4 / 5.5, 1.5 / 5.5])
+    assert ledger["absolute_share_by_input"] == pytest.approx([10 / 12.5, 2.5 / 12.5])
+    assert (ledger["unseen_voxels_by_input"], ledger["unseen_relevance"]) == ([2, 1], 4.5)
+    assert {key: ledger[key] for key in account} == account
+    all_seen = ledger_facts(-8.0, images, [0.125, 0.25], account)
+    assert (all_seen["unseen_voxels_by_input"], all_seen["unseen_relevance"]) == ([0, 0], 0.0)

@@ -1,5 +1,6 @@
 """The value asked about: logit or probability, a contrast, or one to start with, and the ledger closes over each."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import Box, Everywhere, Grid, prepare
-from LRPExplainLib.models import ExplainableModel, load_model
+from LRPExplainLib.models import ExplainableModel, Preprocessing, load_model
 from LRPExplainLib.outcome import read_outcome
 from LRPExplainLib.question import Question
 from torch import Tensor, nn
@@ -143,3 +144,39 @@ def test_a_classification_can_be_asked_the_same(tmp_path, oblique_volume, value,
     assert explanation.ledger["target_value"] == pytest.approx(expected, rel=1e-3)
     assert explanation.target["where"] == "output"
     assert_closed(explanation)
+
+
+@pytest.mark.parametrize("overlap", ["strongest", "last"])
+def test_where_classes_overlap_the_card_says_which_one_is_shown(overlap):
+    scores = torch.randn(1, 3, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    prepared = prepare([sitk.GetImageFromArray(np.random.default_rng(0).random((4, 5, 6)))], Preprocessing())
+    card = _card("sigmoid").completed(scores.shape)
+    card = replace(card, output=replace(card.output, overlap=overlap))
+    outcome = read_outcome(scores, card, prepared)
+    expected = np.zeros((4, 5, 6), int)
+    for place in np.ndindex(expected.shape):
+        here = scores[(0, slice(None), *place)].tolist()
+        said = [n for n in range(3) if here[n] > 0]
+        if said:
+            expected[place] = 1 + (said[-1] if overlap == "last" else max(said, key=here.__getitem__))
+    assert np.array_equal(outcome.labels, expected)
+    for n in range(3):
+        assert torch.equal(outcome.mask(n), scores[0, n] > 0)  # whatever is shown
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_output_with_one_value_that_is_no_number_is_refused(value):
+    scores = torch.randn(1, 3, 4, 5, 6)
+    scores[0, 1, 2, 3, 4] = value
+    prepared = prepare([sitk.GetImageFromArray(np.random.default_rng(0).random((4, 5, 6)))], Preprocessing())
+    with pytest.raises(UserError, match="holds NaN or infinite values"):
+        read_outcome(scores, _card("softmax").completed(scores.shape), prepared)
+
+
+def test_one_answer_for_the_whole_volume_is_everywhere(tmp_path, oblique_volume):
+    model = load_model(
+        save_model(tmp_path, classifier(3), task="classification", preprocessing=WISHES, output=classes(*NAMES))
+    )
+    plain, everywhere = (explain(model, [oblique_volume], "white", region=region) for region in (None, Everywhere()))
+    assert np.array_equal(array(plain.relevance[0]), array(everywhere.relevance[0]))
+    assert everywhere.target["where"] == plain.target["where"] == "output"

@@ -32,7 +32,8 @@ class Figures:
 
 def largest(labels: np.ndarray, apart: np.ndarray) -> int:
     """The label of the largest group; of several as large the loosest: a shortcut repeats itself, patients vary."""
-    return int(max(np.unique(labels), key=lambda label: (np.sum(labels == label), _spread(labels == label, apart))))
+    members = {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    return max(members, key=lambda label: (len(members[label]), apart[np.ix_(members[label], members[label])].sum()))
 
 
 def figures(label: int, main: int, labels: np.ndarray, apart: np.ndarray, maps: np.ndarray) -> Figures:
@@ -65,16 +66,11 @@ def typical(maps: np.ndarray) -> np.ndarray:
     return np.argsort(np.linalg.norm(rows - rows.mean(axis=0), axis=1), kind="stable")
 
 
-def _spread(own: np.ndarray, apart: np.ndarray) -> float:
-    return float(apart[np.ix_(own, own)].sum() / max(1, own.sum() * (own.sum() - 1)))
-
-
 def _alike(sizes: np.ndarray) -> float | None:
-    count = len(sizes)
-    if count == 1:
+    if len(sizes) == 1:
         return None
     whole = sizes.sum(axis=0)
-    return float(np.mean([_shared(one, (whole - one) / (count - 1)) for one in sizes]))
+    return float(np.mean([_shared(one, whole - one) for one in sizes]))
 
 
 def _shared(one: np.ndarray, other: np.ndarray) -> float:

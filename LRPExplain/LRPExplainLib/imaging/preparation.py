@@ -71,7 +71,7 @@ class Prepared:
     def unseen(self) -> list[np.ndarray]:
         """Per volume, bool [k, j, i]: the voxels that nothing of the tensor depends on, such as those cropped away."""
         ones = torch.ones(self.grid.shape)
-        seen = [(way_in.adjoint(ones * way_in.inside) != 0).numpy() for way_in in self.maps]
+        seen = [(way_in.adjoint(ones) != 0).numpy() for way_in in self.maps]
         return [~found for found in seen]
 
     def labels_to_source(self, labels: Tensor) -> sitk.Image:

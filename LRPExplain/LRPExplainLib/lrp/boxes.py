@@ -101,8 +101,6 @@ def _boxed(layer: LinearMap, output: torch.Size, box: Box) -> Cut | None:
     if isinstance(layer, Sum):
         return _boxed_sum(layer, output, box)
     assert isinstance(layer, Convolution)
-    if any(t is not None and t.shape[2:].numel() != 1 for t in (layer.bias, layer.scale)):
-        return None
     ranges = _read(layer, output, box)
     if ranges is None:
         return None

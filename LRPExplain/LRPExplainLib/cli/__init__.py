@@ -1,6 +1,5 @@
 """The shell command `lrpexplain`; its verbs are in `_VERBS`, in the order in which `--help` shows them."""
 
-import argparse
 import io
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from .asking import signed
 from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_concepts, add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
+from .parsing import WRONG_INPUT, Parser
 from .reporting import add_export_dicom, add_record, add_verify
 
 _VERBS = {
@@ -27,7 +27,6 @@ _VERBS = {
     "trust": add_trust_request,
     "demo": add_demo,
 }
-WRONG_INPUT = 2
 INTERRUPTED = 130
 
 
@@ -75,12 +74,12 @@ def _refuse(error: Exception) -> int:
     return WRONG_INPUT
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar=" | ".join(_VERBS))
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
     for add in _VERBS.values():
         add(verbs)
     return parser

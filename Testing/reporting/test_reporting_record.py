@@ -189,6 +189,17 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
         Record.load(tmp_path / "page.html")
 
 
+def test_what_else_is_given_as_a_record_is_refused_with_what_to_give(explanation, tmp_path):
+    explanation.save(tmp_path / "out")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "list.json").write_text("[]")
+    for wrong in ("out", "out/explanation.json", "picture.png", "list.json"):
+        with pytest.raises(UserError, match=r"is no record of LRPExplain: give the .html or .json that 'lrpexplain r"):
+            Record.load(tmp_path / wrong)
+    with pytest.raises(UserError, match=r"^There is no record '.*nowhere.html': check the path\.$"):
+        Record.load(tmp_path / "nowhere.html")
+
+
 def test_a_link_to_a_record_is_kept(whole, tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "case.html").symlink_to(tmp_path / "kept" / "real.html")

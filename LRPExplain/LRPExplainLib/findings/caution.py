@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
+from .account import told_apart
 from .body import relevance_outside
 from .field import Field
 from .reference import Share
@@ -82,6 +83,13 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
         found.append(
             _("{share} of the target value fell outside the field of view.").format(
                 share=_percent(abs(outside / whole))
+            )
+        )
+    if not told_apart(ledger):
+        found.append(
+            _(
+                "All volumes have the same share of the relevance, as a first layer by the rule 'flat' gives it: ask"
+                " another composite, such as epsilon-plus, which of them mattered."
             )
         )
     return found

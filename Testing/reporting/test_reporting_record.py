@@ -21,7 +21,7 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
-from LRPExplainLib.imaging import Box, Everywhere, Segment, read_segment, read_segments
+from LRPExplainLib.imaging import Box, Everywhere, Points, Segment, read_segment, read_segments
 from LRPExplainLib.imaging.reading import volume_digest
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.methods import METHODS
@@ -133,6 +133,21 @@ def test_the_page_holds_what_a_reviewer_asks_for(saved, explanation):
         assert text in page
     for row in explanation.ledger["by_layer"]:
         assert f"<td>{row['layer']}</td>" in page or f'<td class="n">{row["layer"]}</td>' in page
+
+
+def test_each_picture_has_words_for_those_who_do_not_see_it(saved):
+    words = re.findall(r'<img data-view="[^"]*" alt="([^"]*)"', saved.read_text(encoding="utf-8"))
+    assert len(words) == len(set(words)) == len(PICTURES)
+    assert all("relevance" in text for text in words)
+
+
+def test_places_are_told_with_their_axes_and_unit(place):
+    x, y, z = sitk.ReadImage(str(place / "t1.nrrd")).TransformIndexToPhysicalPoint((9, 8, 7))
+    asked = explain(place / "net.ts", [place / "t1.nrrd"], device="cpu", region=Points(((-x, -y, z),)))
+    page = make_record(asked, "x.html").html()
+    assert f"<dt>points at R, A, S (mm)</dt><dd>{-x:.6g}, {-y:.6g}, {z:.6g}</dd>" in page
+    assert "over 1 voxel of the point " in page
+    assert "_ras" not in page.split("<script")[0]
 
 
 def test_what_a_model_is_called_cannot_run_in_the_page(explanation):
@@ -637,6 +652,7 @@ def test_a_record_of_another_method_is_verified_as_well(others, place, tmp_path,
     assert again == record
     page = again.html()
     assert "Every unit of relevance is accounted for" not in page
+    assert ("layer-wise relevance propagation" in page) == (method == "lrp")
     assert "None" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
     found = verify(again, Places(near=[place]), device="cpu")
     assert found.agrees, found.table()

@@ -35,7 +35,7 @@ SCHEMA = Path(__file__).with_name("record.schema.json")
 HTML, JSON = ".html", ".json"
 _GIVE = "give the .html or .json that 'lrpexplain record' wrote"
 _FACTS_IN_PAGE = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
-_PICTURE_IN_PAGE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')
+_PICTURE_IN_PAGE = re.compile(r'<img data-view="([^"]*)" alt="[^"]*" src="data:image/png;base64,([^"]*)">')
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Nothing is unpickled by Python and nothing from the files is run, unless the cal
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from .formats import FORMATS, Format
 from .formats.base import PreviousStage
 
 __all__ = ["ExplainableModel", "TrustRequest", "load_model", "trust_request"]
+
+_NAMED = 5  # models of a folder, where none of them was chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,9 +153,21 @@ def _format_of(weights: Path) -> Format:
         raise UserError(f"There is no model file '{weights}': check the path.")
     found = next((row for row in FORMATS if row.recognises(weights)), None)
     if found is None:
+        inside = _models_in(weights)
+        if inside:
+            raise UserError(f"'{weights}' is no model but a folder with some: give one of {', '.join(inside)}.")
         names = "; ".join(row.name for row in FORMATS)
         raise UserError(f"'{weights}' is of no known model format: give one of {names}; or a card (.json).")
     return found
+
+
+def _models_in(folder: Path) -> list[str]:
+    """The first few files in a folder that are models, as they may be given."""
+    if not folder.is_dir():
+        return []
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+    found = (str(file) for file in files if any(row.recognises(file) for row in FORMATS))
+    return list(islice(found, _NAMED))
 
 
 def _card_file(path: Path, card: str | os.PathLike[str] | None) -> Path | None:

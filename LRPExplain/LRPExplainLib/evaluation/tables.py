@@ -93,7 +93,7 @@ def _sanity(found: Mapping[str, Any]) -> list[str]:
         "",
         *table_lines(header, rows),
         "",
-        f"Efficient MPRT: the map's entropy rises by {_number(found['emprt'])} of itself in the random model.",
+        f"Efficient MPRT: the map's entropy changes by {_number(found['emprt'])} of itself in the random model.",
         f"Under noise of ±{stable['radius']:.3g} on the input, {stable['samples']} times: max sensitivity"
         f" {_number(stable['max_sensitivity'])}, average {_number(stable['average_sensitivity'])}, relative input"
         f" stability {_number(stable['relative_input_stability'])}; the target value changes by"

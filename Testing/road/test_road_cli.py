@@ -262,6 +262,16 @@ def test_a_fresh_process_prints_no_warnings(model):
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other words for a pipe that nobody reads")
+def test_a_reader_that_has_read_enough_is_no_error(model):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "LRPExplainLib", "inspect", str(model)]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("arguments", [[], ["explain"], ["explain", "--model", "m"], ["dance"]])
 def test_incomplete_commands_end_with_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -1,6 +1,7 @@
 """The shell command `lrpexplain`; its verbs are in `_VERBS`, in the order in which `--help` shows them."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -28,12 +29,14 @@ _VERBS = {
     "demo": add_demo,
 }
 INTERRUPTED = 130
+UNREAD = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0, 1 where a record does not agree, 2 with one line on standard error for wrong input, or 130 after an interrupt.
+    0, 1 where a record does not agree, 2 with one line on standard error for wrong input, 130 after an interrupt, or
+    141 where nobody reads the output any more.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -54,10 +57,15 @@ def _run(arguments: Sequence[str]) -> int:
     from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # of `| head`, which has read enough; what is left must not be written at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (UserError, LRPError) as error:
         return _refuse(error)
-    except OSError as error:  # of a file that may not be read, a full disk or a pipe that nobody reads
+    except OSError as error:  # of a file that may not be read, or a full disk
         return _refuse(UserError(_said_of(error)))
 
 

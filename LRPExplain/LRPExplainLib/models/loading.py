@@ -74,7 +74,7 @@ def load_model(
         UserError: a file is missing, corrupt, of another format, does not fit its card, or would have to be trusted.
     """
     weights = weights_of(path)
-    found = _card_file(Path(path), card)
+    found = _card_file(named(path), card)
     loaded = load_with(weights, None if found is None else read_card(found), trust)
     elsewhere = found is not None and found.resolve() != card_path(weights).resolve()
     return replace(loaded, card_file=found.resolve()) if found is not None and elsewhere else loaded
@@ -86,8 +86,14 @@ def weights_of(path: str | os.PathLike[str]) -> Path:
     Raises:
         UserError: there is no such card, or it is wrong.
     """
-    path = Path(path)
+    path = named(path)
     return path.parent / Path(read_card(path).weights).name if path.suffix == ".json" else path
+
+
+def named(path: str | os.PathLike[str]) -> Path:
+    """The path; in place of "." and "..", which are no names to call a model or its card after, the folder's own."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def stated_card(
@@ -101,11 +107,12 @@ def stated_card(
     Raises:
         UserError: the card is wrong.
     """
-    found = _card_file(Path(path), card)
+    path = named(path)
+    found = _card_file(path, card)
     if found is not None:
         return read_card(found)
     try:
-        return _format_of(Path(path)).load(Path(path), None, trust).card
+        return _format_of(path).load(path, None, trust).card
     except UserError:  # weights that cannot be loaded without a card
         return None
 
@@ -180,10 +187,11 @@ def _card_file(path: Path, card: str | os.PathLike[str] | None) -> Path | None:
     return neighbour if neighbour.is_file() else None
 
 
-def card_path(weights: Path) -> Path:
+def card_path(weights: str | os.PathLike[str]) -> Path:
     """Where the card of a model lies."""
+    weights = named(weights)
     stem = weights.name if weights.is_dir() else weights.stem
-    return weights.with_name(f"{stem}.card.json")
+    return weights.parent / f"{stem}.card.json"
 
 
 def _check_numbers(module: nn.Module, weights: Path) -> None:

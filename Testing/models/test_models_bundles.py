@@ -126,6 +126,12 @@ def test_a_classifier_of_slices(tmp_path):
     torch.testing.assert_close(model.module(x), make_network(content)(small))
 
 
+def test_the_folder_above_a_bundle_names_the_bundle(tmp_path):
+    folder = write_bundle(tmp_path, config([LOAD, CHANNEL_FIRST]), metadata())
+    with pytest.raises(UserError, match=rf"no model but a folder with some: give one of {folder}\.$"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize("name", [".", "./", "", "configs/.."])
 def test_the_folder_where_one_is_has_its_own_name(tmp_path, monkeypatch, name):
     folder = write_bundle(tmp_path / "mine", config([LOAD, CHANNEL_FIRST]), metadata())

@@ -169,11 +169,10 @@ def _format_of(weights: Path) -> Format:
 
 
 def _models_in(folder: Path) -> list[str]:
-    """The first few files in a folder that are models, as they may be given."""
+    """The first few models in a folder, as they may be given; of nnU-Net and MONAI they are folders themselves."""
     if not folder.is_dir():
         return []
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
-    found = (str(file) for file in files if any(row.recognises(file) for row in FORMATS))
+    found = (str(entry) for entry in sorted(folder.iterdir()) if any(row.recognises(entry) for row in FORMATS))
     return list(islice(found, _NAMED))
 
 

@@ -164,7 +164,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inspection": {"imaging", "lrp", "models", "outcome", "refusals"},
     "demonstration": {"demo", "errors", "explain", "explanation", "folders", "imaging"},
     "scene": {"scene", "errors", "explanation", "findings", "imaging", "progress", "sentences", "worker"},
-    "summaries": set(),
+    "summaries": {"findings"},
     "cli": {
         "cli",
         "cohort",

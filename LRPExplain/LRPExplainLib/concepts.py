@@ -233,7 +233,8 @@ def table(facts: dict[str, Any]) -> str:
         "outside": "outside the field of view",
         "gap": "gap",
     }
-    account = [f"| {words[key]} | {ledger[key]:.5g} | {100 * ledger[key] / target_value:.3g} % |" for key in words]
+    shares = {key: 100 * ledger[key] / target_value + 0.0 for key in words}  # of -0 it makes 0
+    account = [f"| {words[key]} | {ledger[key]:.5g} | {shares[key]:.3g} % |" for key in words]
     return "\n".join([
         f"# Concepts of {facts['layer']}",
         "",

@@ -174,7 +174,7 @@ def read_json(path: Path, give: str, again: str) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # of the latter the folder itself is a file
         raise UserError(f"There is no '{path}': give {give}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' is not readable JSON ({reason(error)}): {again}.") from error

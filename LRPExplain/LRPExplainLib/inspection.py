@@ -14,8 +14,9 @@ from .models import ExplainableModel, ModelCard
 from .models.card import Preprocessing
 from .models.example import check_shape, default_shape, input_channels, slices_of
 from .outcome import require_tensor
-from .refusals import said_plainly
+from .refusals import WINDOWS, said_plainly
 
+_OTHER_SIZE = "give a size that it takes (--shape D H W)"
 # Columns of the ledger's table and their headings.
 _FIGURES = {
     "relevance_out": "out",
@@ -44,7 +45,8 @@ def describe(
     if shape is not None:
         check_shape(shape)
     x = _example(model, volumes, shape)
-    with said_plainly(model, len(volumes or model.card.inputs) or 1, x.shape):
+    given = len(volumes or model.card.inputs) or 1
+    with said_plainly(model, given, x.shape, WINDOWS if volumes else _OTHER_SIZE):
         graph = lrp.capture(model.module, x)
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import lrp
 from .activations import ACTIVATIONS, PerChannel, total
-from .errors import UserError
+from .errors import UserError, number_of
 from .imaging import Everywhere, Prepared, Region
 from .models import ModelCard
 from .outcome import Outcome, class_index
@@ -158,9 +158,9 @@ class Question:
 
     def _text(self, facts: dict[str, Any]) -> str:
         against = f" rather than {facts['rather_than']}" if "rather_than" in facts else ""
-        place = "" if facts["where"] == "output" else f" over {facts['voxels']} voxels of {self.region}"
+        place = "" if facts["where"] == "output" else f" over {number_of(facts['voxels'], 'voxel')} of {self.region}"
         if facts["where"] == "prediction":
-            place = f" over the {facts['voxels']} voxels predicted as it"
+            place = f" over the {number_of(facts['voxels'], 'voxel')} predicted as it"
         value = ", as probability" if self.value == "probability" else ""
         start = ", each voxel counting 1" if self.start == "one" else ""
         return f"{facts['class']}{against}{place}{value}{start}"

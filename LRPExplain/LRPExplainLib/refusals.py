@@ -12,16 +12,18 @@ from .models import ExplainableModel
 from .models.example import possible_channels
 
 _SIDE = 64  # of a cube that most networks take
+WINDOWS = "use windows of a size that it takes (--window IxJxK)"
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")  # PyTorch's convolutions say so
 
 
 @contextmanager
-def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) -> Iterator[None]:
+def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int], instead: str = WINDOWS) -> Iterator[None]:
     """Turn the refusal of an input into one sentence about the volumes.
 
     Args:
         volumes: how many were given.
         shape: of the input, [1, C, D, H, W] or [1, C, H, W].
+        instead: what to do about a size that the network refuses.
 
     Raises:
         UserError: the network wants another number of channels, a volume instead of a single slice, was exported for
@@ -52,8 +54,8 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int]) ->
         if isinstance(error, RefusedInput):
             sides = " x ".join(str(n) for n in reversed(shape[2:]))
             raise UserError(
-                f"The model '{model.card.name}' refuses an input of {sides} voxels ({error.reason}): use windows of a"
-                " size that it takes (--window IxJxK), or state it in its card (size, or size_multiple)."
+                f"The model '{model.card.name}' refuses an input of {sides} voxels ({error.reason}):"
+                f" {instead}, or state it in its card (size, or size_multiple)."
             ) from error
         raise
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .findings.account import told_apart
+
 if TYPE_CHECKING:
     from .explanation import Explanation
 
@@ -67,6 +69,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def _percent(share: float) -> str:
+    return f"{round(share, 4) + 0.0:7.2%}"  # without the sign of a negative zero
+
+
 def _shares(explanation: Explanation) -> list[str]:
     """Which of several volumes mattered: of the target value, of the relevance in all of them, of its absolute."""
     ledger = explanation.ledger
@@ -74,11 +80,12 @@ def _shares(explanation: Explanation) -> list[str]:
     if len(parts) == 1:
         return []
     names = [entry["name"] for entry in explanation.model["card"]["inputs"]] or [v["name"] for v in explanation.volumes]
+    alike = "    (alike, as the rule 'flat' gives them; another composite, such as epsilon-plus, tells which mattered)"
     totals = zip(ledger["share_by_input"], ledger["absolute_share_by_input"], strict=True)
     return [
-        f"    {name:<26}{part:>14.6g}  {part / whole:7.2%}  ({share:.1%} of the relevance, {size:.1%} of its size)"
+        f"    {name:<26}{part:>14.6g}  {_percent(part / whole)}  ({share:.1%} of the relevance, {size:.1%} of its size)"
         for name, part, (share, size) in zip(names, parts, totals, strict=True)
-    ]
+    ] + ([] if told_apart(ledger) else [alike])
 
 
 def _unseen(ledger: Mapping[str, Any]) -> list[str]:
@@ -116,9 +123,9 @@ def summary(explanation: Explanation) -> str:
         f"Explained: {target['text']}",
         f"{_how(composite)}; device: {explanation.provenance['device']}",
         f"  {'target value':<28}{whole:>14.6g}",
-        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[:1]),
+        *(f"  {label:<28}{figure:>14.6g}  {_percent(figure / whole)}" for label, figure in figures[:1]),
         *_shares(explanation),
-        *(f"  {label:<28}{figure:>14.6g}  {figure / whole:7.2%}" for label, figure in figures[1:]),
+        *(f"  {label:<28}{figure:>14.6g}  {_percent(figure / whole)}" for label, figure in figures[1:]),
         *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
         *([f"Note: {ledger['note']}"] if "note" in ledger else []),

@@ -14,6 +14,7 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import CHECKS, Evaluation, Perturbation, Settings, Subject, evaluate, plan
 from LRPExplainLib.evaluation.evaluate import SCHEMA
+from LRPExplainLib.evaluation.tables import tables
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Box, Everywhere, Points, read_segments
@@ -151,6 +152,15 @@ def test_the_question_is_asked_again_as_it_was(place, name):
         assert subject.asked.facts == value.target
         told = value.ledger["target_value"]
         assert next(subject.values([subject.prepared.tensor])) == pytest.approx(told, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(("value", "told"), [(4.0, "the target value 4"), (-4.0, "4, the size of the target value -4")])
+def test_scores_of_an_answer_against_the_target_are_shares_of_its_size(found, value, told):
+    faithfulness = found.facts["checks"]["faithfulness"] | {"target_value": value}
+    sanity = found.facts["checks"]["sanity"]
+    text = tables(found.facts | {"checks": {"faithfulness": faithfulness, "sanity": sanity}})
+    assert f"scores as shares of {told}\n" in text
+    assert "| 1 layer at random, " in text
 
 
 def test_of_an_answer_against_the_target_what_speaks_against_it_is_compared(place):

@@ -344,6 +344,15 @@ def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> Non
     assert any("outside the field of view" in text for text in caution(inside, None, {"outside": 2.0}))
 
 
+@pytest.mark.parametrize(
+    ("name", "step", "told"), [("chest.PNG", 1.0, True), ("chest.png", 0.2, False), ("chest.nrrd", 1.0, False)]
+)
+def test_of_a_picture_without_a_size_millimetres_are_called_pixels(name, step, told) -> None:
+    field = Field(np.ones((1, 9, 9), np.float32), np.diag([step, step, 1.0, 1.0]))
+    found = warnings_of([field], [None], [name], LEDGER, {})
+    assert any("counts its pixels" in sentence for sentence in found) == told
+
+
 def test_relevance_at_something_bright_in_air_is_told_from_relevance_in_air_and_in_the_body() -> None:
     values, radius = head((64, 48, 48))  # more air at one end
     marker = np.zeros(values.shape, bool)

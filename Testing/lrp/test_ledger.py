@@ -272,3 +272,14 @@ def test_a_bias_with_nothing_beside_it_is_booked_behind_a_norm() -> None:
     x[..., :12] = 0.0
     found = explain(model, x, Target(1), COMPOSITES["gamma"].with_biases("share"))
     assert abs(found.ledger.gap) < 1e-3 < abs(found.ledger.absorbed_bias)
+
+
+def test_a_ledger_is_printed_in_one_line():
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    x = torch.rand(1, 3)
+    ledger = explain(network, x, 1, "epsilon").ledger
+    said = repr(ledger)
+    assert len(said) < 200
+    for figure in (ledger.target_value, ledger.relevance, ledger.absorbed_bias):
+        assert f"{figure:.6g}" in said
+    assert said.endswith(f"by_layer: {len(ledger.by_layer)} rows)")

@@ -11,6 +11,7 @@ from helpers.bundles import CHANNEL_FIRST, LOAD, SOFTMAX, UNET, config, make_net
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.models import load_model, trust_request
+from LRPExplainLib.models.draft import default_place
 from LRPExplainLib.models.monai.expressions import NotData, evaluate
 
 IMAGE = {"keys": "image"}
@@ -134,6 +135,20 @@ def test_a_classifier_of_slices(tmp_path):
     x = torch.rand(1, 1, 30, 40)
     small = torch.nn.functional.interpolate(x.transpose(2, 3), size=(24, 20), mode="area").expand(1, 3, -1, -1)
     torch.testing.assert_close(model.module(x), make_network(content)(small))
+
+
+def test_the_folder_above_a_bundle_names_the_bundle(tmp_path):
+    folder = write_bundle(tmp_path, config([LOAD, CHANNEL_FIRST]), metadata())
+    with pytest.raises(UserError, match=rf"no model but a folder with some: give one of {folder}\.$"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".", "./", "", "configs/.."])
+def test_the_folder_where_one_is_has_its_own_name(tmp_path, monkeypatch, name):
+    folder = write_bundle(tmp_path / "mine", config([LOAD, CHANNEL_FIRST]), metadata())
+    monkeypatch.chdir(folder)
+    assert load_model(name).path == folder.resolve()
+    assert default_place(name) == folder.resolve().with_name(f"{folder.name}.card.json")
 
 
 def test_the_weights_that_the_configuration_names(tmp_path):

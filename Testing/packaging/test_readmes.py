@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.networks import RANGE, classes, save_model, segmenter
 from helpers.volumes import make_volume
+from LRPExplainLib import lrp
 from LRPExplainLib.cli import _parser
 from LRPExplainLib.explain import explain
 from LRPExplainLib.lrp import Attribution
@@ -69,6 +70,13 @@ def test_the_snippet_that_explains(folder):
 @pytest.mark.parametrize("path", [ROOT / "README.md", LIBRARY / "lrp" / "README.md"], ids=["README", "lrp"])
 def test_the_snippet_of_the_engine(folder, path):
     assert isinstance(run(snippet(path, "lrp.capture(model, x)"))["a"], Attribution)
+
+
+def test_the_snippet_of_rules_and_layers_of_ones_own(folder):
+    path = LIBRARY / "lrp" / "README.md"
+    names = run(snippet(path, "lrp.capture(model, x)") + "\n" + snippet(path, "override(", "channels="))
+    assert names["a"].at[names["layer"]].shape[1] == lrp.inner_layers(names["graph"])[0].channels  # type: ignore
+    assert names["one"].ledger.changed != 0  # type: ignore[attr-defined]
 
 
 def test_the_snippet_that_evaluates(folder):

@@ -21,7 +21,7 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Evaluation, Perturbation, Settings, evaluate
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
-from LRPExplainLib.imaging import Box, Everywhere, Segment, read_segment, read_segments
+from LRPExplainLib.imaging import Box, Everywhere, Points, Segment, read_segment, read_segments
 from LRPExplainLib.imaging.reading import volume_digest
 from LRPExplainLib.imaging.segmentation import write_segmentation
 from LRPExplainLib.methods import METHODS
@@ -135,6 +135,21 @@ def test_the_page_holds_what_a_reviewer_asks_for(saved, explanation):
         assert f"<td>{row['layer']}</td>" in page or f'<td class="n">{row["layer"]}</td>' in page
 
 
+def test_each_picture_has_words_for_those_who_do_not_see_it(saved):
+    words = re.findall(r'<img data-view="[^"]*" alt="([^"]*)"', saved.read_text(encoding="utf-8"))
+    assert len(words) == len(set(words)) == len(PICTURES)
+    assert all("relevance" in text for text in words)
+
+
+def test_places_are_told_with_their_axes_and_unit(place):
+    x, y, z = sitk.ReadImage(str(place / "t1.nrrd")).TransformIndexToPhysicalPoint((9, 8, 7))
+    asked = explain(place / "net.ts", [place / "t1.nrrd"], device="cpu", region=Points(((-x, -y, z),)))
+    page = make_record(asked, "x.html").html()
+    assert f"<dt>points at R, A, S (mm)</dt><dd>{-x:.6g}, {-y:.6g}, {z:.6g}</dd>" in page
+    assert "over 1 voxel of the point " in page
+    assert "_ras" not in page.split("<script")[0]
+
+
 def test_what_a_model_is_called_cannot_run_in_the_page(explanation):
     odd = Explanation(**vars(explanation) | {"model": explanation.model | {"name": "</script><b>&"}})
     page = make_record(odd, "x.html").html()
@@ -187,6 +202,17 @@ def test_nothing_that_is_no_record_is_replaced(whole, tmp_path):
     (tmp_path / "page.html").write_text("<html></html>")
     with pytest.raises(UserError, match="no record of LRPExplain"):
         Record.load(tmp_path / "page.html")
+
+
+def test_what_else_is_given_as_a_record_is_refused_with_what_to_give(explanation, tmp_path):
+    explanation.save(tmp_path / "out")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "list.json").write_text("[]")
+    for wrong in ("out", "out/explanation.json", "picture.png", "list.json"):
+        with pytest.raises(UserError, match=r"is no record of LRPExplain: give the .html or .json that 'lrpexplain r"):
+            Record.load(tmp_path / wrong)
+    with pytest.raises(UserError, match=r"^There is no record '.*nowhere.html': check the path\.$"):
+        Record.load(tmp_path / "nowhere.html")
 
 
 def test_a_link_to_a_record_is_kept(whole, tmp_path):
@@ -626,6 +652,7 @@ def test_a_record_of_another_method_is_verified_as_well(others, place, tmp_path,
     assert again == record
     page = again.html()
     assert "Every unit of relevance is accounted for" not in page
+    assert ("layer-wise relevance propagation" in page) == (method == "lrp")
     assert "None" not in re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
     found = verify(again, Places(near=[place]), device="cpu")
     assert found.agrees, found.table()

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -261,12 +262,58 @@ def test_a_fresh_process_prints_no_warnings(model):
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other words for a pipe that nobody reads")
+def test_a_reader_that_has_read_enough_is_no_error(model):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "LRPExplainLib", "inspect", str(model)]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
 @pytest.mark.parametrize("arguments", [[], ["explain"], ["explain", "--model", "m"], ["dance"]])
 def test_incomplete_commands_end_with_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert "usage: lrpexplain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["--window", "96"], "--window: '96' is no window: give its voxels as 96x96x64"),
+        (["--window", "9x9x0"], "'9x9x0' is no window"),
+        (["--window", "9x9x" + "9" * 5000], "is no window"),
+        (["--overlap", "1"], "--overlap: 1 is no share of a window"),
+        (["--overlap", "half"], "--overlap: 'half' is no number"),
+        (["--viwes"], "there is no option or place for '--viwes'"),
+        (["--everywhere", "--point", "1,2,3"], "not allowed with argument"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_told_in_two_lines_of_its_verb(wrong, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["explain", "--model", "m", "--volume", "v", "--out", "o", *wrong])
+    assert stop.value.code == 2
+    usage, problem = capsys.readouterr().err.splitlines()
+    assert "lrpexplain explain --help" in usage
+    assert problem.startswith("lrpexplain explain: ")
+    assert told in problem
+    assert len(problem) < 200
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["concepts", "--top", "some"], ["cohort", "--clusters", "1.5"], ["compare", "a", "b", "--weights", "1,x"],
+     ["evaluate", "a", "--edge", "10mm"], ["verify", "a", "--tolerance", "1%"],
+     ["card", "m", "--shape", "8", "8", "_"]],
+)  # fmt: skip
+def test_what_is_no_number_is_called_so(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert re.search(r"argument --\w+: '.+' is no (whole )?number\n$", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("seed", ["-1", "4294967296", "some", "9" * 5000])

@@ -11,7 +11,7 @@ from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume
 from LRPExplainLib.cli import main
 from LRPExplainLib.cohort.collect import find
-from LRPExplainLib.concepts import Concepts, concepts
+from LRPExplainLib.concepts import Concepts, concepts, table
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation.subject import Subject
 from LRPExplainLib.explain import explain, plan
@@ -165,6 +165,8 @@ def test_the_folder_is_an_explanation_with_one_in_it_for_each_channel(folder, mo
     assert Explanation.load(out / "concept-2") == found.concepts[1]
     assert json.loads((out / "concepts.json").read_text())["concepts"][1]["folder"] == "concept-2"
     assert "| 2 |" in (out / "concepts.md").read_text()
+    nothing = found.facts["ledger"] | {"outside": 0.0}
+    assert "-0 %" not in table(found.facts | {"target_value": -1.0, "ledger": nothing})
     with pytest.raises(UserError, match="part of another one"):
         Subject.of(found.concepts[0])
     with pytest.raises(UserError, match="whole explanation"):

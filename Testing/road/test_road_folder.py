@@ -214,6 +214,12 @@ def test_a_damaged_folder_is_refused_in_one_sentence(tmp_path, explanation, dama
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_in_place_of_the_folder_is_no_damaged_folder(tmp_path):
+    (tmp_path / "relevance.nrrd").write_text("")
+    with pytest.raises(UserError, match=r"There is no .*: give an explanation folder that LRPExplain wrote"):
+        Explanation.load(tmp_path / "relevance.nrrd")
+
+
 def test_the_version_is_the_packages(root):
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project.get("version", __version__) == __version__

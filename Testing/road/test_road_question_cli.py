@@ -100,6 +100,7 @@ def test_the_softmax_has_its_line_in_the_account(shell, capsys):
         (["--roi", "1,2,3", "0,1,1"], "edge lengths above 0"),
         (["--roi", "nowhere.mrk.json"], "no markups file"),
         (["--segment", "nowhere.nrrd:x"], "no segmentation file"),
+        (["--segment", ""], "no segmentation file"),
         (["--target", "white", "--rather-than", "WHITE"], "rather than itself"),
     ],
 )

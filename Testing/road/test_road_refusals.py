@@ -157,6 +157,11 @@ def test_torchscript_says_why_it_refuses_a_size_and_what_to_do(tmp_path, traced,
     assert "--window IxJxK" in said
     assert "size_multiple" in said
     assert cli.main(["explain", *words, "--everywhere", "--window", "8x8x8", "--target", "1"]) == 0
+    assert cli.main(["inspect", str(path), "--shape", "12", "16", "13"]) == 2  # which has no windows to use
+    said = capsys.readouterr().err
+    assert "refuses an input of 13 x 16 x 12 voxels" in said
+    assert "give a size that it takes (--shape D H W)" in said
+    assert "--window" not in said
 
 
 def test_a_program_of_slices_of_one_size(tmp_path):

@@ -14,6 +14,7 @@ from LRPExplainLib import inference, lrp, memory
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain, plan
+from LRPExplainLib.findings.caution import warnings_of
 from LRPExplainLib.imaging import Grid, Points, Windows, read_segment
 from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
@@ -503,6 +504,25 @@ def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):
     sizes = [float(abs(array).sum(dtype="float64")) for array in arrays]
     assert ledger["absolute_share_by_input"] == pytest.approx([size / sum(sizes) for size in sizes], rel=1e-5)
     assert sum(ledger["share_by_input"]) == pytest.approx(1)
+
+
+def test_shares_that_the_flat_rule_makes_alike_are_said_to_tell_nothing(tmp_path, oblique_volume, capsys):
+    """`volume` spreads the first layer evenly, over the channels as well."""
+    model = save_model(tmp_path, segmenter(channels=2), inputs=[{"name": "T1"}, {"name": "FLAIR"}])
+    files = []
+    for n, volume in enumerate((oblique_volume, make_volume(seed=5))):
+        files.append(str(tmp_path / f"{n}.nrrd"))
+        sitk.WriteImage(volume, files[-1])
+    for composite, alike in (("volume", True), ("epsilon-plus", False)):
+        out = tmp_path / composite
+        assert main(["explain", "--model", str(model), "--volume", *files, "--composite", composite,
+                     "--device", "cpu", "--out", str(out)]) == 0  # fmt: skip
+        said = capsys.readouterr().out
+        assert ("alike, as the rule 'flat' gives them" in said) == alike
+        assert "-0.00%" not in said
+        ledger = json.loads((out / "explanation.json").read_text())["ledger"]
+        warnings = warnings_of([], [], [], ledger, {})
+        assert any("All volumes have the same share" in warning for warning in warnings) == alike
 
 
 @pytest.mark.parametrize(

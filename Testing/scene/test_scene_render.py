@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hand_built import build
+from hand_built import build, head
 from LRPExplainLib.scene import missing_renderer, present, render
 from LRPExplainLib.scene.colors import relevance_colors
 from LRPExplainLib.scene.overlay import OPACITY
+from LRPExplainLib.scene.rendering import caption_of
 from LRPExplainLib.scene.views import SIZE
 
 
@@ -67,6 +68,15 @@ def test_captions_and_directions_are_written_at_the_edges(pictures: dict[str, np
     for name in ("axial", "sagittal", "coronal"):
         for what, where in edges.items():
             assert (pictures[name][where] > 200).all(axis=2).sum() > 20, (name, what)
+
+
+def test_of_several_volumes_the_caption_says_whose_map_is_shown(tmp_path: Path) -> None:
+    images = [head(), head()]
+    model = {"name": "test model", "path": "", "sha256": "1" * 64, "card": {"inputs": [{"name": "T1"}, {"name": "T2"}]}}
+    assert caption_of(present(build(tmp_path, images, model=model)))[-1] == "Volume 1 of 2 (T1)"
+    assert caption_of(present(build(tmp_path, images)))[-1] == "Volume 1 of 2"
+    alone = present(build(tmp_path))
+    assert caption_of(alone) == alone.caption
 
 
 def test_the_3d_view_shows_relevance_within_a_shell(pictures: dict[str, np.ndarray]) -> None:

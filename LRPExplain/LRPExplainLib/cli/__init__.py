@@ -1,7 +1,7 @@
 """The shell command `lrpexplain`; its verbs are in `_VERBS`, in the order in which `--help` shows them."""
 
-import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from .asking import signed
 from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_concepts, add_demo, add_explain
 from .models import add_card, add_inspect, add_trust_request
+from .parsing import WRONG_INPUT, Parser
 from .reporting import add_export_dicom, add_record, add_verify
 
 _VERBS = {
@@ -27,14 +28,15 @@ _VERBS = {
     "trust": add_trust_request,
     "demo": add_demo,
 }
-WRONG_INPUT = 2
 INTERRUPTED = 130
+UNREAD = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0, 1 where a record does not agree, 2 with one line on standard error for wrong input, or 130 after an interrupt.
+    0, 1 where a record does not agree, 2 with one line on standard error for wrong input, 130 after an interrupt, or
+    141 where nobody reads the output any more.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -55,10 +57,15 @@ def _run(arguments: Sequence[str]) -> int:
     from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # of `| head`, which has read enough; what is left must not be written at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (UserError, LRPError) as error:
         return _refuse(error)
-    except OSError as error:  # of a file that may not be read, a full disk or a pipe that nobody reads
+    except OSError as error:  # of a file that may not be read, or a full disk
         return _refuse(UserError(_said_of(error)))
 
 
@@ -75,12 +82,12 @@ def _refuse(error: Exception) -> int:
     return WRONG_INPUT
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="lrpexplain",
         description="Shows why a model said what it said about a volume: layer-wise relevance propagation.",
     )
-    verbs = parser.add_subparsers(required=True, metavar=" | ".join(_VERBS))
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
     for add in _VERBS.values():
         add(verbs)
     return parser

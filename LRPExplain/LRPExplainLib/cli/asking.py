@@ -69,7 +69,7 @@ def _region(options: argparse.Namespace) -> Region | None:
 
     if options.everywhere:
         return Everywhere()
-    if options.segment:
+    if options.segment is not None:  # also "", as of a shell's variable that was never set
         return _segment(options.segment)
     if options.points:
         return _points(options.points)

@@ -7,6 +7,7 @@ from ..summaries import evaluation_plan_summary
 from .asking import references_of
 from .drawing import bar, pictures_of
 from .options import Verbs, add_device, add_trust, names, seed
+from .parsing import number, numbers, whole_number
 
 
 def add_evaluate(verbs: Verbs) -> None:
@@ -21,15 +22,15 @@ def add_evaluate(verbs: Verbs) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--out", type=Path, metavar="DIR", help="folder for the evaluation")
     place.add_argument("--dry-run", action="store_true", help="tell about how long it takes and do nothing")
-    parser.add_argument("--tolerance", type=float, default=5.0, metavar="MM",
+    parser.add_argument("--tolerance", type=number, default=5.0, metavar="MM",
                         help="of the pointing game (default: %(default)s)")  # fmt: skip
     parser.add_argument("--pieces", choices=("blocks", "slic"), default="blocks",
                         help="in what the volume is perturbed (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--edge", type=float, default=10.0, metavar="MM", help="of a piece (default: %(default)s)")
+    parser.add_argument("--edge", type=number, default=10.0, metavar="MM", help="of a piece (default: %(default)s)")
     parser.add_argument("--baselines", type=names, metavar="NAMES",
                         help="what pieces are replaced by: mean, blur, noisy-linear (default: all)")  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, help="of everything that is random (default: %(default)s)")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="as for explain")
+    parser.add_argument("--memory", type=number, metavar="GIB", help="as for explain")
     add_trust(parser)
     add_device(parser)
     parser.set_defaults(run=_evaluate)
@@ -40,12 +41,12 @@ def add_compare(verbs: Verbs) -> None:
     parser.add_argument("explanations", type=Path, nargs="+", metavar="EXPLANATION",
                         help="folders that 'explain' wrote, of one question about the same volumes")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the comparison")
-    parser.add_argument("--weights", type=_numbers, metavar="W,W,...",
+    parser.add_argument("--weights", type=numbers, metavar="W,W,...",
                         help="of the combined map, one per explanation (default: faithfulness where it was evaluated, "
                         "else all alike)")  # fmt: skip
     parser.add_argument("--evaluations", type=Path, nargs="+", default=[], metavar="DIR",
                         help="folders that 'evaluate' wrote, in any order")  # fmt: skip
-    parser.add_argument("--top", type=float, default=1.0, metavar="ML",
+    parser.add_argument("--top", type=number, default=1.0, metavar="ML",
                         help="of how much of the most relevant volume the overlap is told "
                         "(default: %(default)s)")  # fmt: skip
     parser.set_defaults(run=_compare)
@@ -59,14 +60,14 @@ def add_cohort(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the cohort")
     parser.add_argument("--clusters", type=_auto, metavar="auto|N",
                         help="how many (default: auto, by the widest gap between eigenvalues)")  # fmt: skip
-    parser.add_argument("--grid", type=float, metavar="MM",
+    parser.add_argument("--grid", type=number, metavar="MM",
                         help="edge of the blocks in which relevance is summed and compared (default: a 24th of the "
                         "first volume's longest side)")  # fmt: skip
     parser.add_argument("--align", choices=("frame", "space", "centre", "target"), default="frame",
                         help="how places in volumes correspond: with fields of view stretched onto each "
                         "other, in patient space as it is (for registered volumes), from the centre of the field "
                         "of view, or of what is predicted as the target (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--neighbours", type=int, metavar="N",
+    parser.add_argument("--neighbours", type=whole_number, metavar="N",
                         help="of each map in the graph (default: 1.5 times the square root of how many maps)",
                         )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, help="of everything that is random (default: %(default)s)")
@@ -74,18 +75,8 @@ def add_cohort(verbs: Verbs) -> None:
     parser.set_defaults(run=_cohort)
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(number) for number in text.split(",")]
-
-
-_numbers.__name__ = "list of numbers"
-
-
 def _auto(text: str) -> int | None:
-    return None if text == "auto" else int(text)
-
-
-_auto.__name__ = "number"
+    return None if text == "auto" else whole_number(text)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

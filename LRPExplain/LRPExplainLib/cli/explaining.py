@@ -9,12 +9,14 @@ from ..summaries import plan_summary, summary
 from .asking import add_question, question_of
 from .drawing import bar, render, require_views
 from .options import MODEL, Verbs, add_device, add_rules, add_trust, load, rules_of, seed
+from .parsing import number, whole_number
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
     from ..models import ExplainableModel
 
 _UNSAID = object()  # None is an answer of its own to --window
+_LONGEST = 10  # digits of a window's edge
 
 
 def add_explain(verbs: Verbs) -> None:
@@ -40,7 +42,7 @@ def add_concepts(verbs: Verbs) -> None:
     concepts.add_argument("--layer", default="", metavar="NAME",
                           help="the layer, as inspect lists them (default: the last convolution on the coarsest grid "
                           "that everything passes through)")  # fmt: skip
-    concepts.add_argument("--top", type=int, default=5, metavar="K",
+    concepts.add_argument("--top", type=whole_number, default=5, metavar="K",
                           help="how many channels get a map of their own (default: %(default)s)")  # fmt: skip
     concepts.add_argument("--out", type=Path, required=True, metavar="DIR",
                           help="folder for the explanation, with one for each channel in it")  # fmt: skip
@@ -61,7 +63,7 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
                         help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip
     parser.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
     parser.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
-    parser.add_argument("--memory", type=float, metavar="GIB",
+    parser.add_argument("--memory", type=number, metavar="GIB",
                         help="memory for the network on its device (default: most of what is free)")  # fmt: skip
     parser.add_argument("--precision", choices=("float32", "bfloat16"),
                         help="bfloat16: half the memory, and less time on hardware that knows it; some per mille of "
@@ -93,20 +95,17 @@ def _size(text: str) -> list[int] | None:
     """ "96x96x64" as a card's size along i, j and k; None for "none"."""
     if text.lower() == "none":
         return None
-    size = [int(number) for number in text.lower().split("x")]
-    if len(size) != 3 or min(size) < 1:
-        raise ValueError
-    return size
+    size = text.lower().split("x")
+    if len(size) != 3 or not all(edge.isdecimal() and len(edge) < _LONGEST and int(edge) for edge in size):
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is no window: give its voxels as 96x96x64, or none")
+    return [int(edge) for edge in size]
 
 
 def _share(text: str) -> float:
-    share = float(text)
+    share = number(text)
     if not 0 <= share < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no share of a window: give a number from 0 to below 1, as 0.5")
     return share
-
-
-_size.__name__, _share.__name__ = "size", "share"  # argparse's words for what is wrong
 
 
 def _window(options: argparse.Namespace) -> dict[str, object]:

@@ -9,6 +9,7 @@ from ..summaries import summary
 from .asking import add_question, question_of
 from .drawing import bar
 from .options import Verbs, add_rules, add_trust, load, rules_of
+from .parsing import whole_number
 
 
 def add_inspect(verbs: Verbs) -> None:
@@ -19,7 +20,8 @@ def add_inspect(verbs: Verbs) -> None:
     size = inspect.add_mutually_exclusive_group()
     size.add_argument("--volume", action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                       help="volume whose size the network is captured for")  # fmt: skip
-    size.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="size the network is captured for")
+    size.add_argument("--shape", type=whole_number, nargs=3, metavar=("D", "H", "W"),
+                      help="size the network is captured for")  # fmt: skip
     inspect.add_argument("--ledger", action="store_true",
                          help="explain the volumes as well and show where relevance went, layer by layer")  # fmt: skip
     add_question(inspect)
@@ -33,7 +35,8 @@ def add_card(verbs: Verbs) -> None:
     card.add_argument("model", help="as for explain")
     card.add_argument("--out", type=Path, metavar="FILE", help="default: <stem>.card.json next to the model")
     card.add_argument("--overwrite", action="store_true", help="replace a card that is there")
-    card.add_argument("--shape", type=int, nargs=3, metavar=("D", "H", "W"), help="a size that the network takes")
+    card.add_argument("--shape", type=whole_number, nargs=3, metavar=("D", "H", "W"),
+                      help="a size that the network takes")  # fmt: skip
     add_trust(card)
     card.set_defaults(run=_card)
 

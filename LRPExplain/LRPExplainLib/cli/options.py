@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..errors import UserError
 from ..seeds import check_seed
 from ..summaries import defaults
+from .parsing import Parser
 
 if TYPE_CHECKING:
     from ..models import ExplainableModel
 
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 MODEL = (
     "TorchScript (.ts, .pt), torch.export (.pt2), ONNX, .safetensors with a card, a MONAI bundle or a trained model of"
     " nnU-Net v2 (folder or zip; of the latter also one fold or checkpoint), or the card"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .drawing import bar, pictures_of
 from .options import Verbs, add_device, add_trust
+from .parsing import number
 
 DISAGREES = 1  # the exit code of `verify` where a record does not agree
 
@@ -34,10 +35,10 @@ def add_verify(verbs: Verbs) -> None:
     parser.add_argument("--card", type=Path, metavar="FILE",
                         help="where the model's card is, if it was given by itself "
                         "(default: as the model)")  # fmt: skip
-    parser.add_argument("--tolerance", type=float, metavar="SHARE",
+    parser.add_argument("--tolerance", type=number, metavar="SHARE",
                         help="by which figures and map may differ (default: 0.001)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the explanation that was made again")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="as for explain")
+    parser.add_argument("--memory", type=number, metavar="GIB", help="as for explain")
     add_trust(parser)
     add_device(parser)
     parser.set_defaults(run=_verify)

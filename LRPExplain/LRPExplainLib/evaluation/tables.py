@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..errors import number_of
 from ..markdown import table_lines
 from .randomisation import LIKENESS
 
@@ -61,7 +62,7 @@ def _faithfulness(found: Mapping[str, Any]) -> list[str]:
     for name, row in found["baselines"].items():
         curves = ("most_relevant_first", "least_relevant_first", "insertion")
         points = zip(*(row[curve] for curve in curves), strict=True)
-        lines += ["", f"Replaced by {name}; scores as shares of the target value {found['target_value']:.6g}", ""]
+        lines += ["", f"Replaced by {name}; scores as shares of {_whole(found)}", ""]
         lines += table_lines(
             ["pieces", "most relevant first", "least relevant first", "insertion"],
             [[str(point[0]["pieces"]), *(_number(curve["score"]) for curve in point)] for point in points],
@@ -70,10 +71,16 @@ def _faithfulness(found: Mapping[str, Any]) -> list[str]:
     return [*lines, "", f"{found['pieces']} pieces ({how['pieces']} of about {how['edge_mm']:g} mm)."]
 
 
+def _whole(found: Mapping[str, Any]) -> str:
+    """What scores are shares of; below 0 they start at -1, since only the size is divided by."""
+    value = found["target_value"]
+    return f"the target value {value:.6g}" if value > 0 else f"{-value:.6g}, the size of the target value {value:.6g}"
+
+
 def _sanity(found: Mapping[str, Any]) -> list[str]:
     header = ["", "Spearman", "Spearman of magnitudes", "Pearson", "SSIM"]
     rows = [
-        [f"{row['layers']} layers at random, down to {row['layer'] or 'the only one'}", *_alike(row)]
+        [f"{number_of(row['layers'], 'layer')} at random, down to {row['layer'] or 'the only one'}", *_alike(row)]
         for row in found["mprt"]
     ]
     rows.append(["all at random, smoothed", *_alike(found["smooth_mprt"])])
@@ -86,7 +93,7 @@ def _sanity(found: Mapping[str, Any]) -> list[str]:
         "",
         *table_lines(header, rows),
         "",
-        f"Efficient MPRT: the map's entropy rises by {_number(found['emprt'])} of itself in the random model.",
+        f"Efficient MPRT: the map's entropy changes by {_number(found['emprt'])} of itself in the random model.",
         f"Under noise of ±{stable['radius']:.3g} on the input, {stable['samples']} times: max sensitivity"
         f" {_number(stable['max_sensitivity'])}, average {_number(stable['average_sensitivity'])}, relative input"
         f" stability {_number(stable['relative_input_stability'])}; the target value changes by"

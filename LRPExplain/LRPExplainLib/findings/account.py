@@ -1,4 +1,4 @@
-"""The ledger as one line, for people."""
+"""The ledger for people: as one line, and what its shares tell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from ..sentences import Sentences
 
 _ = Sentences("findings.account")
+_ALIKE = 1e-5  # of a volume's relevance: rounding of float32 sums
 
 
 def ledger_line(ledger: Mapping[str, Any]) -> str:
@@ -41,3 +42,14 @@ def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[s
     whole = float(ledger["target_value"])
     parts = ledger.get("in_volume_by_input") or [ledger.get("in_volume", 0.0)]
     return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]
+
+
+def told_apart(ledger: Mapping[str, Any]) -> bool:
+    """Whether the volumes' shares tell which of them mattered.
+
+    A first layer that spreads relevance evenly over what it reads (flat) gives all volumes alike, whatever is in them.
+    """
+    within = ledger.get("in_volume_by_input", ())
+    outside = ledger.get("outside_by_input") or [0.0] * len(within)
+    parts = [inside + beyond for inside, beyond in zip(within, outside, strict=True)]
+    return len(parts) < 2 or not any(parts) or max(parts) - min(parts) > _ALIKE * max(abs(part) for part in parts)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
+from .account import told_apart
 from .body import relevance_outside
 from .field import Field
 from .reference import Share
@@ -25,6 +26,7 @@ ABSORBED = 0.5
 OUTSIDE_VIEW = 0.05
 BEYOND_RANGE = 0.05  # share of a volume's voxels
 SPACING_RATIO = 2.0
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # formats that seldom tell the size of a pixel
 
 
 def warnings_of(
@@ -50,6 +52,7 @@ def warnings_of(
         if volume is not None:
             found += _outside_body(relevance, volume, of)
         found += _at_border(relevance, of)
+        found += _of_no_size(relevance, name)
         if volume is not None:
             found += _unlike_training(relevance, volume, name, n, card)
     return found
@@ -82,6 +85,13 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
         found.append(
             _("{share} of the target value fell outside the field of view.").format(
                 share=_percent(abs(outside / whole))
+            )
+        )
+    if not told_apart(ledger):
+        found.append(
+            _(
+                "All volumes have the same share of the relevance, as a first layer by the rule 'flat' gives it: ask"
+                " another composite, such as epsilon-plus, which of them mattered."
             )
         )
     return found
@@ -134,6 +144,17 @@ def _at_border(relevance: Field, of: str) -> list[Sentence | str]:
             "{share} of the relevance{of} lies within {margin} mm of the border of the field of view: what the model"
             " looked at may go on beyond it."
         ).format(share=_percent(share), of=of, margin=f"{BORDER_MM:g}")
+    ]
+
+
+def _of_no_size(relevance: Field, name: str) -> list[Sentence | str]:
+    """Where a picture's pixels are taken for millimetres."""
+    if not name.lower().endswith(PICTURES) or not np.allclose(relevance.spacing, 1.0):
+        return []
+    return [
+        _(
+            "'{name}' is a picture that does not tell how large it is: what is told in mm and ml counts its pixels."
+        ).format(name=name)
     ]
 
 

@@ -115,7 +115,8 @@ def layers_named(steps: Sequence[fx.Node], names: Iterable[str]) -> dict[str, fx
     for name in names:
         if name not in table:
             raise LRPError(
-                f"The model has no layer '{name}' before this output; 'lrpexplain inspect' lists the layers."
+                f"The model has no layer '{name}' before this output; lrp.inner_layers(graph) and 'lrpexplain inspect'"
+                " list the layers."
             )
     return {name: table[name] for name in names}
 

@@ -47,7 +47,7 @@ class LedgerRow:
 _FIGURES = tuple(field.name for field in fields(LedgerRow) if field.type == "float")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ledger:
     """The whole account: target_value = relevance + absorbed, up to rounding.
 
@@ -82,6 +82,12 @@ class Ledger:
     def gap(self) -> float:
         """target_value - relevance - absorbed: zero up to rounding when every unit is accounted for."""
         return self.target_value - self.relevance - self.absorbed
+
+    def __repr__(self) -> str:
+        """In one line: a network has hundreds of layers."""
+        names = ("target_value", "relevance", "absorbed_bias", "absorbed_stabiliser", "changed", "gap")
+        figures = (f"{name}={getattr(self, name):.6g}" for name in names)
+        return f"Ledger({', '.join(figures)}, by_layer: {len(self.by_layer)} rows)"
 
     def __add__(self, other: Ledger) -> Ledger:
         """The account of two runs of one network together: each figure is the sum of both."""

@@ -13,7 +13,7 @@ from .. import lrp
 from ..errors import UserError
 from .card import CardInput, ModelCard, OutputInfo, Preprocessing
 from .example import check_shape, example_input, input_channels, kernel_dimensions
-from .loading import ExplainableModel, card_path, load_model, load_with
+from .loading import ExplainableModel, card_path, load_model, load_with, named
 from .monai import Untranslated, bundle_card, bundle_files
 
 # Cubes that a network is tried with to see what it returns.
@@ -38,7 +38,7 @@ def draft_card(
     """
     if shape is not None:
         check_shape(shape)
-    model, notes = _loaded(Path(path), trust)
+    model, notes = _loaded(named(path), trust)
     output, ends_in = _output(model, shape)
     card = model.card
     if output is None:
@@ -58,7 +58,7 @@ def draft_card(
 
 def default_place(path: str | os.PathLike[str]) -> Path:
     """Where the card of a model is looked for."""
-    return card_path(Path(path))
+    return card_path(path)
 
 
 def _loaded(path: Path, trust: bool) -> tuple[ExplainableModel, list[str]]:

@@ -6,6 +6,7 @@ Nothing is unpickled by Python and nothing from the files is run, unless the cal
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from .formats import FORMATS, Format
 from .formats.base import PreviousStage
 
 __all__ = ["ExplainableModel", "TrustRequest", "load_model", "trust_request"]
+
+_NAMED = 5  # models of a folder, where none of them was chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def load_model(
         UserError: a file is missing, corrupt, of another format, does not fit its card, or would have to be trusted.
     """
     weights = weights_of(path)
-    found = _card_file(Path(path), card)
+    found = _card_file(named(path), card)
     loaded = load_with(weights, None if found is None else read_card(found), trust)
     elsewhere = found is not None and found.resolve() != card_path(weights).resolve()
     return replace(loaded, card_file=found.resolve()) if found is not None and elsewhere else loaded
@@ -83,8 +86,14 @@ def weights_of(path: str | os.PathLike[str]) -> Path:
     Raises:
         UserError: there is no such card, or it is wrong.
     """
-    path = Path(path)
+    path = named(path)
     return path.parent / Path(read_card(path).weights).name if path.suffix == ".json" else path
+
+
+def named(path: str | os.PathLike[str]) -> Path:
+    """The path; in place of "." and "..", which are no names to call a model or its card after, the folder's own."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def stated_card(
@@ -98,11 +107,12 @@ def stated_card(
     Raises:
         UserError: the card is wrong.
     """
-    found = _card_file(Path(path), card)
+    path = named(path)
+    found = _card_file(path, card)
     if found is not None:
         return read_card(found)
     try:
-        return _format_of(Path(path)).load(Path(path), None, trust).card
+        return _format_of(path).load(path, None, trust).card
     except UserError:  # weights that cannot be loaded without a card
         return None
 
@@ -150,9 +160,20 @@ def _format_of(weights: Path) -> Format:
         raise UserError(f"There is no model file '{weights}': check the path.")
     found = next((row for row in FORMATS if row.recognises(weights)), None)
     if found is None:
+        inside = _models_in(weights)
+        if inside:
+            raise UserError(f"'{weights}' is no model but a folder with some: give one of {', '.join(inside)}.")
         names = "; ".join(row.name for row in FORMATS)
         raise UserError(f"'{weights}' is of no known model format: give one of {names}; or a card (.json).")
     return found
+
+
+def _models_in(folder: Path) -> list[str]:
+    """The first few models in a folder, as they may be given; of nnU-Net and MONAI they are folders themselves."""
+    if not folder.is_dir():
+        return []
+    found = (str(entry) for entry in sorted(folder.iterdir()) if any(row.recognises(entry) for row in FORMATS))
+    return list(islice(found, _NAMED))
 
 
 def _card_file(path: Path, card: str | os.PathLike[str] | None) -> Path | None:
@@ -165,10 +186,11 @@ def _card_file(path: Path, card: str | os.PathLike[str] | None) -> Path | None:
     return neighbour if neighbour.is_file() else None
 
 
-def card_path(weights: Path) -> Path:
+def card_path(weights: str | os.PathLike[str]) -> Path:
     """Where the card of a model lies."""
+    weights = named(weights)
     stem = weights.name if weights.is_dir() else weights.stem
-    return weights.with_name(f"{stem}.card.json")
+    return weights.parent / f"{stem}.card.json"
 
 
 def _check_numbers(module: nn.Module, weights: Path) -> None:

@@ -13,6 +13,17 @@ from .shell import embedded, html_page
 
 _SHOWN_SPOTS = 12
 _CAPTIONS = {"axial": "Axial", "sagittal": "Sagittal", "coronal": "Coronal", "3d": "3D"}
+_LABELS = {
+    "sha256": "SHA-256",
+    "points_ras": "points at R, A, S (mm)",
+    "centre_ras": "centre at R, A, S (mm)",
+    "size_mm": "size (mm)",
+    "axes_ras": "axes in R, A, S",
+}
+_ALT = {
+    view: f"{caption} view: relevance over the image, through the place of the strongest relevance"
+    for view, caption in _CAPTIONS.items()
+}
 _WHERE = {
     "prediction": "the voxels predicted as it",
     "output": "the whole volume's one answer",
@@ -41,8 +52,9 @@ def _title(facts: Mapping[str, Any]) -> str:
 
 def _header(facts: Mapping[str, Any]) -> str:
     names = ", ".join(entry["name"] for entry in facts["volumes"])
+    by = facts["composite"].get("method", "layer-wise relevance propagation")
     return (
-        f'<header><p class="kicker">Record of an explanation by layer-wise relevance propagation</p>'
+        f'<header><p class="kicker">Record of an explanation by {escape(by)}</p>'
         f"<h1>Why {escape(facts['target']['text'])}?</h1>"
         f"<p>{escape(facts['model']['name'])} on {escape(names)}, explained {_when(facts['provenance']['created'])}</p>"
         f"<p>{escape(ledger_line(facts['ledger']))}</p></header>"
@@ -72,13 +84,15 @@ def _pictures(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     if not pictures:
         return f'<p class="quiet">{escape(facts["pictures"]["missing"] or "No pictures were asked for.")}</p>'
     figures = [
-        f'<figure><img alt="{escape(name)}" src="{embedded(png)}">'
+        f'<figure><img data-view="{escape(name)}" alt="{escape(_ALT.get(name, name))}" src="{embedded(png)}">'
         f"<figcaption>{escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
         for name, png in pictures.items()
     ]
+    of_several = " in the first volume" if len(facts["volumes"]) > 1 else ""
     return (
         f'<div class="pictures">{"".join(figures)}</div>'
-        '<p class="quiet">Slicer\'s own views, cut through the place of the strongest relevance. Warm colours speak for'
+        f'<p class="quiet">Slicer\'s own views, cut through the place of the strongest relevance{of_several}. Warm'
+        " colours speak for"
         " the target, cold ones against it; outlines are the prediction and, in white, where was asked.</p>"
     )
 
@@ -265,7 +279,7 @@ def _list(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _label(key: str) -> str:
-    return "SHA-256" if key == "sha256" else key.replace("_", " ")
+    return _LABELS.get(key, key.replace("_", " "))
 
 
 def _plain(value: Any) -> str:

@@ -33,8 +33,9 @@ from .patients import patient_of
 FORMAT, VERSION = "lrpexplain-record", 1
 SCHEMA = Path(__file__).with_name("record.schema.json")
 HTML, JSON = ".html", ".json"
+_GIVE = "give the .html or .json that 'lrpexplain record' wrote"
 _FACTS_IN_PAGE = re.compile(r'<script type="application/json" id="record">(.*?)</script>', re.DOTALL)
-_PICTURE_IN_PAGE = re.compile(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">')
+_PICTURE_IN_PAGE = re.compile(r'<img data-view="([^"]*)" alt="[^"]*" src="data:image/png;base64,([^"]*)">')
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,25 @@ class Record:
         path = Path(file)
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
+        except FileNotFoundError:
+            raise UserError(f"There is no record '{path}': check the path.") from None
+        except (IsADirectoryError, ValueError):
+            raise UserError(f"'{path}' is no record of LRPExplain: {_GIVE}.") from None
+        except OSError as error:
             raise UserError(f"The record '{path}' cannot be read ({reason(error)}): check the path.") from error
         pictures, whole = {}, None
         if path.suffix.lower() == HTML:
             inside = _FACTS_IN_PAGE.search(text)
             if inside is None:
-                raise UserError(f"'{path}' is no record of LRPExplain: give a file that 'lrpexplain record' wrote.")
+                raise UserError(f"'{path}' is no record of LRPExplain: {_GIVE}.")
             pictures = {name: _png(data) for name, data in _PICTURE_IN_PAGE.findall(text)}
             whole, text = text, inside.group(1)
         try:
             facts = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise UserError(f"The record '{path}' is damaged ({reason(error)}): make it again.") from error
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise UserError(f"'{path}' is no record of LRPExplain: {_GIVE}.")
         problem = _problem(facts)
         if problem is not None:
             raise UserError(f"'{path}' is no record ({problem}): make it again.")

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ..errors import UserError
 from ..progress import Progress, nobody
+from .display import read
 from .host import SLICE_VIEWS, THREE_D_VIEW, Application
 from .nodes import announce_legend
 from .presented import PresentedNodes
@@ -51,15 +52,25 @@ def render(
             progress(orientation, len(paths) / count)
             view = slices[name]
             view.show(orientation, presented.focus)
-            view.annotate(presented.caption, view.place())
+            view.annotate(caption_of(presented), view.place())
             view.mark_directions()
             paths.append(view.write(folder / f"{orientation.lower()}.png"))
         if three_d is not None:
             progress("3D", len(paths) / count)
             three_d.show(presented.focus)
-            three_d.annotate(presented.caption, "")
+            three_d.annotate(caption_of(presented), "")
             paths.append(three_d.write(folder / "3d.png"))
     return paths
+
+
+def caption_of(presented: PresentedNodes) -> tuple[str, ...]:
+    """What is shown, and of several volumes whose map (as the card calls it: files may be called after patients)."""
+    if len(presented.relevance) < 2:
+        return presented.caption
+    number = presented.inputs[read(presented).input]
+    called = (presented.facts["model"]["card"].get("inputs") or [])[number : number + 1]
+    name = f" ({called[0]['name']})" if called else ""
+    return (*presented.caption, f"Volume {number + 1} of {len(presented.facts['volumes'])}{name}")
 
 
 def _open(views: ExitStack, view: _View) -> _View:

@@ -15,10 +15,16 @@ from .base import Format, Loaded, has_suffix
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
     if card is None or card.network is None:
-        raise UserError(f"'{path}' holds weights only: give it a card whose 'network' names an architecture.")
+        raise UserError(
+            f"'{path}' holds weights only: give it a card whose 'network' names an architecture"
+            f" ({' or '.join(ARCHITECTURES)}), or save the whole model, as TorchScript or a torch.export program."
+        )
     name = card.network["architecture"]
     if name not in ARCHITECTURES:
-        raise UserError(f"The card asks for the architecture '{name}', but there is only {', '.join(ARCHITECTURES)}.")
+        raise UserError(
+            f"The card asks for the architecture '{name}', but there is only {', '.join(ARCHITECTURES)}: of another one"
+            " save the whole model, as TorchScript or a torch.export program."
+        )
     arguments = card.network.get("arguments", {})
     state = read_safetensors(path, str(path))
 

@@ -50,6 +50,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Run every pass in order; returns the values of the nodes that do not depend on the input."""
     graph = traced.graph
     graph.eliminate_dead_code()
+    tell_parameters(traced)
     spell_writes_as_reads(graph)
     drop_copies(graph)
     spell_convolution(graph)
@@ -68,6 +69,12 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     spell_results(graph)
     alive = set(graph.nodes)
     return {node: value for node, value in constants.items() if node in alive}
+
+
+def tell_parameters(traced: fx.GraphModule) -> None:
+    """Metadata of parameters and buffers, which older versions of PyTorch leave out."""
+    for node in traced.graph.find_nodes(op="get_attr"):
+        node.meta.setdefault("val", getattr(traced, node.target))
 
 
 def forget_writes_to_inputs(graph: fx.Graph) -> None:

@@ -57,7 +57,8 @@ def explain(
         volumes: one per input channel of the model: paths (see `imaging.read_volume`) or 3D scalar images.
         target: name or index of a class, or a whole `Question`; None: the most voluminous foreground class predicted
             (in the region, if one is given), or the predicted class.
-        composite: name of a preset or a composite; None: the card's, or the engine's default.
+        composite: name of a preset or a composite; None: the card's, else `volume`, of several volumes
+            `epsilon-plus`.
         device: "cpu", "cuda" or "auto" (CUDA where there is one).
         progress: called with the stage and the share done (0..1).
         rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.

@@ -32,6 +32,7 @@ from .stages import Stages
 PathLike = str | os.PathLike[str]
 
 # In what the network is computed: None, as it is.
+OF_SEVERAL = "epsilon-plus"  # `volume` spreads the first layer evenly, so that of several volumes none would stand out
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
@@ -100,7 +101,7 @@ def get_ready(
             lrp.composite_named(how.composite)  # a misspelt name is said before a model is read
         _check_kinds(model, volumes)
         loaded = _windowed(model if isinstance(model, ExplainableModel) else load_model(model), how.window)
-        chosen = choose_composite(loaded.card, how.composite, how.rules, how.biases)
+        chosen = choose_composite(loaded.card, len(volumes), how)
         if how.method is not None:
             chosen = lrp.composite_named(RECKONED_LIKE)
         _check_count(loaded, volumes)
@@ -144,19 +145,15 @@ def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> Expl
     return replace(model, card=replace(model.card, preprocessing=wanted))
 
 
-def choose_composite(
-    card: ModelCard,
-    composite: str | lrp.Composite | None,
-    rules: Mapping[str, str | lrp.rules.Rule] | None,
-    biases: lrp.Biases | None = None,
-) -> lrp.Composite:
-    """The composite asked for, else the card's with the card's rules, else the default; the caller's rules go first."""
-    chosen = lrp.composite_named(composite or card.composite or lrp.DEFAULT_COMPOSITE)
-    if composite is None and card.rules:
+def choose_composite(card: ModelCard, volumes: int, how: How) -> lrp.Composite:
+    """The composite asked for, else the card's with the card's rules, else a default; the caller's rules go first."""
+    default = lrp.DEFAULT_COMPOSITE if max(volumes, len(card.inputs)) < 2 else OF_SEVERAL
+    chosen = lrp.composite_named(how.composite or card.composite or default)
+    if how.composite is None and card.rules:
         chosen = chosen.override(card.rules)
-    if biases is not None or not isinstance(composite, lrp.Composite):
-        chosen = chosen.with_biases(biases or card.biases or "share")
-    return chosen.override(rules) if rules else chosen
+    if how.biases is not None or not isinstance(how.composite, lrp.Composite):
+        chosen = chosen.with_biases(how.biases or card.biases or "share")
+    return chosen.override(how.rules) if how.rules else chosen
 
 
 def _device(name: str) -> torch.device:

@@ -507,20 +507,23 @@ def test_each_volumes_share_is_printed(tmp_path, oblique_volume, capsys):
 
 
 def test_shares_that_the_flat_rule_makes_alike_are_said_to_tell_nothing(tmp_path, oblique_volume, capsys):
-    """`volume` spreads the first layer evenly, over the channels as well."""
+    """`volume` spreads the first layer evenly, over the channels as well, and so is no default for several volumes."""
     model = save_model(tmp_path, segmenter(channels=2), inputs=[{"name": "T1"}, {"name": "FLAIR"}])
     files = []
     for n, volume in enumerate((oblique_volume, make_volume(seed=5))):
         files.append(str(tmp_path / f"{n}.nrrd"))
         sitk.WriteImage(volume, files[-1])
-    for composite, alike in (("volume", True), ("epsilon-plus", False)):
-        out = tmp_path / composite
-        assert main(["explain", "--model", str(model), "--volume", *files, "--composite", composite,
+    for composite, alike in (("volume", True), ("", False)):
+        out = tmp_path / f"{composite}-out"
+        chosen = ["--composite", composite] if composite else []
+        assert main(["explain", "--model", str(model), "--volume", *files, *chosen,
                      "--device", "cpu", "--out", str(out)]) == 0  # fmt: skip
         said = capsys.readouterr().out
         assert ("alike, as the rule 'flat' gives them" in said) == alike
         assert "-0.00%" not in said
-        ledger = json.loads((out / "explanation.json").read_text())["ledger"]
+        facts = json.loads((out / "explanation.json").read_text())
+        ledger = facts["ledger"]
+        assert facts["composite"]["name"] == (composite or "epsilon-plus")
         warnings = warnings_of([], [], [], ledger, {})
         assert any("All volumes have the same share" in warning for warning in warnings) == alike
 

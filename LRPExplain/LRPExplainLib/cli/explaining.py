@@ -57,7 +57,9 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--volume", required=True, action="extend", nargs="+", dest="volumes", metavar="VOLUME",
                         help="image file or DICOM series folder; one per input of the model, in order")  # fmt: skip
     add_question(parser)
-    parser.add_argument("--composite", help="which rules to use (default: the card's, else volume)")
+    parser.add_argument("--composite",
+                        help="which rules to use (default: the card's, else volume, of several volumes epsilon-plus)",
+                        )  # fmt: skip
     add_rules(parser)
     parser.add_argument("--window", type=_size, default=_UNSAID, metavar="IxJxK",
                         help="windows of so many voxels, or 'none': no windows (default: the card's)")  # fmt: skip

@@ -14,7 +14,9 @@ from .section import Section
 def descriptions() -> dict[Composite, str]:
     """One sentence for each composite: the engine's own, here so that they can be translated; a test compares them."""
     return {
-        Composite.MODEL: _("What the model's card asks for, else the preset volume."),
+        Composite.MODEL: _(
+            "What the model's card asks for, else volume, or of several volumes epsilon-plus, which tells them apart."
+        ),
         Composite.VOLUME: _(
             "Positive contributions, none lost to biases, and an even spread in the first layer: smooth and robust."
         ),

@@ -97,6 +97,21 @@ def test_override_by_name_pattern(net: nn.Module, pattern: str, changed: set[str
     }
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (Row("conv", rules.gamma(0.5)), "a dict from a role or a layer's name to a rule, but got Row"),
+        ([("conv", "gamma")], "a dict from a role"),
+        ({"conv": 0.5}, "one of lrp.rules or its name, but got 0.5"),
+        ({"conv": "gama"}, "There is no rule 'gama'"),
+    ],
+    ids=["row", "list", "number", "misspelt"],
+)
+def test_what_is_no_table_of_rules_is_refused(table: object, said: str) -> None:
+    with pytest.raises(LRPError, match=said):
+        PLUS.override(table)  # type: ignore[arg-type]
+
+
 def test_an_override_changes_the_explanation_as_if_the_table_had_said_so(net: nn.Module) -> None:
     overridden = PLUS.override({"input": "flat"})
     assert (

@@ -69,10 +69,14 @@ class Composite:
         raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")
 
     def override(self, table: Mapping[str, Rule | str]) -> Composite:
-        """The same composite with rules (or their names) for roles or name patterns put before its own."""
-        rows = tuple(
-            Row(match, rules.rule_named(rule) if isinstance(rule, str) else rule) for match, rule in table.items()
-        )
+        """The same composite with rules (or their names) for roles or name patterns put before its own.
+
+        Raises:
+            LRPError: no such rule, or no table of rules.
+        """
+        if not isinstance(table, Mapping):
+            raise LRPError(f"Rules are told by a dict from a role or a layer's name to a rule, but got {table!r}.")
+        rows = tuple(Row(match, _as_rule(rule)) for match, rule in table.items())
         return replace(self, name=f"{self.name}*", rows=rows + self.rows)
 
     def with_biases(self, biases: Biases) -> Composite:
@@ -88,6 +92,14 @@ class Composite:
     def as_rows(self) -> list[tuple[str, str]]:
         """The table for people and JSON: (match, rule)."""
         return [(row.match, str(row.rule)) for row in self.rows]
+
+
+def _as_rule(rule: Rule | str) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    if not isinstance(rule, str):
+        raise LRPError(f"A rule is one of lrp.rules or its name, but got {rule!r}; write for example gamma(0.25).")
+    return rules.rule_named(rule)
 
 
 def _composite(

@@ -31,8 +31,8 @@ from .stages import Stages
 
 PathLike = str | os.PathLike[str]
 
-# In what the network is computed: None, as it is.
 OF_SEVERAL = "epsilon-plus"  # `volume` spreads the first layer evenly, so that of several volumes none would stand out
+# In what the network is computed: None, as it is.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 

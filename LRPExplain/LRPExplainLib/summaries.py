@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .findings.account import told_apart
+from .findings.account import shares_tell
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -85,7 +85,7 @@ def _shares(explanation: Explanation) -> list[str]:
     return [
         f"    {name:<26}{part:>14.6g}  {_percent(part / whole)}  ({share:.1%} of the relevance, {size:.1%} of its size)"
         for name, part, (share, size) in zip(names, parts, totals, strict=True)
-    ] + ([] if told_apart(ledger) else [alike])
+    ] + ([] if shares_tell(ledger) else [alike])
 
 
 def _unseen(ledger: Mapping[str, Any]) -> list[str]:

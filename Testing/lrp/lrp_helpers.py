@@ -123,6 +123,18 @@ def table(*rows: tuple[str, Callable[[], nn.Module] | Map, *tuple[tuple[int, ...
     return pytest.mark.parametrize("case", [pytest.param(Case(n, b, s), id=n) for n, b, *s in rows])
 
 
+class Recurrent(nn.Module):
+    """The states of recurrent cells, of either direction, at the end of each sequence of [N, steps, 3]."""
+
+    def __init__(self, build: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        self.cells = build(3, 4, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states: Tensor = self.cells(x)[0]
+        return states[:, -1]
+
+
 def of(function: Map) -> Callable[[], nn.Module]:
     return lambda: Function(function)
 

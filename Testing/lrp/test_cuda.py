@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import built, correlation, difference, noise, seeded, small_network
+from lrp_helpers import Recurrent, built, correlation, difference, noise, seeded, small_network
 from LRPExplainLib import lrp
 from LRPExplainLib.running import running
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ def on_cuda(name: str) -> tuple[lrp.Graph, Tensor, Tensor, lrp.Graph, Tensor, Te
     return graph, x, start, there, x.to(CUDA), start.to(CUDA)
 
 
+@cache
 def exactly(name: str) -> lrp.Graph:
     """The network's graph on the CPU in float64."""
     model, x, *_ = built(name)
@@ -112,17 +114,6 @@ class Warped(nn.Module):
         return F.grid_sample(x, F.affine_grid(seen, list(x.shape), align_corners=True), align_corners=True)
 
 
-class Last(nn.Module):
-    """The states of a recurrent network at the end of each sequence."""
-
-    def __init__(self, cells: nn.Module) -> None:
-        super().__init__()
-        self.cells = cells
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cells(x)[0][:, -1]
-
-
 @pytest.mark.parametrize(
     ("build", "shape"),
     [
@@ -130,8 +121,8 @@ class Last(nn.Module):
         (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.InstanceNorm2d(4, affine=True), nn.Flatten()), (2, 3, 6, 6)),
         (lambda: nn.Sequential(nn.Linear(5, 4), nn.RMSNorm(4), nn.Linear(4, 2), nn.Flatten()), (2, 3, 5)),
         (lambda: nn.Sequential(Warped(), nn.Conv2d(3, 4, 3), nn.Flatten()), (1, 3, 6, 6)),
-        (lambda: Last(nn.LSTM(3, 4, batch_first=True, bidirectional=True)), (2, 5, 3)),
-        (lambda: Last(nn.GRU(3, 4, batch_first=True, bidirectional=True)), (2, 5, 3)),
+        (lambda: Recurrent(nn.LSTM), (2, 5, 3)),
+        (lambda: Recurrent(nn.GRU), (2, 5, 3)),
     ],
     ids=["batch norm", "instance norm", "RMS norm", "sampling on a grid", "LSTM", "GRU"],
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import difference, noise, of, seeded
+from lrp_helpers import Recurrent, difference, noise, of, seeded
 from LRPExplainLib.lrp import COMPOSITES, attribute, capture
 from LRPExplainLib.lrp.rules import epsilon, z_plus
 from LRPExplainLib.lrp.spelled import deviation, variance, variance_and_mean, vector_norm
@@ -24,16 +24,6 @@ class ResponseNormalisation(nn.Module):
         x = self.conv(x)
         size = torch.norm(x, p=2, dim=(2, 3), keepdim=True)
         return (self.gamma * (x * (size / (size.mean(1, keepdim=True) + 1e-6))) + self.beta + x).mean((2, 3))
-
-
-class Recurrent(nn.Module):
-    def __init__(self, build: Callable[..., nn.Module]) -> None:
-        super().__init__()
-        self.cells = build(3, 4, batch_first=True, bidirectional=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        states: Tensor = self.cells(x)[0]
-        return states[:, -1]
 
 
 class Bilinear(nn.Module):

@@ -1,6 +1,7 @@
 """What runs under other names on CUDA, in networks and in programs that were taken down there, is what it is here."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,28 +15,25 @@ MEAN, VARIANCE, SHIFT = noise(4, seed=6), noise(4, seed=7).abs(), noise(4, seed=
 STATISTICS = (VARIANCE, SHIFT, MEAN, VARIANCE)
 
 
-def lstm_cell(cell: nn.LSTMCell) -> Callable[[Tensor], Tensor]:
-    def fused(x: Tensor) -> Tensor:
+def fused(kernel: Callable[..., Any], cell: nn.LSTMCell | nn.GRUCell) -> Callable[[Tensor], Any]:
+    """A cell as CUDA runs it: products without their biases, and one kernel for the rest."""
+
+    def call(x: Tensor) -> Any:
         state = x[:, :4]
         products = x @ cell.weight_ih.T, state @ cell.weight_hh.T
-        return torch.cat(aten._thnn_fused_lstm_cell(*products, state, cell.bias_ih, cell.bias_hh)[:2], 1)
+        return kernel(*products, state, cell.bias_ih, cell.bias_hh)
 
-    return fused
-
-
-def gru_cell(cell: nn.GRUCell) -> Callable[[Tensor], Tensor]:
-    def fused(x: Tensor) -> Tensor:
-        state = x[:, :4]
-        products = x @ cell.weight_ih.T, state @ cell.weight_hh.T
-        return aten._thnn_fused_gru_cell(*products, state, cell.bias_ih, cell.bias_hh)[0]
-
-    return fused
+    return call
 
 
 LSTM, GRU = seeded(lambda: nn.LSTMCell(5, 4)), seeded(lambda: nn.GRUCell(5, 4))
 SAME: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Tensor]] = {
-    "LSTM": (lstm_cell(LSTM), lambda x: torch.cat(LSTM(x, (x[:, :4], x[:, :4])), 1), noise(2, 5)),
-    "GRU": (gru_cell(GRU), lambda x: GRU(x, x[:, :4]), noise(2, 5)),
+    "LSTM": (
+        lambda x: torch.cat(fused(aten._thnn_fused_lstm_cell, LSTM)(x)[:2], 1),
+        lambda x: torch.cat(LSTM(x, (x[:, :4], x[:, :4])), 1),
+        noise(2, 5),
+    ),
+    "GRU": (lambda x: fused(aten._thnn_fused_gru_cell, GRU)(x)[0], lambda x: GRU(x, x[:, :4]), noise(2, 5)),
     "batch norm": (
         lambda x: aten.cudnn_batch_norm(x, *STATISTICS, False, 0.1, 1e-5)[0],
         lambda x: F.batch_norm(x, MEAN, VARIANCE, VARIANCE, SHIFT, eps=1e-5),
@@ -62,12 +60,12 @@ SAME: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Te
 @pytest.mark.parametrize("name", SAME)
 def test_answer_and_map_are_the_same(name: str) -> None:
     theirs, here, x = SAME[name]
-    there = capture(Function(theirs), x)
+    graphs = [capture(Function(function), x) for function in (theirs, here)]
     expected = here(x).detach()
-    assert difference(there(x), expected) < 1e-12
+    assert difference(graphs[0](x), expected) < 1e-12
     start = noise(*expected.shape, seed=3)
     for composite in ("epsilon", "epsilon-plus", "volume", "attn-lrp"):
-        found, wanted = (attribute(graph, x, start, composite) for graph in (there, capture(Function(here), x)))
+        found, wanted = (attribute(graph, x, start, composite) for graph in graphs)
         assert difference(found.relevance, wanted.relevance) < 1e-5, composite
         assert abs(found.ledger.gap) <= 1e-9 * float(start.abs().sum())
 

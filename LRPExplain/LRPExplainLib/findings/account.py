@@ -44,7 +44,7 @@ def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[s
     return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]
 
 
-def told_apart(ledger: Mapping[str, Any]) -> bool:
+def shares_tell(ledger: Mapping[str, Any]) -> bool:
     """Whether the volumes' shares tell which of them mattered.
 
     A first layer that spreads relevance evenly over what it reads (flat) gives all volumes alike, whatever is in them.

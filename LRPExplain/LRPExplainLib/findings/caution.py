@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
-from .account import told_apart
+from .account import shares_tell
 from .body import relevance_outside
 from .field import Field
 from .reference import Share
@@ -87,7 +87,7 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
                 share=_percent(abs(outside / whole))
             )
         )
-    if not told_apart(ledger):
+    if not shares_tell(ledger):
         found.append(
             _(
                 "All volumes have the same share of the relevance, as a first layer by the rule 'flat' gives it: ask"

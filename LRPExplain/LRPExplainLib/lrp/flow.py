@@ -13,6 +13,8 @@ from .linear import LinearMap
 from .rules import FLOOR, PLAIN, LinearRule, Part
 from .sums import dots, pieces, total
 
+_AT_ONCE = 1 << 24  # elements that a GPU is busy enough with
+
 
 @dataclass
 class Flow:
@@ -63,29 +65,42 @@ class Passage:
         blind = all(term.input not in ("low", "high") for term in part.terms)
         return blind and (part.terms == PLAIN or self.rule.stabilizer.local())
 
-    def divided(self, share: Tensor, z: Tensor, sign: int | None, bias: Tensor | None, spare: bool) -> Tensor:
-        """share / (z + stabiliser), in z's own memory if that may be written to.
+    def divided(
+        self,
+        share: Tensor,
+        z: Tensor,
+        sign: int | None,
+        bias: Tensor | None,
+        spare: bool,
+        scale: Tensor | None = None,
+        factor: Tensor | None = None,
+    ) -> Tensor:
+        """factor * share / (z + stabiliser), in z's own memory if that may be written to.
 
-        Books what the stabiliser takes, and a bias that is a part of z. `sign` is that of z, where it has but one.
+        Books what the stabiliser takes, and a bias that is a part of z. `sign` is that of z, where it has but one, and
+        `scale` the stabiliser's, where it is known.
         """
-        stabilizer, scale = self.rule.stabilizer, self.scale
+        stabilizer = self.rule.stabilizer
+        scale = scale if self.scale is None else self.scale
         if z.shape != share.shape:
             z, spare = z.expand_as(share), False
-        if scale is None and stabilizer.relative and z.dim() > 1:
+        if scale is None and z.dim() > 1:
             scale = stabilizer.scale(z)
         s = z if spare else torch.empty_like(share)
-        held = [] if bias is None else [bias.expand_as(s)]
-        for r, d, quotient, *b in pieces(share, z, s, *held):
+        for r, d, quotient, b, f in pieces(share, z, s, bias, factor):
+            biases = [] if b is None else [b.expand_as(quotient)]
             extra = stabilizer(d, scale, sign)
             torch.add(d, extra, out=quotient)
             torch.div(r, quotient, out=quotient)
             if extra.shape == quotient.shape:
                 self.flow.stabiliser.append(total(extra.mul_(quotient)))
-                self.flow.bias += dots(quotient, *b) if b else []
+                self.flow.bias += dots(quotient, *biases) if biases else []
             else:
-                taken, *absorbed = dots(quotient, extra.expand_as(quotient), *b)
+                taken, *absorbed = dots(quotient, extra.expand_as(quotient), *biases)
                 self.flow.stabiliser.append(taken)
                 self.flow.bias += absorbed
+            if f is not None:
+                quotient.mul_(f)
         return s
 
     def inherited(self, received: Tensor, sizes: Tensor) -> Tensor:
@@ -103,6 +118,22 @@ class Passage:
         else:
             fresh = self.layer.fresh
             received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
+
+    def receive_signed(
+        self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], sizes: Sequence[Tensor], ratio: float
+    ) -> None:
+        """Inputs times these gradients, and their sizes |x| times those by a factor, likewise."""
+        parts = []
+        for x, g, h in zip(inputs, gradients, sizes, strict=True):
+            part = g if self.layer.fresh else torch.empty_like(g)
+            for into, a, b, c in pieces(part, x, g, h, on_cuda=_AT_ONCE):
+                torch.mul(a, b, out=into).addcmul_(a.abs(), c, value=ratio)
+            parts.append(part)
+        if self.flow.relevance:
+            for r, part in zip(self.flow.relevance, parts, strict=True):
+                r.add_(part)
+        else:
+            self.flow.relevance.extend(parts)
 
 
 def _paste(flow: Flow, inner: Flow, layer: LinearMap, cut: Cut, apart: bool) -> None:

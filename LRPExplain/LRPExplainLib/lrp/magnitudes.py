@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from .flow import Passage, share_of
-from .linear import LinearMap, modify
+from .linear import LinearMap
 from .precision import HALF
 from .rules import Part
 from .sums import pieces
-from .terms import dense, handed_over
-
-_AT_ONCE = 1 << 24  # elements that a GPU is busy enough with
+from .terms import Look, dense, handed_over
 
 
 def signs_are_known(layer: LinearMap) -> bool:
@@ -25,7 +23,7 @@ def signs_are_known(layer: LinearMap) -> bool:
 
 
 def by_magnitudes(passage: Passage, relevance: Tensor) -> None:
-    """Hand on what goes through all parts of a rule whose contributions are a x w + b |x w|.
+    """Hand on what goes through all parts of a rule whose contributions are a (x w + b |x w|).
 
     What x w sums to is the layer's own output, so that all parts together need one product of |x| and |W|, and the
     adjoints of both: three products, where a term for each sign of x needs four, and twice as many for two parts.
@@ -37,7 +35,7 @@ def by_magnitudes(passage: Passage, relevance: Tensor) -> None:
     quotients: list[tuple[Tensor, float, float]] = []  # and how they go to x w and to |x w|
     for number, (part, share) in enumerate(parts, 1):
         spare = layer.fresh and number == len(parts) and not part.heirs
-        quotients.extend(_quotients(passage, part, share, measure if spare else measure.clone(), measure))
+        quotients.extend(_quotients(passage, part, share, measure if spare else torch.empty_like(measure), measure))
     if quotients:
         _hand_on(passage, quotients)
 
@@ -45,52 +43,57 @@ def by_magnitudes(passage: Passage, relevance: Tensor) -> None:
 def _quotients(
     passage: Passage, part: Part, share: Tensor, z: Tensor, measure: Tensor
 ) -> list[tuple[Tensor, float, float]]:
-    """What a part's contributions a x w + b |x w| are multiplied by, and a and b; z holds the sums of |x w|.
+    """What x w and |x w| of a part's contributions a (x w + b |x w|) are multiplied by: quotients, and how each goes
+    to the one and to the other.
 
-    Both it and `measure`, which may be the same memory, are without the layer's scale.
+    All is told in units of a, which cancels. `measure` holds the sums of |x w| without the layer's scale; z is written
+    to, and may be the same memory.
     """
-    factors, layer, output = part.factors(), passage.layer, passage.layer.output
-    assert factors is not None
-    a, b = factors
-    bias, scale = layer.bias, 1.0 if layer.scale is None else layer.scale
+    counts, layer, output = part.factors(), passage.layer, passage.layer.output
+    assert counts is not None
+    a, b = counts
+    bias, scale = layer.bias, layer.scale
     counted = bias is not None and part.bias != "zero"
-    constant = None if bias is None else bias.abs() * b if counted else bias * -a
-    for d, y in pieces(z, output):
-        d.mul_(scale * b).add_(y, alpha=a)
-        if constant is not None:
-            constant = dense(constant, d)
-            d.add_(constant[:, :, : d.shape[2]] if constant.dim() > 2 else constant)
+    constant = None if bias is None else bias.abs() * b if counted else -bias
+    # Where nearly all contributions have the other sign, what is left is mostly rounding: those, term by term
+    look = Look(passage.rule.stabilizer, part.sign, _mostly_rounding(z), 1 / a)
+    factors = None if scale is None else scale * b
+    added, left_out = (None if constant is None else dense(constant, z)), (None if counted else bias)
+    for r, d, m, y, factor, c, apart in pieces(share, z, measure, output, factors, added, left_out):
+        if factor is None:
+            torch.add(y, m, alpha=b, out=d)
+        else:
+            torch.addcmul(y, m, factor, out=d)
+        if c is not None:
+            d.add_(c)
+        look.at(r, d, y, apart)
     if part.sign is not None:
-        # Where nearly all contributions have the other sign, what is left is mostly rounding: those, term by term
-        share = handed_over(passage, part, share, part.sign, _mostly_rounding(z), z, output, None if counted else bias)
-    absorbing = modify(bias, part.bias) if bias is not None and counted else None
-    s = passage.divided(share, z, part.sign, None if part.heirs else absorbing, spare=True)
+        share = handed_over(passage, part, share, look)
+    absorbing = torch.add(bias, bias.abs(), alpha=b) if bias is not None and counted else None
     if bias is None or absorbing is None or not part.heirs:
-        return [(s, a, b)]
-    # a x w + b |x w| is of the size a |x w| + b x w; where there is none, the difference leaves rounding of the bias
-    size = torch.add(measure * scale * a, output - bias, alpha=b).masked_fill_(measure == 0, 0.0)
-    inherited = passage.inherited(absorbing * s, size)
-    return [(s, a, b), (inherited, b, a)]
+        return [(passage.divided(share, z, part.sign, absorbing, True, look.scale(z), scale), 1.0, b)]
+    s = passage.divided(share, z, part.sign, None, True, look.scale(z))
+    # x w + b |x w| is of the size |x w| + b x w; where there is none, the difference leaves rounding of the bias
+    size = torch.add(measure if scale is None else measure * scale, output - bias, alpha=b)
+    inherited = passage.inherited(absorbing * s, size.masked_fill_(measure == 0, 0.0))
+    if scale is not None:
+        s, inherited = s.mul_(scale), inherited.mul_(scale)
+    return [(s, 1.0, b), (inherited, b, 1.0)]
 
 
 def _hand_on(passage: Passage, quotients: Sequence[tuple[Tensor, float, float]]) -> None:
-    """Contributions a x w + b |x w| times their quotients, which are written to."""
+    """Contributions times their quotients, which are written to."""
     layer = passage.layer
-    (s, a, b), *others = quotients
-    size = s if not others else s * b
-    scale = 1.0 if layer.scale is None else layer.scale
-    s.mul_(scale * a)
+    (s, _, ratio), *others = quotients
     if others:
-        size.mul_(scale)
-    for other, c, d in others:
-        s.add_(other * scale, alpha=c)
-        size.add_(other * scale, alpha=d)
-    asked = ((s, "same"), (size, "|.|"))
-    found = (layer.adjoint(*one) for one in asked) if others else layer.adjoints(s, ("same", "|.|"))
-    passage.receive(layer.inputs, next(found))
-    for whole in zip(passage.flow.relevance, layer.inputs, next(found), strict=True):
-        for r, x, g in pieces(*whole, on_cuda=_AT_ONCE):
-            r.addcmul_(x.abs(), g, value=1.0 if others else b / a)
+        size, ratio = s * ratio, 1.0
+        for other, a, b in others:
+            s.add_(other, alpha=a)
+            size.add_(other, alpha=b)
+        passage.receive_signed(layer.inputs, layer.adjoint(s, "same"), layer.adjoint(size, "|.|"), ratio)
+    else:
+        gradients, sizes = layer.adjoints(s, ("same", "|.|"))
+        passage.receive_signed(layer.inputs, gradients, sizes, ratio)
 
 
 def _mostly_rounding(z: Tensor) -> float:

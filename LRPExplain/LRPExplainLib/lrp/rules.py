@@ -75,16 +75,16 @@ class Part:
 
     @cache  # noqa: B019 - a handful of parts live as long as the process
     def factors(self) -> tuple[float, float] | None:
-        """(a, b) when each contribution x w counts as a x w + b |x w|, by its sign alone, and the bias likewise or not
-        at all; None for other parts.
+        """(a, b) when each contribution x w counts as a (x w + b |x w|), by its sign alone, and the bias likewise or
+        not at all; None for other parts.
         """
         by_input = {term.input: term.weight for term in self.terms if term.sign == 1}
         if set(by_input) != {"+", "-"} or len(self.terms) != 2:
             return None
         (p, n), (m, q) = (_both_signs(by_input["+"]), _both_signs(by_input["-"]))  # a negative x turns the signs round
-        if (p, n) != (q, m) or (self.bias != "zero" and _both_signs(self.bias) != (p, n)):
+        if p + n <= 0 or (p, n) != (q, m) or (self.bias != "zero" and _both_signs(self.bias) != (p, n)):
             return None
-        return (p + n) / 2, (p - n) / 2
+        return (p + n) / 2, (p - n) / (p + n)
 
     def sharing_bias(self) -> Part:
         """This part with nothing left to the bias: its share goes to the contributions in proportion to their size.
@@ -123,20 +123,28 @@ class Stabilizer:
         """
         if self.relative and z.dim() < 2:  # one value per sample is its own scale
             return z * self.epsilon + torch.copysign(torch.full_like(z, FLOOR), z)
-        unit = (self.scale(z) if scale is None else scale) if self.relative else z.new_ones(())
+        unit = self.scale(z) if scale is None else scale
         if sign is not None:
             return unit * (self.epsilon * sign) + FLOOR * sign
         return torch.copysign(unit * self.epsilon + FLOOR, z)
 
-    @staticmethod
-    def scale(z: Tensor) -> Tensor:
-        """The root mean square over everything but the first axis, the batch."""
-        axes = list(range(1, z.dim()))
-        return torch.linalg.vector_norm(z, dim=axes, keepdim=True) / max(1, z[:1].numel()) ** 0.5
+    def scale(self, z: Tensor, length: Tensor | None = None) -> Tensor:
+        """What epsilon is multiplied by: 1, or if relative the root mean square over everything but the batch axis.
+
+        `length` is the Euclidean norm of each sample (see :func:`lengths`), where it is known.
+        """
+        if not self.relative:
+            return z.new_ones(())
+        return (lengths(z) if length is None else length) / max(1, z[:1].numel()) ** 0.5
 
     def local(self) -> bool:
         """Whether it hardly matters of which part of a layer the scale is: no more than the little it takes changes."""
         return not self.relative or self.epsilon <= _NEGLIGIBLE
+
+
+def lengths(z: Tensor) -> Tensor:
+    """The Euclidean norm of each sample, broadcastable to z."""
+    return torch.linalg.vector_norm(z, dim=list(range(1, z.dim())), keepdim=True)
 
 
 class Rule:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,17 +37,24 @@ def dots(s: Tensor, *factors: Tensor) -> list[Tensor]:
     return [(factor[first] * reduced).sum() for factor in factors]
 
 
-def pieces(first: Tensor, *others: Tensor, on_cuda: int | None = None) -> Iterator[tuple[Tensor, ...]]:
-    """Tensors of one shape cut along their first spatial axis, so that a chain of steps works within a core's cache.
+def pieces(first: Tensor, *others: Tensor | None, on_cuda: int | None = None) -> Iterator[tuple[Any, ...]]:
+    """Tensors cut along the first spatial axis of the first, so that a chain of steps works within a core's cache.
 
     What is small stays whole, and so does all on CUDA, where a step costs what starting it costs, unless it is said
-    how many elements a piece has there.
+    how many elements a piece has there. What is to be broadcast along that axis is the same in each; None stays None.
     """
     size = first.shape[2] if first.dim() > 3 else 1
     piece = PIECE if first.device.type == "cpu" else on_cuda
     count = min(size, first.numel() // piece) if piece else 1
     if count <= 1:
         yield first, *others
-    else:
-        step = -(-size // count)
-        yield from zip(*(tensor.split(step, 2) for tensor in (first, *others)), strict=True)
+        return
+    step, axis = -(-size // count), 2 - first.dim()
+    parts = first.split(step, axis)
+
+    def cut(other: Tensor | None) -> Sequence[Tensor | None]:
+        if other is None or other.dim() < -axis or other.shape[axis] == 1:
+            return [other] * len(parts)
+        return other.split(step, axis)
+
+    yield from zip(parts, *map(cut, others), strict=True)

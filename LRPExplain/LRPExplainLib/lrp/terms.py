@@ -12,7 +12,7 @@ from torch import Tensor
 from .flow import Passage
 from .linear import RAW, LinearMap, modify
 from .precision import HALF
-from .rules import PLAIN, Part, Term
+from .rules import PLAIN, Part, Stabilizer, Term, lengths
 from .sums import in_memory_order, pieces
 
 
@@ -22,56 +22,87 @@ def by_terms(passage: Passage, share: Tensor, part: Part) -> None:
     terms = [term for term in part.terms if _counts(layer, term)]
     inputs = [[_input(passage, x, term) for x in layer.inputs] for term in terms]
     bias = None if layer.bias is None or part.bias == "zero" else modify(layer.bias, part.bias)
-    if part.terms == PLAIN:
-        z = layer.output
-    else:
-        z = _denominator(layer, terms, inputs, bias, share)
+    z, scale = layer.output, None
+    if part.terms != PLAIN:
+        z = _denominator(layer, terms, inputs, share)
         if layer.mean_term is not None:
             z = z + modify(layer.mean_term, part.bias)
-    if part.otherwise is not None and part.sign is not None:
-        share = handed_over(passage, part.otherwise, share, part.sign, 0.0, z)
-    absorbing = None if part.heirs else bias
-    s = passage.divided(share, z, part.sign, absorbing, spare=part.terms != PLAIN and layer.fresh)
-    if bias is not None and part.heirs:
+        if bias is not None and not layer.fresh:
+            z = z + bias
+        look = Look(passage.rule.stabilizer, part.sign if part.otherwise is not None else None)
+        added = dense(bias, z) if bias is not None and layer.fresh else None
+        for r, d, b in pieces(share, z, added):
+            look.at(r, d if b is None else d.add_(b))
+        share = share if part.otherwise is None else handed_over(passage, part.otherwise, share, look)
+        scale = look.scale(z)
+    heirs = part.heirs if bias is not None else ()
+    factor = layer.scale if layer.mean is None and not heirs else None
+    spare = part.terms != PLAIN and layer.fresh
+    s = passage.divided(share, z, part.sign, None if heirs else bias, spare, scale, factor)
+    if bias is not None and heirs:
         _inherit(passage, part, bias * s)
     if layer.mean is not None:
         _through_mean(passage, layer.mean, part.bias, s)
+    if layer.scale is not None and factor is None:
+        s.mul_(layer.scale)
     _hand_on(passage, terms, inputs, s)
 
 
-def handed_over(
-    passage: Passage,
-    part: Part,
-    share: Tensor,
-    sign: int,
-    least: float,
-    z: Tensor,
-    output: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Let what reaches outputs without a z of this sign (more than `least` of `output`) go through another part.
+class Look:
+    """What is seen of a denominator, piece by piece while it is at hand: its scale, and where too little of it is left.
 
-    Returns the rest; z there is made no less than zero. `bias` is a part of `output` that does not count.
+    Args:
+        sign: that z has by its making, where outputs without a z of this sign are looked for.
+        least: the share of the output (without a bias that does not count) that z must be more than.
+        unit: what z is multiplied by beside the output.
     """
-    masks, found = [], False
-    for r, d, y in pieces(share, z, z if output is None else output):
-        mask = None
-        if not _certainly_above(d, sign, least, None if output is None else y, bias):
-            above = d if sign > 0 else -d
-            if output is not None:
-                above = above.sub((y if bias is None else y - bias).abs(), alpha=least)
-                if bias is not None:  # where it is large, little of what it is subtracted from is left exact
-                    above = above.sub(y.abs() + bias.abs(), alpha=torch.finfo(y.dtype).eps / least)
-            if not in_memory_order(above).amin() > 0:
-                mask = (above <= 0).logical_and_(r != 0)
-                found = found or bool(mask.any())
-                if output is not None:
-                    d.clamp_(min=0) if sign > 0 else d.clamp_(max=0)
-        masks.append(mask)
-    if not found:
+
+    def __init__(self, stabilizer: Stabilizer, sign: int | None = None, least: float = 0.0, unit: float = 1.0) -> None:
+        self.empty: list[Tensor | None] = []  # per piece: where relevance has no z to go by
+        self._stabilizer, self._sign, self._least, self._unit = stabilizer, sign, least, unit
+        self._lengths: list[Tensor] = []
+
+    def at(self, r: Tensor, d: Tensor, y: Tensor | None = None, bias: Tensor | None = None) -> None:
+        """Look at a piece of z, and make it no less than zero; r and y are those of relevance and output."""
+        if self._sign is not None:
+            self.empty.append(self._without(r, d, y, bias))
+        if self._stabilizer.relative and d.dim() > 1:
+            self._lengths.append(lengths(d))
+
+    def scale(self, z: Tensor) -> Tensor | None:
+        """The stabiliser's; None where each value is its own."""
+        if not self._stabilizer.relative:
+            return self._stabilizer.scale(z) * self._unit
+        if not self._lengths:
+            return None
+        parts = self._lengths
+        length = parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts), dim=0)
+        return self._stabilizer.scale(z, length)
+
+    def _without(self, r: Tensor, d: Tensor, y: Tensor | None, bias: Tensor | None) -> Tensor | None:
+        sign, least = self._sign, self._least * self._unit
+        assert sign is not None
+        if _certainly_above(d, sign, least, y, bias):
+            return None
+        above = d if sign > 0 else -d
+        if y is not None:
+            above = above.sub((y if bias is None else y - bias).abs(), alpha=least)
+            if bias is not None:  # where it is large, little of what it is subtracted from is left exact
+                rounding = torch.finfo(y.dtype).eps / self._least * self._unit
+                above = above.sub(y.abs() + bias.abs(), alpha=rounding)
+        if in_memory_order(above).amin() > 0:
+            return None
+        if y is not None:
+            d.clamp_(min=0) if sign > 0 else d.clamp_(max=0)
+        return (above <= 0).logical_and_(r != 0)
+
+
+def handed_over(passage: Passage, part: Part, share: Tensor, look: Look) -> Tensor:
+    """Let what reaches outputs with too little of a denominator go through another part; returns the rest."""
+    if not any(some is not None and bool(some.any()) for some in look.empty):
         return share
     mask = torch.zeros_like(share, dtype=torch.bool)
-    for (into,), some in zip(pieces(mask), masks, strict=True):
+    for (into,), some in zip(pieces(mask), look.empty, strict=True):
         if some is not None:
             into.copy_(some)
     aside = share.masked_fill(~mask, 0.0)
@@ -94,8 +125,8 @@ def _inherit(passage: Passage, part: Part, received: Tensor) -> None:
     layer = passage.layer
     terms = [heir for heir, term in zip(part.heirs, part.terms, strict=True) if _counts(layer, term)]
     inputs = [[_input(passage, x, term) for x in layer.inputs] for term in terms]
-    sizes = _denominator(layer, terms, inputs, None, received)
-    _hand_on(passage, terms, inputs, passage.inherited(received, sizes))
+    s = passage.inherited(received, _denominator(layer, terms, inputs, received))
+    _hand_on(passage, terms, inputs, s if layer.scale is None else s.mul_(layer.scale))
 
 
 def _counts(layer: LinearMap, term: Term) -> bool:
@@ -131,9 +162,8 @@ def _bound(
     return found.view(-1, *(1,) * (x.dim() - 1)).expand_as(x)
 
 
-def _denominator(
-    layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], bias: Tensor | None, like: Tensor
-) -> Tensor:
+def _denominator(layer: LinearMap, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], like: Tensor) -> Tensor:
+    """What the terms sum to, without a bias."""
     z: Tensor | None = None
     for term, xs in zip(terms, inputs, strict=True):
         piece = layer.apply(xs, term.weight)
@@ -145,17 +175,13 @@ def _denominator(
         z = torch.zeros_like(like)
     if layer.scale is not None:
         z = z.mul_(layer.scale) if layer.fresh else z * layer.scale
-    if bias is not None:
-        z = z.add_(dense(bias, z)) if layer.fresh else z + bias
     return z
 
 
 def _hand_on(passage: Passage, terms: Sequence[Term], inputs: Sequence[Sequence[Tensor]], s: Tensor) -> None:
-    """Contributions times the quotient; s is written to."""
-    layer = passage.layer
-    s = s if layer.scale is None else s.mul_(layer.scale)
+    """Contributions times the quotient, which has the layer's scale in it."""
     for term, xs in zip(terms, inputs, strict=True):
-        passage.receive(xs, layer.adjoint(s if term.sign > 0 else -s, term.weight))
+        passage.receive(xs, passage.layer.adjoint(s if term.sign > 0 else -s, term.weight))
 
 
 def _certainly_above(d: Tensor, sign: int, least: float, y: Tensor | None, bias: Tensor | None) -> bool:

@@ -267,8 +267,9 @@ def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
         ({"0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
         ({"0018|1164": "0.4\\0.5"}, (0.5, 0.4, 1.0)),
         ({"0018|1164": "0.4\\0.5", "0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
+        ({}, (1.0, 1.0, 1.0)),  # which findings call pixels
     ],
-    ids=["in the patient", "at the detector", "both"],
+    ids=["in the patient", "at the detector", "both", "neither"],
 )
 def test_an_x_ray_has_the_pixel_spacing_that_it_tells(tmp_path, tags, expected):
     pydicom = pytest.importorskip("pydicom")

@@ -211,7 +211,7 @@ def plan(
     """
     how = How(composite, device, rules, biases, window, memory, precision, method_named(method, parameters))
     with running():
-        ready = get_ready(model, volumes, how)
+        ready = get_ready(model, volumes, how, question)
         facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
         predicting, explaining = ready.inference.seconds(facts["explained"])
         if ready.method is not None:

@@ -345,12 +345,20 @@ def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "told"), [("chest.PNG", 1.0, True), ("chest.png", 0.2, False), ("chest.nrrd", 1.0, False)]
+    ("name", "slices", "step", "told"),
+    [
+        ("chest.PNG", 1, 1.0, "counts its pixels"),
+        ("chest.png", 1, 0.2, None),
+        ("IM0001", 1, 1.0, "may count its pixels"),
+        ("IM0001", 1, 0.143, None),
+        ("brain.nrrd", 9, 1.0, None),
+    ],
 )
-def test_of_a_picture_without_a_size_millimetres_are_called_pixels(name, step, told) -> None:
-    field = Field(np.ones((1, 9, 9), np.float32), np.diag([step, step, 1.0, 1.0]))
-    found = warnings_of([field], [None], [name], LEDGER, {})
-    assert any("counts its pixels" in sentence for sentence in found) == told
+def test_of_a_picture_or_an_x_ray_without_a_size_millimetres_are_called_pixels(name, slices, step, told) -> None:
+    field = Field(np.ones((slices, 9, 9), np.float32), np.diag([step, step, 1.0, 1.0]))
+    found = [sentence for sentence in warnings_of([field], [None], [name], LEDGER, {}) if "pixels" in sentence]
+    assert len(found) == (told is not None)
+    assert all(told in sentence for sentence in found)
 
 
 def test_relevance_at_something_bright_in_air_is_told_from_relevance_in_air_and_in_the_body() -> None:

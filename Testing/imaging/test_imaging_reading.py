@@ -153,8 +153,8 @@ BAD = {
     "truncated": (_truncated, "damaged"),
     "4D": (lambda f: _written(f, sitk.JoinSeries([make_volume()] * 3), "t.nii.gz"), "4 dimensions"),
     "RGB": (lambda f: _written(f, sitk.Compose([sitk.Cast(make_volume(), sitk.sitkUInt8)] * 3)), "3 values per voxel"),
-    "NaN": (lambda f: _written(f, _with_voxel(float("nan"))), "1 NaN or infinite voxels"),
-    "infinite": (lambda f: _written(f, _with_voxel(float("inf"))), "1 NaN or infinite voxels"),
+    "NaN": (lambda f: _written(f, _with_voxel(float("nan"))), r"NaN or infinite voxels \(1\)"),
+    "infinite": (lambda f: _written(f, _with_voxel(float("inf"))), r"NaN or infinite voxels \(1\)"),
     "constant": (lambda f: _written(f, make_volume() * 0), "same value"),
     "empty folder": (lambda f: f, "no DICOM series"),
     "two series": (_two_series, "2 DICOM series"),
@@ -267,8 +267,9 @@ def test_an_x_ray_in_dicom_is_read_from_its_file(tmp_path):
         ({"0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
         ({"0018|1164": "0.4\\0.5"}, (0.5, 0.4, 1.0)),
         ({"0018|1164": "0.4\\0.5", "0028|0030": "0.2\\0.3"}, (0.3, 0.2, 1.0)),
+        ({}, (1.0, 1.0, 1.0)),  # which findings call pixels
     ],
-    ids=["in the patient", "at the detector", "both"],
+    ids=["in the patient", "at the detector", "both", "neither"],
 )
 def test_an_x_ray_has_the_pixel_spacing_that_it_tells(tmp_path, tags, expected):
     pydicom = pytest.importorskip("pydicom")

@@ -177,6 +177,18 @@ def test_two_models_may_be_compared_and_it_is_said(base, folders, tmp_path):
     assert facts["notes"] == ["'volume' explains another model than 'first'."]
 
 
+def test_one_model_used_in_other_windows_may_be_compared_and_it_is_said(tmp_path):
+    model = load_model(save_model(tmp_path, segmenter(), **CARD))
+    volume = make_volume(size=(12, 10, 8))
+    for name, size in (("whole", None), ("windows", (8, 8, 8)), ("same", (8, 8, 8))):
+        window = {"size": size, "overlap": 0.5}
+        explain(model, [volume], "white", device="cpu", window=window).save(tmp_path / name)
+    said = "'volume (windows)' prepares the volume in another way than 'volume (whole)' (window): that alone changes"
+    facts = compare([tmp_path / "whole", tmp_path / "windows"]).facts
+    assert facts["notes"] == [f"{said} the prediction and the map."]
+    assert compare([tmp_path / "windows", tmp_path / "same"]).facts["notes"] == []
+
+
 def test_the_command_compares_methods_and_leaves_explanations(tmp_path, capsys):
     volume, weights = tmp_path / "t1.nrrd", save_model(tmp_path, segmenter(), **CARD)
     sitk.WriteImage(make_volume(size=(12, 10, 8)), str(volume))

@@ -3,6 +3,7 @@
 import builtins
 import json
 import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,48 @@ def test_an_onnx2torch_that_cannot_be_imported_says_why(tmp_path, network, monke
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr("importlib.import_module", broken)
-    with pytest.raises(UserError, match=r"cannot be imported \(operator torchvision::nms does not exist\)"):
+    with pytest.raises(
+        UserError, match=r"torchvision of PyTorch's own build \(operator torchvision::nms does not exist\)"
+    ):
+        load_model(path)
+
+
+def test_constants_that_an_onnx_file_keeps_once_for_several_layers(tmp_path):
+    """As of an untrained network, whose biases are all 0: PyTorch copies the first by Identity for the others."""
+    layers = [nn.Conv3d(1, 2, 1), nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1)]
+    for layer in layers:
+        nn.init.zeros_(layer.bias)
+    network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    path = onnx(tmp_path / "net.onnx", network)
+    import onnx as library
+
+    assert [node.op_type for node in library.load(path).graph.node].count("Identity") == 2
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(path).module(X), network(X))
+
+
+def test_a_network_of_onnx_runs_without_warnings(tmp_path):
+    class Sliced(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :, 1:-1] * 2
+
+    path = onnx(tmp_path / "net.onnx", Sliced())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(path).module(X).shape[2] == X.shape[2] - 2
+
+
+def test_onnx_of_an_opset_that_cannot_be_read_is_refused_with_the_export_that_can(tmp_path, network):
+    path = onnx(tmp_path / "net.onnx", network)
+    import onnx as library
+
+    model = library.load(path)
+    model.graph.node[-1].op_type, model.opset_import[0].version = "Gelu", 20
+    library.save(model, path)
+    with pytest.raises(UserError, match=r"cannot be converted .*Gelu.*dynamo=False, opset_version=17"):
+        load_model(path)
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"there is no network in it\): export it again"):
         load_model(path)
 
 

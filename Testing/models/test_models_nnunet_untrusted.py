@@ -133,6 +133,29 @@ def test_a_training_that_was_stopped_leaves_its_latest_checkpoint(tmp_path, plac
         assert torch.equal(load_model(path).module(x), expected(x))
 
 
+def test_a_fold_that_is_not_ready_is_left_out_and_said(tmp_path):
+    folder = write(tmp_path / "model")
+    for fold, kind in ((1, "final"), (2, "latest"), (3, "best")):
+        place = folder / f"fold_{fold}" / f"checkpoint_{kind}.pth"
+        place.parent.mkdir()
+        place.write_bytes((folder / "fold_0" / "checkpoint_final.pth").read_bytes())
+    card = load_model(folder).card
+    assert card.texts["training"]["folds"] == ["fold_0", "fold_1"]
+    assert card.notes[-1:] == (
+        "Left out, without the checkpoint_final.pth that is read of the other folds: fold_2, fold_3.",
+    )
+    for one in (folder / "fold_2", write(tmp_path / "whole")):
+        assert not any("Left out" in note for note in load_model(one).card.notes)
+
+
+@pytest.mark.parametrize("missing", ["plans.json", "dataset.json"])
+def test_what_a_trained_model_is_missing_is_said(tmp_path, missing):
+    folder = write(tmp_path / "model")
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=f"has no {missing}: give a whole trained model"):
+        load_model(folder)
+
+
 def test_a_better_checkpoint_comes_before_the_latest(tmp_path):
     folder = write(tmp_path / "T__P__3d_fullres", checkpoint={"network_weights": NAN})
     final = folder / "fold_0" / "checkpoint_final.pth"

@@ -304,6 +304,26 @@ def test_a_command_that_makes_no_sense_is_told_in_two_lines_of_its_verb(wrong, t
 
 
 @pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["explain", "--modle", "m", "--volume", "v", "--out", "o"], "no option or place for '--modle'"),
+        (["explain", "--modle=m", "--volume", "v"], "no option or place for '--modle=m'"),
+        (["explain", "--mod", "m", "--volume", "v"], "--out --dry-run is required"),  # cut short, as argparse allows
+        (["explain", "--model", "m", "-v", "v"], "no option or place for '-v'"),
+        (["explain", "--model", "m", "--point", "-1,2,3"], "required: --volume"),
+        (["evaluate", "out", "--ouut", "trust"], "no option or place for '--ouut'"),
+        (["--hlep", "explain"], "no option or place for '--hlep'"),
+        (["record", "--", "--odd"], "required: --out"),  # a folder of that name
+    ],
+)
+def test_a_mistyped_option_is_told_rather_than_the_one_that_it_should_have_been(command, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[1]
+
+
+@pytest.mark.parametrize(
     "command",
     [["concepts", "--top", "some"], ["cohort", "--clusters", "1.5"], ["compare", "a", "b", "--weights", "1,x"],
      ["evaluate", "a", "--edge", "10mm"], ["verify", "a", "--tolerance", "1%"],

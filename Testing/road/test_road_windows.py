@@ -407,6 +407,14 @@ def test_a_plan_is_made_without_a_run(tmp_path, oblique_volume, monkeypatch):
     assert 0 < facts["seconds"]["predicting"] < facts["seconds"]["explaining"]
 
 
+def test_a_plan_of_a_question_that_makes_no_sense_is_refused_as_a_run_is(tmp_path, oblique_volume):
+    for run in (plan, explain):
+        with pytest.raises(UserError, match="no class 'nonsense': choose one of 0 a"):
+            run(windowed(tmp_path), [oblique_volume], Question("nonsense"), device="cpu")
+        with pytest.raises(UserError, match="outside"):
+            run(windowed(tmp_path), [oblique_volume], Question("b", region=Points([(1e4, 0, 0)])), device="cpu")
+
+
 def test_a_question_about_a_point_costs_the_windows_that_hold_it(tmp_path, oblique_volume):
     corner, middle = (Grid.of(oblique_volume).point(index) for index in ((2, 2, 1), (15, 13, 7)))
     model = windowed(tmp_path)

@@ -5,10 +5,13 @@ what is no number an "invalid float value".
 """
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 WRONG_INPUT = 2
+_OPTION = re.compile(r"--?[a-zA-Z][^ ]*")  # -3 and "-a b" are values, as they are to argparse
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,10 +24,28 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # how argparse calls verbs; what they do not know is nobody's
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[Any, list[str]]:
+        # ahead of argparse, which looks first whether a required option is missing: one that is mistyped
+        for argument in self._own(args or ()):
+            if _OPTION.fullmatch(argument) and not self._knows(argument.partition("=")[0]):
+                self._refuse_unknown(argument)
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"there is no option or place for '{unknown[0]}'")
+            self._refuse_unknown(unknown[0])
         return options, unknown
+
+    def _own(self, args: Sequence[str]) -> Iterable[str]:
+        """The arguments in which this parser's options may be: the command's end where its verb begins."""
+        if self._subparsers is not None:
+            return takewhile(lambda argument: argument.startswith("-"), args)
+        return takewhile(lambda argument: argument != "--", args)
+
+    def _knows(self, option: str) -> bool:
+        """Whether an option is meant, also where its name is cut short, or a letter's value follows the letter."""
+        known = self._option_string_actions
+        return any(name.startswith(option) for name in known) or (option[1] != "-" and option[:2] in known)
+
+    def _refuse_unknown(self, argument: str) -> NoReturn:
+        self.error(f"there is no option or place for '{argument}'")
 
 
 def number(text: str) -> float:

@@ -148,12 +148,21 @@ def _at_border(relevance: Field, of: str) -> list[Sentence | str]:
 
 
 def _of_no_size(relevance: Field, name: str) -> list[Sentence | str]:
-    """Where a picture's pixels are taken for millimetres."""
-    if not name.lower().endswith(PICTURES) or not np.allclose(relevance.spacing, 1.0):
+    """Where pixels are taken for millimetres, of a picture or an X-ray."""
+    if not np.allclose(relevance.spacing, 1.0):
         return []
-    return [
+    if name.lower().endswith(PICTURES):
+        return [
+            _(
+                "'{name}' is a picture that does not tell how large it is: what is told in mm and ml counts its pixels."
+            ).format(name=name)
+        ]
+    if len(relevance.values) > 1:
+        return []
+    return [  # a DICOM file may have any name, and of what Slicer has loaded that is a node's
         _(
-            "'{name}' is a picture that does not tell how large it is: what is told in mm and ml counts its pixels."
+            "'{name}' is one slice with pixels of exactly 1 mm, as an X-ray is read that does not tell how large they"
+            " are: what is told in mm and ml may count its pixels."
         ).format(name=name)
     ]
 

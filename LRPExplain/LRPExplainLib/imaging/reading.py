@@ -110,7 +110,7 @@ def check_volume(image: sitk.Image, name: str) -> None:
     if np.issubdtype(voxels.dtype, np.floating):
         bad = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
         if bad:
-            raise UserError(f"'{name}' has {bad} NaN or infinite voxels: replace them by numbers first.")
+            raise UserError(f"'{name}' has NaN or infinite voxels ({bad}): replace them by numbers first.")
         if max(voxels.max(), -voxels.min()) > np.finfo(np.float32).max:
             raise UserError(f"'{name}' has voxels beyond the range of float32, in which models compute: scale it down.")
     if voxels.min() == voxels.max():

@@ -97,7 +97,7 @@ def _arithmetic(node: fx.Node, constants: Constants) -> Affine | None:
     (x,) = signals
     other = second if x is first else first
     like = x.meta["val"]
-    value = constants[other] if other in constants else torch.tensor(other, dtype=torch.float64)
+    value = constants[other] if other in constants else torch.tensor(other, dtype=torch.float64, device="cpu")
     if is_whole(x) or shape_of(node) != like.shape or node.meta["val"].dtype != like.dtype or value.is_complex():
         return None
     shape = (1,) * (like.dim() - value.dim()) + tuple(value.shape)

@@ -42,7 +42,7 @@ def _along_axes(resampling: fx.Node) -> tuple[Tensor, Tensor]:
     matrices = []
     for axis, scale in zip((-2, -1), (*scales, None, None), strict=False):
         length = like.shape[axis]
-        eye = torch.eye(length, dtype=torch.float64)[None, None]
+        eye = torch.eye(length, dtype=torch.float64, device="cpu")[None, None]
         matrix = function_of(resampling)(eye, [size[axis], length], align_corners, scale, None)[0, 0]
         matrices.append(matrix.to(like.device, like.dtype))
     return matrices[0], matrices[1].mT.contiguous()

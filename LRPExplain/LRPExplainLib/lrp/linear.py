@@ -225,7 +225,7 @@ def fixed(value: Tensor, weight: str) -> Tensor:
 
 @cache
 def _of_one(weight: str) -> float:
-    return 1.0 if weight == RAW else float(modify(torch.ones(()), weight))
+    return 1.0 if weight == RAW else float(modify(torch.ones((), device="cpu"), weight))
 
 
 def scale_channels(weight: Tensor, factor: Tensor, transposed: bool, groups: int) -> Tensor:

@@ -240,7 +240,7 @@ class _Walk:
             if relevance is not None and node in conditions:
                 relevance = self._only(node, relevance, conditions[node])
             if node in watched:
-                found[node] = torch.zeros(shape_of(node)).to(self.start) if relevance is None else relevance
+                found[node] = self.start.new_zeros(shape_of(node)) if relevance is None else relevance
             if node is end:
                 break
             with self._fetched(self.segments.needs[node]):

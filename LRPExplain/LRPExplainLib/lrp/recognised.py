@@ -35,7 +35,8 @@ SAME = 1e-6
 
 def restore_functions(graph: fx.Graph, constants: Constants) -> None:
     """Elementwise functions, such as x * 0.5 * (1 + erf(x / sqrt(2)))."""
-    near, far = torch.linspace(-9.0, 9.0, 1001), torch.linspace(10.0, 80.0, 15)  # where it may be cut off
+    near = torch.linspace(-9.0, 9.0, 1001, device="cpu")
+    far = torch.linspace(10.0, 80.0, 15, device="cpu")  # where it may be cut off
     probe = torch.cat([near, far, -far]).double()
     known = [(candidate, candidate[0](probe)) for candidate in FUNCTIONS]
 
@@ -64,8 +65,8 @@ def restore_resampling(graph: fx.Graph, constants: Constants) -> None:
             spatial = range(2, len(before))
             if before[:2] != after[:2] or not _gathers_in_space(steps, len(spatial), constants):
                 continue
-            generator = torch.Generator().manual_seed(0)
-            probe = torch.randn(1, 1, *before[2:], dtype=torch.float64, generator=generator)
+            generator = torch.Generator("cpu").manual_seed(0)
+            probe = torch.randn(1, 1, *before[2:], dtype=torch.float64, device="cpu", generator=generator)
             y = _computed(steps, x, probe, constants)
             for call, corners, scale in product((LINEAR, CUBIC), (False, True), _scales(before[2:], after[2:])):
                 if len(spatial) in call:

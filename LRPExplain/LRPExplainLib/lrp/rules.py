@@ -101,7 +101,7 @@ class Part:
 
 def _both_signs(modification: str) -> tuple[float, float]:
     """What a modification multiplies a positive and a negative weight by."""
-    plus, minus = modify(torch.tensor([1.0, -1.0], dtype=torch.float64), modification).tolist()
+    plus, minus = modify(torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu"), modification).tolist()
     return plus, -minus
 
 

@@ -20,7 +20,7 @@ def total(x: Tensor) -> Tensor:
     flat = in_memory_order(x)
     if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() <= PIECE:
         return flat.sum(dtype=torch.float64)
-    copy = torch.empty(2 * PIECE, dtype=torch.float64)
+    copy = x.new_empty(2 * PIECE, dtype=torch.float64)
     return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
 
 

@@ -18,6 +18,10 @@ _MISSING = (
     "Reading '{path}' needs onnx2torch, which cannot be imported ({why}): install it with 'pip install onnx"
     " onnx2torch', or export TorchScript."
 )
+_OTHER_BUILD = (
+    "Reading '{path}' needs onnx2torch, and that a torchvision of PyTorch's own build ({why}): install torchvision"
+    " from where PyTorch came from, or export TorchScript."
+)
 
 
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
@@ -26,18 +30,23 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # protobuf's own kinds
         raise UserError(f"'{path}' is not a whole ONNX file ({reason(error)}): export it again.") from error
+    if not model.graph.node:
+        raise UserError(f"'{path}' is not a whole ONNX file (there is no network in it): export it again.")
     beside = _read_beside(onnx, model, path)
     for tensor in _tensors(onnx, model.graph):
         _check_size(onnx, tensor, path)
     own = {tensor.name for tensor in model.graph.initializer}  # which older files list among the inputs
     require_one_input(str(path), [entry.name for entry in model.graph.input if entry.name not in own])
+    warnings.filterwarnings("ignore", module=r"onnx2torch\b")  # of how it indexes, each time that a network runs
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _use_constants_themselves(model.graph)
             module: nn.Module = onnx2torch.convert(model)
     except Exception as error:  # NotImplementedError and whatever a damaged graph causes
         raise UserError(
-            f"'{path}' cannot be converted from ONNX ({reason(error)}): export it with opset 17, or as TorchScript."
+            f"'{path}' cannot be converted from ONNX ({reason(error)}): export TorchScript instead, or ONNX by"
+            " torch.onnx.export(..., dynamo=False, opset_version=17)."
         ) from error
     return Loaded(module.float().eval(), card, sha256_of(path, *beside))
 
@@ -45,8 +54,23 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
 def _packages(path: Path) -> tuple[Any, Any]:
     try:
         return importlib.import_module("onnx"), importlib.import_module("onnx2torch")
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build than torch
+    except ImportError as error:
         raise UserError(_MISSING.format(path=path, why=reason(error))) from error
+    except RuntimeError as error:  # an operator of torchvision's that its compiled half, which did not load, has
+        raise UserError(_OTHER_BUILD.format(path=path, why=reason(error))) from error
+
+
+def _use_constants_themselves(graph: Any) -> None:
+    """Without copies of constants, of which onnx2torch does not know that they are constant: PyTorch keeps equal ones
+    once and puts an Identity for each other."""
+    constants = {tensor.name: tensor.name for tensor in graph.initializer}
+    results = {entry.name for entry in graph.output}
+    for node in list(graph.node):
+        node.input[:] = [constants.get(name, name) for name in node.input]
+        copied = node.op_type == "Identity" and node.input and node.input[0] in constants
+        if copied and not results.intersection(node.output):
+            constants.update((name, node.input[0]) for name in node.output)
+            graph.node.remove(node)
 
 
 def _read_beside(onnx: Any, model: Any, path: Path) -> list[Path]:

@@ -1,7 +1,9 @@
 """Trained models of nnU-Net v2, read as data: nothing of the training code is needed, and none is run.
 
     nnUNet_results/Dataset001_X/nnUNetTrainer__nnUNetPlans__3d_fullres/   the mean of its folds (fold_all if there is
-                                                                          no other)
+                                                                          no other); a fold without the kind of
+                                                                          checkpoint that others have is left out,
+                                                                          with a note
     .../fold_0/                                                           that fold: checkpoint_final.pth, else
                                                                           checkpoint_best.pth, else
                                                                           checkpoint_latest.pth

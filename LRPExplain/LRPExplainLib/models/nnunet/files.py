@@ -50,6 +50,13 @@ class TrainedModel:
             " model (TRAINER__PLANS__CONFIGURATION)."
         )
 
+    def left_out(self, checkpoints: list[str]) -> str | None:
+        """What to say of folds that have a checkpoint, but not of the kind that is read of the others."""
+        read, kind = {file.split("/")[0] for file in checkpoints}, PurePosixPath(checkpoints[0]).name
+        trained = {name.split("/")[0] for name in self.names if name.startswith("fold_") and name.endswith(CHECKPOINTS)}
+        rest = sorted(trained - read - {"fold_all"})
+        return f"Left out, without the {kind} that is read of the other folds: {', '.join(rest)}." if rest else None
+
     def json(self, file: str) -> Any:
         """The content of a JSON file.
 
@@ -91,7 +98,8 @@ def trained_model(path: Path) -> tuple[TrainedModel, list[str] | None] | None:
         UserError: a zip file that holds several.
     """
     if path.is_dir():
-        if (path / PLANS).is_file() and (path / DATASET).is_file():
+        described = [(path / file).is_file() for file in (PLANS, DATASET)]
+        if all(described) or (any(described) and any(path.glob("fold_*"))):  # which of them is missing, `json` says
             return TrainedModel(path), None
         if path.name.startswith("fold_") and (path.parent / PLANS).is_file():
             model = TrainedModel(path.parent)

@@ -1,6 +1,7 @@
 """From the files of a trained model to its network and card."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str, PreviousS
     Raises:
         UserError: files are missing, damaged or not as nnU-Net v2 writes them, or ask for what is not supported.
     """
-    files, names = _files(path)
+    files, names, note = _files(path)
     plans, dataset = files.json(PLANS), files.json(DATASET)
     checkpoints = [read_checkpoint(files.source(name), f"{files.name}/{name}") for name in names]
     try:
@@ -34,21 +35,26 @@ def load_trained_model(path: Path) -> tuple[nn.Module, ModelCard, str, PreviousS
         raise UserError(
             f"'{files.name}' is not as nnU-Net v2 writes it ({type(error).__name__} {error}): fetch or train it again."
         ) from error
+    card = card if note is None else replace(card, notes=(*card.notes, note))
     return module.float().eval(), card, files.digest(names), _stage_before(files.path, before, dataset)
 
 
 def digest(path: Path) -> str:
     """SHA-256 of all that `load_trained_model` reads."""
-    files, names = _files(path)
+    files, names, _ = _files(path)
     return files.digest(names)
 
 
-def _files(path: Path) -> tuple[TrainedModel, list[str]]:
+def _files(path: Path) -> tuple[TrainedModel, list[str], str | None]:
+    """The trained model, the checkpoints to read, and what to say of others."""
     found = trained_model(path)
     if found is None:
         raise UserError(f"'{path}' is no trained model of nnU-Net v2: it has no {PLANS} and {DATASET}.")
     files, wanted = found
-    return files, wanted or files.checkpoints()
+    if wanted:
+        return files, wanted, None
+    names = files.checkpoints()
+    return files, names, files.left_out(names)
 
 
 def _assembled(

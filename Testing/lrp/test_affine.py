@@ -92,6 +92,12 @@ def test_a_factor_behind_a_norm_of_the_sample_is_its_own() -> None:
     alike(scaled, nn.Sequential(dense, rows), noise(2, 3, 4))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_norm_over_several_axes_keeps_its_own_factors(bias: bool) -> None:
+    norm, x = seeded(lambda: nn.LayerNorm((4, 5), bias=bias)), noise(2, 3, 4, 5)
+    assert [operator.name for operator in count_operators(capture(norm, x))] == ["aten.native_layer_norm"]
+
+
 CHANNELWISE = {
     "einsum": lambda x, w: torch.einsum("bchw,oc->bohw", x, w),
     "linear": lambda x, w: F.linear(x.permute(0, 2, 3, 1), w).permute(0, 3, 1, 2),

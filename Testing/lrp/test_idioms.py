@@ -70,8 +70,9 @@ def test_a_function_that_is_cut_off_far_out_stays() -> None:
         lambda x: x * (2 + torch.erf(x / math.sqrt(2))) * 0.5,
         lambda x: x * (1 + torch.erf(x / math.sqrt(2))) * 0.4,
         lambda x: x.flip(1) * (1 + torch.erf(x / math.sqrt(2))) * 0.5,
+        lambda x: x * (1 + torch.erf(x / torch.full((1, 1, 1), math.sqrt(2)))) * 0.5,
     ],
-    ids=["width", "shift", "factor", "other signal"],
+    ids=["width", "shift", "factor", "other signal", "other shape"],
 )
 def test_what_only_resembles_gelu_stays(near: Callable[[Tensor], Tensor]) -> None:
     x = noise(2, 6)

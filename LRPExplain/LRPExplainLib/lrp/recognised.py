@@ -48,7 +48,7 @@ def restore_functions(graph: fx.Graph, constants: Constants) -> None:
             ):
                 y = _computed(steps, x, probe, constants)
                 for candidate, expected in known:
-                    if y.shape == expected.shape and y.is_floating_point() and _same(y, expected):
+                    if y.is_floating_point() and _same(y, expected):
                         return x, candidate
         return None
 

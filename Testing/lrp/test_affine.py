@@ -92,10 +92,21 @@ def test_a_factor_behind_a_norm_of_the_sample_is_its_own() -> None:
     alike(scaled, nn.Sequential(dense, rows), noise(2, 3, 4))
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_norm_over_several_axes_keeps_its_own_factors(bias: bool) -> None:
-    norm, x = seeded(lambda: nn.LayerNorm((4, 5), bias=bias)), noise(2, 3, 4, 5)
-    assert [operator.name for operator in count_operators(capture(norm, x))] == ["aten.native_layer_norm"]
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda: nn.LayerNorm((4, 5)), "aten.native_layer_norm"),
+        (lambda: nn.LayerNorm((4, 5), bias=False), "aten.native_layer_norm"),
+        (lambda: nn.InstanceNorm2d(3, affine=True), "aten.native_group_norm"),
+    ],
+    ids=["several axes", "no bias", "instance"],
+)
+def test_a_norm_of_the_sample_is_one_call_with_its_own_factors(
+    build: Callable[[], nn.Module], name: str, batch: int
+) -> None:
+    graph = capture(seeded(build), noise(batch, 3, 4, 5))
+    assert [operator.name for operator in count_operators(graph)] == [name]
 
 
 CHANNELWISE = {

@@ -270,6 +270,16 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout3d in training mode": (nn.Dropout3d(), torch.randn(1, 3, 2, 2, 2), ["random", "model.eval()"]),
     "batch norm in training mode": (nn.BatchNorm2d(3), SQUARE, ["batch norm", "training mode", "model.eval()"]),
     "batch norm behind a convolution": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), SQUARE, ["model.eval()"]),
+    "batch norm of what it is given": (
+        nn.BatchNorm2d(3, track_running_stats=False).eval(),
+        SQUARE.repeat(2, 1, 1, 1),
+        ["no running statistics", "one sample at a time"],
+    ),
+    "statistics from data": (
+        of(lambda x: F.batch_norm(x, x.mean((0, 2, 3)), x.var((0, 2, 3))))().eval(),
+        SQUARE,
+        ["statistics that are computed from the input", "differences and quotients"],
+    ),
     "torch.rand": (of(lambda x: x + torch.rand_like(x))().eval(), SQUARE, ["random"]),
     "torch.randn": (of(lambda x: x + torch.randn(4))().eval(), SQUARE, ["random"]),
     "bernoulli": (of(lambda x: x * torch.bernoulli(torch.full((4,), 0.5)))().eval(), SQUARE, ["random"]),

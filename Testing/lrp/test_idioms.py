@@ -113,6 +113,15 @@ def test_norm_of_a_network_s_own_reshape_is_not_taken_for_a_batch() -> None:
     assert difference(capture(model, x)(x), model(x)) < 1e-12
 
 
+def test_samples_that_lie_side_by_side_among_the_channels_have_their_own_norms() -> None:
+    side_by_side = Function(lambda x: nn.functional.batch_norm(x.reshape(1, 6, 4, 4), None, None, training=True) * 2)
+    called = Function(lambda x: nn.functional.instance_norm(x).reshape(1, 6, 4, 4) * 2)
+    x = noise(2, 3, 4, 4)
+    given, wanted = capture(side_by_side, x), capture(called, x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
+
+
 def over_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """As ConvNeXt and SAM have it, for images [N, C, H, W]."""
     mean = x.mean(1, keepdim=True)

@@ -211,10 +211,21 @@ def test_resampling_is_recognised_in_a_decomposed_program(upsample: dict[str, ob
         assert difference(ours.relevance, theirs.relevance) < 1e-10
 
 
-def test_gathers_that_only_resemble_resampling_stay() -> None:
-    rows = torch.tensor([0, 0, 1, 1])
-    model = Function(lambda x: 0.7 * x[:, :, rows] + 0.4 * x[:, :, rows.flip(0)])
+ROWS = torch.tensor([0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("near", "step"),
+    [
+        (lambda x: 0.7 * x[:, :, ROWS] + 0.4 * x[:, :, ROWS.flip(0)], "aten.index"),
+        (lambda x: 0.7 * x[:, ROWS] + 0.3 * x[:, ROWS.flip(0)], "aten.index"),
+        (lambda x: 0.7 * x[:, :, ROWS.view(2, 2)] + 0.3 * x[:, :, ROWS.view(2, 2).mT], "aten.index"),
+        (lambda x: 0.7 * x + 0.3 * x, "aten.add"),
+    ],
+    ids=["weights", "channels", "more axes", "nothing gathered"],
+)
+def test_gathers_that_only_resemble_resampling_stay(near: Callable[[Tensor], Tensor], step: str) -> None:
     x = noise(1, 2, 2)
-    graph = capture(model, x)
-    assert "aten.index" in names(graph)
-    assert difference(graph(x), model(x)) < 1e-12
+    graph = capture(Function(near), x)
+    assert step in names(graph)
+    assert difference(graph(x), near(x)) < 1e-12

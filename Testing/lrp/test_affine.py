@@ -37,7 +37,7 @@ def reversed_(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
 
 
 def behind_factors(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
-    return norm((-4 * x - 2 + 2) / -4.0)
+    return norm(-(4 * x - 2 + 2) / -4.0)
 
 
 SPELLINGS = (frozen, standardised, reversed_, behind_factors)

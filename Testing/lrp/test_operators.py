@@ -434,6 +434,8 @@ def test_attention_with_its_weights_held_fixed(attention: str) -> None:
     assert difference(found.relevance[2], terms.sum(2)) <= 1e-4  # the stabiliser's share
     assert not found.relevance[0].any()
     assert not found.relevance[1].any()
+    shared = explain(of(ATTENTION[attention])(), [q, k, v], start, composite(matmul=rules.UNIFORM))
+    assert difference(shared.relevance[2], terms.sum(2) / 2) <= 1e-4  # Achtibat 2024: the weights get the other half
 
 
 @pytest.mark.parametrize("from_left", [True, False])

@@ -59,6 +59,7 @@ def filled(x: Tensor, y: Tensor) -> Tensor:
     ("replicate 3d", lambda: nn.ReplicationPad3d((1, 0, 0, 1, 2, 0)), (1, 1, 2, 2, 2)),
     ("circular", lambda: nn.CircularPad2d(1), (1, 2, 3, 2)),
     ("cat", of(lambda x, y: torch.cat([x, y], 1)), (2, 2, 3), (2, 1, 3)),
+    ("cat of the first axis", of(lambda x, y: torch.cat([x, y])), (2, 3), (1, 3)),
     ("cat of the last axis", of(lambda x, y: torch.cat([x, y, x], -1)), (2, 3), (2, 1)),
     ("cat with a constant", of(lambda x, c=shaped(2, 1, 3): torch.cat([c, x], 1)), (2, 2, 3)),
     ("class token", of(lambda x, c=shaped(1, 1, 3): torch.cat([c.expand(2, -1, -1), x], 1)), (2, 2, 3)),

@@ -352,6 +352,25 @@ def test_rise_through_windows_finds_what_is_looked_at_and_repeats_itself():
     assert torch.equal(found, again)
 
 
+@pytest.mark.parametrize(
+    ("method", "passes", "steps"),
+    [
+        (IntegratedGradients(steps=4), 13, 5),
+        (SmoothGrad(samples=4), 12, 4),
+        (Occlusion(edge=2), 10, 9),
+        (Rise(masks=4, cell=1), 5, 5),
+    ],
+    ids=str,
+)
+def test_a_method_says_how_many_passes_it_takes_and_tells_of_each(method, passes, steps):
+    """A window's share, evenly by its forward passes, until all is done."""
+    x, c, told = noise(1, 1, 4, 4, 4), noise(1, 2, 4, 4, 4, seed=5), []
+    inference = Inference(linear(1), x, Windows(x.shape[2:]), None, CPU)
+    assert method.passes(inference) == passes
+    method.relevance(inference, c, lambda share, _view: told.append(share))
+    assert told == pytest.approx([0, *(n / steps for n in range(1, steps + 1))])
+
+
 def test_methods_and_their_parameters_have_names():
     assert set(METHODS) == {
         "gradient", "gradient-x-input", "integrated-gradients", "smoothgrad", "grad-cam", "guided-backprop",
@@ -359,7 +378,7 @@ def test_methods_and_their_parameters_have_names():
     }  # fmt: skip
     assert method_named("lrp") is None
     assert method_named("integrated-gradients", {"steps": "7", "baseline": "mean"}) == IntegratedGradients(7, "mean")
-    assert method_named(Rise(masks=3)) == Rise(masks=3)
+    assert method_named(Rise(masks=2, cell=1)) == Rise(masks=2, cell=1)
     assert method_named("occlusion", {"edge": 4}).facts()["parameters"] == {"edge": 4, "baseline": "zero"}
 
 
@@ -376,6 +395,8 @@ def test_methods_and_their_parameters_have_names():
         ("rise", {"masks": None}, "'None' is not a whole number, as masks of rise is"),
         ("rise", {"masks": 1}, "at least 2 masks"),
         ("rise", {"share": 1}, "between 0 and 1"),
+        ("rise", {"share": 0}, "between 0 and 1"),
+        ("rise", {"cell": 0}, "at least 1 voxel"),
         ("occlusion", {"edge": 0}, "at least 1 voxel"),
         ("occlusion", {"baseline": "noise"}, "no baseline 'noise': choose zero, mean, minimum"),
         ("integrated-gradients", {"steps": 0}, "at least 1 step"),

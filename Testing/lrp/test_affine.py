@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -37,10 +38,17 @@ def reversed_(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
 
 
 def behind_factors(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
-    return norm((-4 * x - 2 + 2) / -4.0)
+    return norm(-(4 * x - 2 + 2) / -4.0)
 
 
-SPELLINGS = (frozen, standardised, reversed_, behind_factors)
+def by_multiples(norm: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    x = torch.sub(per_channel(shift / 2, x), x * per_channel(scale / 4, x), alpha=-4)
+    return torch.add(x, per_channel(shift / 8, x), alpha=4)
+
+
+SPELLINGS = (frozen, standardised, reversed_, behind_factors, by_multiples)
 
 
 def alike(given: nn.Module, wanted: nn.Module, x: Tensor) -> None:
@@ -92,6 +100,23 @@ def test_a_factor_behind_a_norm_of_the_sample_is_its_own() -> None:
     alike(scaled, nn.Sequential(dense, rows), noise(2, 3, 4))
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda: nn.LayerNorm((4, 5)), "aten.native_layer_norm"),
+        (lambda: nn.LayerNorm((4, 5), bias=False), "aten.native_layer_norm"),
+        (lambda: nn.InstanceNorm2d(3, affine=True), "aten.native_group_norm"),
+    ],
+    ids=["several axes", "no bias", "instance"],
+)
+def test_a_norm_of_the_sample_is_one_call_with_its_own_factors(
+    build: Callable[[], nn.Module], name: str, batch: int
+) -> None:
+    graph = capture(seeded(build), noise(batch, 3, 4, 5))
+    assert [operator.name for operator in count_operators(graph)] == [name]
+
+
 CHANNELWISE = {
     "einsum": lambda x, w: torch.einsum("bchw,oc->bohw", x, w),
     "linear": lambda x, w: F.linear(x.permute(0, 2, 3, 1), w).permute(0, 3, 1, 2),
@@ -111,6 +136,16 @@ def test_batch_norm_is_part_of_a_product_along_the_channels(name: str, batch: in
     for rule in (rules.epsilon(1e-12, False), rules.z_plus()):
         found, expected = (attribute(graph, x, noise(batch, 6, 5, 5), one_rule(rule)) for graph in graphs)
         assert difference(found.relevance, expected.relevance) < 1e-4
+
+
+def test_a_mask_of_channels_is_no_bias() -> None:
+    mask, x = torch.tensor([0, -math.inf, 0, 0]).double(), noise(1, 4, 5, 5)
+    layer = seeded(lambda: nn.Conv2d(4, 4, 3))
+    graph = capture(Function(lambda x: F.softmax(layer(x) + per_channel(mask, x), 1)), x)
+    found = attribute(graph, x, noise(1, 4, 3, 3, seed=3), "attn-lrp")
+    assert "aten.add" in {operator.name for operator in count_operators(graph)}
+    assert found.relevance.isfinite().all()
+    assert found.ledger.gap == pytest.approx(0, abs=1e-8)
 
 
 def test_a_scale_of_a_branch_is_that_of_its_last_layer() -> None:

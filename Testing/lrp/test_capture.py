@@ -131,7 +131,10 @@ def test_scripted_transformers_do_not_hide_in_fused_kernels(masked: str | None, 
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.TransformerEncoderLayer(6, 2, 8, norm_first=norm_first, batch_first=True, activation="gelu")
+            activation = "gelu" if norm_first else "relu"
+            self.layer = nn.TransformerEncoderLayer(
+                6, 2, 8, norm_first=norm_first, batch_first=True, activation=activation
+            )
             self.attention = nn.MultiheadAttention(6, 3, batch_first=True)
             self.tokens: torch.Tensor | None = TOKENS if masked == "tokens" else None
             self.pairs: torch.Tensor | None = PAIRS if masked == "pairs" else None
@@ -152,6 +155,27 @@ def test_scripted_transformers_do_not_hide_in_fused_kernels(masked: str | None, 
     for composite in ("epsilon-plus",) if masked else ("epsilon-plus", "attn-lrp"):
         expected = attribute(ours, x, start, composite).relevance
         torch.testing.assert_close(attribute(theirs, x, start, composite).relevance, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_scripted_attention_has_its_weights_too(averaged: bool) -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)  # odd numbers of heads have no fast path
+            self.averaged = averaged
+
+        def forward(self, x: Tensor) -> Tensor:
+            x, weights = self.attention(x, x, x, average_attn_weights=self.averaged)
+            assert weights is not None
+            return torch.cat([x, weights if self.averaged else weights[:, 1]], 2)
+
+    torch.manual_seed(0)
+    model, x, start = Attention().double().eval(), torch.randn(2, 4, 6).double(), torch.randn(2, 4, 10).double()
+    ours, theirs = capture(model, x), capture(reloaded(model), x)
+    torch.testing.assert_close(theirs(x), model(x))
+    found, expected = (attribute(graph, x, start, "attn-lrp").relevance for graph in (theirs, ours))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 TOKENS = torch.tensor([[False, False, True, False], [False, True, False, True]])
@@ -270,6 +294,16 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout3d in training mode": (nn.Dropout3d(), torch.randn(1, 3, 2, 2, 2), ["random", "model.eval()"]),
     "batch norm in training mode": (nn.BatchNorm2d(3), SQUARE, ["batch norm", "training mode", "model.eval()"]),
     "batch norm behind a convolution": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), SQUARE, ["model.eval()"]),
+    "batch norm of what it is given": (
+        nn.BatchNorm2d(3, track_running_stats=False).eval(),
+        SQUARE.repeat(2, 1, 1, 1),
+        ["no running statistics", "one sample at a time"],
+    ),
+    "statistics from data": (
+        of(lambda x: F.batch_norm(x, x.mean((0, 2, 3)), x.var((0, 2, 3))))().eval(),
+        SQUARE,
+        ["statistics that are computed from the input", "differences and quotients"],
+    ),
     "torch.rand": (of(lambda x: x + torch.rand_like(x))().eval(), SQUARE, ["random"]),
     "torch.randn": (of(lambda x: x + torch.randn(4))().eval(), SQUARE, ["random"]),
     "bernoulli": (of(lambda x: x * torch.bernoulli(torch.full((4,), 0.5)))().eval(), SQUARE, ["random"]),

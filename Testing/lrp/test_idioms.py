@@ -70,8 +70,9 @@ def test_a_function_that_is_cut_off_far_out_stays() -> None:
         lambda x: x * (2 + torch.erf(x / math.sqrt(2))) * 0.5,
         lambda x: x * (1 + torch.erf(x / math.sqrt(2))) * 0.4,
         lambda x: x.flip(1) * (1 + torch.erf(x / math.sqrt(2))) * 0.5,
+        lambda x: x * (1 + torch.erf(x / torch.full((1, 1, 1), math.sqrt(2)))) * 0.5,
     ],
-    ids=["width", "shift", "factor", "other signal"],
+    ids=["width", "shift", "factor", "other signal", "other shape"],
 )
 def test_what_only_resembles_gelu_stays(near: Callable[[Tensor], Tensor]) -> None:
     x = noise(2, 6)
@@ -110,6 +111,15 @@ def test_norm_of_a_network_s_own_reshape_is_not_taken_for_a_batch() -> None:
     model = Function(lambda x: nn.functional.instance_norm(x.reshape(1, 3, -1)) * 2)
     x = noise(1, 6, 4, 4)
     assert difference(capture(model, x)(x), model(x)) < 1e-12
+
+
+def test_samples_that_lie_side_by_side_among_the_channels_have_their_own_norms() -> None:
+    side_by_side = Function(lambda x: nn.functional.batch_norm(x.reshape(1, 6, 4, 4), None, None, training=True) * 2)
+    called = Function(lambda x: nn.functional.instance_norm(x).reshape(1, 6, 4, 4) * 2)
+    x = noise(2, 3, 4, 4)
+    given, wanted = capture(side_by_side, x), capture(called, x)
+    assert names(given) == names(wanted)
+    assert difference(given(x), wanted(x)) < 1e-12
 
 
 def over_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -201,10 +211,21 @@ def test_resampling_is_recognised_in_a_decomposed_program(upsample: dict[str, ob
         assert difference(ours.relevance, theirs.relevance) < 1e-10
 
 
-def test_gathers_that_only_resemble_resampling_stay() -> None:
-    rows = torch.tensor([0, 0, 1, 1])
-    model = Function(lambda x: 0.7 * x[:, :, rows] + 0.4 * x[:, :, rows.flip(0)])
+ROWS = torch.tensor([0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("near", "step"),
+    [
+        (lambda x: 0.7 * x[:, :, ROWS] + 0.4 * x[:, :, ROWS.flip(0)], "aten.index"),
+        (lambda x: 0.7 * x[:, ROWS] + 0.3 * x[:, ROWS.flip(0)], "aten.index"),
+        (lambda x: 0.7 * x[:, :, ROWS.view(2, 2)] + 0.3 * x[:, :, ROWS.view(2, 2).mT], "aten.index"),
+        (lambda x: 0.7 * x + 0.3 * x, "aten.add"),
+    ],
+    ids=["weights", "channels", "more axes", "nothing gathered"],
+)
+def test_gathers_that_only_resemble_resampling_stay(near: Callable[[Tensor], Tensor], step: str) -> None:
     x = noise(1, 2, 2)
-    graph = capture(model, x)
-    assert "aten.index" in names(graph)
-    assert difference(graph(x), model(x)) < 1e-12
+    graph = capture(Function(near), x)
+    assert step in names(graph)
+    assert difference(graph(x), near(x)) < 1e-12

@@ -59,6 +59,7 @@ def filled(x: Tensor, y: Tensor) -> Tensor:
     ("replicate 3d", lambda: nn.ReplicationPad3d((1, 0, 0, 1, 2, 0)), (1, 1, 2, 2, 2)),
     ("circular", lambda: nn.CircularPad2d(1), (1, 2, 3, 2)),
     ("cat", of(lambda x, y: torch.cat([x, y], 1)), (2, 2, 3), (2, 1, 3)),
+    ("cat of the first axis", of(lambda x, y: torch.cat([x, y])), (2, 3), (1, 3)),
     ("cat of the last axis", of(lambda x, y: torch.cat([x, y, x], -1)), (2, 3), (2, 1)),
     ("cat with a constant", of(lambda x, c=shaped(2, 1, 3): torch.cat([c, x], 1)), (2, 2, 3)),
     ("class token", of(lambda x, c=shaped(1, 1, 3): torch.cat([c.expand(2, -1, -1), x], 1)), (2, 2, 3)),
@@ -416,19 +417,39 @@ def test_matmul_is_shared_in_halves() -> None:
     assert abs(found.ledger.gap) <= TOLERANCE
 
 
-@pytest.mark.parametrize("attention", ["spelled out", "fused"])
+ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "spelled out": lambda q, k, v: F.softmax(q @ k.mT / 2.0, -1) @ v,
+    "from the right": lambda q, k, v: (v.mT @ F.softmax(q @ k.mT / 2.0, -1).mT).mT,  # as channels of images attend
+    "fused": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+}
+
+
+@pytest.mark.parametrize("attention", ATTENTION)
 def test_attention_with_its_weights_held_fixed(attention: str) -> None:
     """Ali 2022: the values get all, in proportion to p_ij v_jk; queries and keys nothing."""
     q, k, v = (noise(1, 2, 3, 4, seed=s) for s in (1, 2, 3))
     start = noise(1, 2, 3, 4, seed=9)
     p = F.softmax(q @ k.mT / 2.0, -1)
-    fused = of(F.scaled_dot_product_attention)()
-    spelled = of(lambda q, k, v: F.softmax(q @ k.mT / 2.0, -1) @ v)()
-    found = explain(fused if attention == "fused" else spelled, [q, k, v], start, composite(matmul=rules.SIGNAL))
+    found = explain(of(ATTENTION[attention])(), [q, k, v], start, composite(matmul=rules.SIGNAL))
     terms = torch.einsum("nhij,nhjk,nhik->nhijk", p, v, start / (p @ v))
     assert difference(found.relevance[2], terms.sum(2)) <= 1e-4  # the stabiliser's share
     assert not found.relevance[0].any()
     assert not found.relevance[1].any()
+    shared = explain(of(ATTENTION[attention])(), [q, k, v], start, composite(matmul=rules.UNIFORM))
+    assert difference(shared.relevance[2], terms.sum(2) / 2) <= 1e-4  # Achtibat 2024: the weights get the other half
+
+
+@pytest.mark.parametrize("from_left", [True, False])
+@pytest.mark.parametrize("rule", [rules.SIGNAL, rules.UNIFORM], ids=str)
+def test_what_decisions_pick_by_a_product_gets_all(rule: rules.Rule, from_left: bool) -> None:
+    """Tokens that are chosen by a threshold: the decision has no half of what it picks."""
+    g, v, start = noise(2, 3, 4), noise(2, 4, 5, seed=2), noise(2, 3, 5, seed=9)
+    picked = of(lambda g, v: (g > 0).double() @ v if from_left else (v.mT @ (g > 0).double().mT).mT)()
+    to_gate, to_signal = explain(picked, [g, v], start, composite(matmul=rule)).relevance
+    chosen = (g > 0).double()
+    terms = torch.einsum("nij,njk,nik->njk", chosen, v, (start / (chosen @ v)).nan_to_num(posinf=0, neginf=0))
+    assert not to_gate.any()
+    assert difference(to_signal, terms) <= 1e-4  # the stabiliser's share
 
 
 @pytest.mark.parametrize("choice", ["epsilon-plus", "attn-lrp", "epsilon", "gamma"])

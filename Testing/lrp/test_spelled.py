@@ -104,6 +104,7 @@ def test_a_gated_linear_unit_is_the_signal_times_its_gate() -> None:
 
 
 PLACES, WEIGHT = torch.tensor([0, 2, 2]), noise(2, 4, seed=5).abs()
+MASK = torch.tensor([[[0.0, -1.0], [2.0, 0.0]]], dtype=torch.float64)
 WRITTEN: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "lerp": (lambda x, y: torch.lerp(x, y, 0.3), lambda x, y: x * 0.7 + y * 0.3),
     "lerp by constants": (lambda x, y: torch.lerp(x, y, WEIGHT), lambda x, y: x * (1 - WEIGHT) + y * WEIGHT),
@@ -121,6 +122,17 @@ WRITTEN: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     ),
     "distances by magnitude": (
         lambda x, y: torch.cdist(x, y, p=1), lambda x, y: (x[:, None] - y).abs().sum(2),
+    ),
+    "products and a mask": (
+        lambda x, y: torch.baddbmm(MASK, x[None], y.mT[None], beta=2, alpha=-0.5),
+        lambda x, y: x[None] @ y.mT[None] * -0.5 + MASK * 2,
+    ),
+    "products and memory that nobody has written to": (
+        lambda x, y: torch.baddbmm(MASK / 0, x[None], y.mT[None], beta=0), lambda x, y: x[None] @ y.mT[None],
+    ),
+    "a product and memory that nobody has written to": (
+        lambda x, y: torch.addmm(WEIGHT[0] / 0, x + y, WEIGHT[:1].mT @ WEIGHT[:1], beta=0),
+        lambda x, y: (x + y) @ (WEIGHT[:1].mT @ WEIGHT[:1]),
     ),
     "a product with a vector": (lambda x, y: x @ y[0], lambda x, y: (x @ y[:1].mT)[:, 0]),
     "a product of a vector": (lambda x, y: x[0] @ y.mT, lambda x, y: (x[:1] @ y.mT)[0]),
@@ -144,11 +156,12 @@ def test_it_is_crossed_as_when_its_arithmetic_is_written(name: str) -> None:
     inputs = [noise(2, 4), noise(2, 4, seed=2)]
     start = noise(*WRITTEN[name][0](*inputs).shape, seed=3)
     exact = {role: epsilon(1e-14) for role in ("sum", "bias", "average", "linear")}
-    maps = [
-        attribute(capture(of(f)(), *inputs), inputs, start, COMPOSITES["attn-lrp"].override(exact)).relevance
+    found = [
+        attribute(capture(of(f)(), *inputs), inputs, start, COMPOSITES["attn-lrp"].override(exact))
         for f in WRITTEN[name]
     ]
-    for ours, theirs in zip(*maps, strict=True):
+    assert found[0].ledger.gap == pytest.approx(0, abs=1e-9)
+    for ours, theirs in zip(*(each.relevance for each in found), strict=True):
         assert difference(ours, theirs) < 1e-9
 
 

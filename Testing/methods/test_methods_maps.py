@@ -192,6 +192,15 @@ def test_smoothgrad_is_the_mean_gradient_of_noisy_volumes_and_repeats_itself():
     assert not torch.allclose(found, other)
 
 
+@pytest.mark.parametrize("method", [SmoothGrad(samples=2, noise=0.5), Rise(masks=4, cell=1)], ids=str)
+def test_windows_of_the_same_content_draw_numbers_of_their_own(method):
+    x, c = noise(1, 1, 3, 3, 3).repeat(1, 1, 2, 1, 1), torch.ones(1, 2, 6, 3, 3)
+    module = nn.Sequential(linear(1), nn.Sigmoid()).eval()
+    found, _, _ = run(method, module, x, c, {"size": [3, 3, 3], "overlap": 0})
+    first, second = found.split(3, 2)
+    assert not torch.allclose(first, second)
+
+
 def test_guided_backprop_is_captums_for_relu_modules():
     x, c = noise(1, 1, 8, 8, 8), torch.zeros(1, 2, 8, 8, 8)
     c[0, 1, 2:5, 3:6, 1:7] = 1
@@ -278,6 +287,12 @@ def test_occlusion_finds_a_planted_dependence_and_gives_each_block_its_drop():
     assert abs(ledger.gap) < 1e-5 * ledger.target_value
 
 
+def test_a_block_larger_than_the_volume_is_the_whole_volume():
+    x, c = noise(1, 1, 4, 4, 4), noise(1, 2, 4, 4, 4, seed=5)
+    found, ledger, _ = run(Occlusion(edge=10**30), linear(), x, c)
+    torch.testing.assert_close(found, torch.full_like(x, ledger.target_value / 64), atol=1e-5, rtol=1e-4)
+
+
 def test_occlusion_measures_blocks_of_a_nonlinear_network_one_by_one_and_in_each_window():
     x, c = noise(1, 1, 8, 6, 6), noise(1, 2, 8, 6, 6, seed=5)
     module, window = rectified(), {"size": [6, 6, 4]}
@@ -337,6 +352,25 @@ def test_rise_through_windows_finds_what_is_looked_at_and_repeats_itself():
     assert torch.equal(found, again)
 
 
+@pytest.mark.parametrize(
+    ("method", "passes", "steps"),
+    [
+        (IntegratedGradients(steps=4), 13, 5),
+        (SmoothGrad(samples=4), 12, 4),
+        (Occlusion(edge=2), 10, 9),
+        (Rise(masks=4, cell=1), 5, 5),
+    ],
+    ids=str,
+)
+def test_a_method_says_how_many_passes_it_takes_and_tells_of_each(method, passes, steps):
+    """A window's share, evenly by its forward passes, until all is done."""
+    x, c, told = noise(1, 1, 4, 4, 4), noise(1, 2, 4, 4, 4, seed=5), []
+    inference = Inference(linear(1), x, Windows(x.shape[2:]), None, CPU)
+    assert method.passes(inference) == passes
+    method.relevance(inference, c, lambda share, _view: told.append(share))
+    assert told == pytest.approx([0, *(n / steps for n in range(1, steps + 1))])
+
+
 def test_methods_and_their_parameters_have_names():
     assert set(METHODS) == {
         "gradient", "gradient-x-input", "integrated-gradients", "smoothgrad", "grad-cam", "guided-backprop",
@@ -344,7 +378,7 @@ def test_methods_and_their_parameters_have_names():
     }  # fmt: skip
     assert method_named("lrp") is None
     assert method_named("integrated-gradients", {"steps": "7", "baseline": "mean"}) == IntegratedGradients(7, "mean")
-    assert method_named(Rise(masks=3)) == Rise(masks=3)
+    assert method_named(Rise(masks=2, cell=1)) == Rise(masks=2, cell=1)
     assert method_named("occlusion", {"edge": 4}).facts()["parameters"] == {"edge": 4, "baseline": "zero"}
 
 
@@ -356,12 +390,18 @@ def test_methods_and_their_parameters_have_names():
         ("gradient", {"steps": 3}, "gradient has no parameter 'steps': it has none"),
         ("rise", {"steps": 3}, "rise has no parameter 'steps': choose masks, cell"),
         ("rise", {"masks": "many"}, "'many' is not a whole number, as masks of rise is"),
+        ("rise", {"masks": 7.5}, "'7.5' is not a whole number, as masks of rise is"),
+        ("rise", {"masks": float("inf")}, "'inf' is not a whole number, as masks of rise is"),
+        ("rise", {"masks": None}, "'None' is not a whole number, as masks of rise is"),
         ("rise", {"masks": 1}, "at least 2 masks"),
         ("rise", {"share": 1}, "between 0 and 1"),
+        ("rise", {"share": 0}, "between 0 and 1"),
+        ("rise", {"cell": 0}, "at least 1 voxel"),
         ("occlusion", {"edge": 0}, "at least 1 voxel"),
         ("occlusion", {"baseline": "noise"}, "no baseline 'noise': choose zero, mean, minimum"),
         ("integrated-gradients", {"steps": 0}, "at least 1 step"),
         ("smoothgrad", {"noise": -1}, "0 or more"),
+        ("smoothgrad", {"noise": "inf"}, "0 or more"),
         ("smoothgrad", {"seed": -1}, "-1 is no seed: give a whole number from 0 to 4294967295"),
         ("rise", {"seed": str(10**30)}, "is no seed"),
     ],

@@ -29,6 +29,7 @@ from LRPExplainLib.models import load_model
 from LRPExplainLib.question import Question
 from LRPExplainLib.reporting import Places, Record, check_place, make_record, verify
 from LRPExplainLib.reporting.commands import explain_command
+from LRPExplainLib.reporting.curves import curves
 from LRPExplainLib.reporting.findings_again import findings_problem
 from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
 from LRPExplainLib.reporting.record import SCHEMA
@@ -701,6 +702,26 @@ def test_the_distance_of_fingerprints_is_a_share_of_the_relevance():
     assert distance(fingerprint(values), fingerprint(values)) == 0
     assert distance(fingerprint(values), fingerprint(other)) == pytest.approx(2 / 4)
     assert distance(fingerprint(values), fingerprint(values[1:])) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ticks", "heights"),
+    [
+        (1.0, 0.0, "0 0.5 1", "22.0 83.0 144.0"),
+        (3.0, -1.0, "-1 0 1 2 3", "22.0 83.0 144.0"),
+        (0.5, 0.5, "0 0.5 1", "83.0 83.0 83.0"),
+    ],
+)
+def test_a_curve_stands_where_its_scores_are(first, last, ticks, heights):
+    """Pieces on a scale of square roots from left to right, scores from bottom to top, 0 and 1 always within."""
+    scores = (first, (first + last) / 2, last)
+    points = [{"pieces": n, "score": score} for n, score in zip((0, 1, 4), scores, strict=True)]
+    drawn = curves("a < b", dict.fromkeys(("most_relevant_first", "least_relevant_first", "insertion"), points))
+    places = " ".join(f"{x},{y}" for x, y in zip(("34.0", "173.0", "312.0"), heights.split(), strict=True))
+    assert drawn.count(f'points="{places}"') == 3
+    assert re.findall(r'text-anchor="end">(-?[\d.]+)</text>', drawn) == ticks.split()
+    assert "Replaced by a &lt; b" in drawn
+    assert "4 pieces" in drawn
 
 
 def test_the_command_makes_the_same_explanation(place, explanation, tmp_path, monkeypatch):

@@ -99,7 +99,10 @@ def encoder_layer(
 def biased_matmul(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """`aten.baddbmm`, which adds masks to attention scores."""
     product = torch.bmm(a, b)
-    return (bias if beta == 1 else bias * beta) + (product if alpha == 1 else product * alpha)
+    product = product if alpha == 1 else product * alpha
+    if beta == 0:  # the bias is not read: attention gives memory that nobody has written to
+        return product
+    return (bias if beta == 1 else bias * beta) + product
 
 
 def lstm_cell(

@@ -128,7 +128,7 @@ def dense(call: Call) -> tuple[Sources, LinearMap]:
     layer = Matmul(call.value(source), _weights(call, weight, scaled), _output(call, stats), from_left)
     batch = shape_of(call.graph.inputs[0])[0] if shape_of(call.graph.inputs[0]) else 1
     layer.samples = batch if batch and not from_left and len(layer.inputs[0]) % batch == 0 else None
-    own = None if bias is None else call.value(bias) * beta
+    own = None if bias is None or beta == 0 else call.value(bias) * beta  # by 0 it is not read, whatever it holds
     _add_constants(layer, own, stats, call.mean)
     return [source], layer
 

@@ -49,7 +49,7 @@ def restore_functions(graph: fx.Graph, constants: Constants) -> None:
             ):
                 y = _computed(steps, x, probe, constants)
                 for candidate, expected in known:
-                    if y.shape == expected.shape and y.is_floating_point() and _same(y, expected):
+                    if y.is_floating_point() and _same(y, expected):
                         return x, candidate
         return None
 
@@ -63,7 +63,7 @@ def restore_resampling(graph: fx.Graph, constants: Constants) -> None:
         for x, steps in _made_of_one(end, GATHERED, constants, order, 64):
             before, after = shape_of(x), shape_of(end)
             spatial = range(2, len(before))
-            if before[:2] != after[:2] or not _gathers_in_space(steps, len(spatial), constants):
+            if len(before) != len(after) or not _gathers_in_space(steps, len(spatial), constants):
                 continue
             generator = torch.Generator("cpu").manual_seed(0)
             probe = torch.randn(1, 1, *before[2:], dtype=torch.float64, device="cpu", generator=generator)

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import ClassVar
 
 import torch
@@ -140,7 +140,7 @@ class SmoothGrad(Method):
     def __post_init__(self) -> None:
         require(self.samples >= 1, "SmoothGrad needs at least 1 sample.")
         check_seed(self.seed)
-        require(self.noise >= 0, "The noise of SmoothGrad is a share of the intensities' range: 0 or more.")
+        require(0 <= self.noise < inf, "The noise of SmoothGrad is a share of the intensities' range: 0 or more.")
 
     def passes(self, inference: Inference) -> float:
         return _BACKWARD * self.samples

@@ -61,6 +61,8 @@ def _read(cls: type[Method], given: Mapping[str, str | int | float]) -> dict[str
             raise UserError(f"{cls.name} has no parameter '{name}': {has}.")
         try:
             values[name] = known[name](value)
-        except ValueError:
+            if not isinstance(value, str) and values[name] != value:  # int() cuts off what is behind the point
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"'{value}' is not {_WORDS[known[name]]}, as {name} of {cls.name} is.") from None
     return values

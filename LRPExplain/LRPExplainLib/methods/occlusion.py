@@ -84,7 +84,7 @@ class Occlusion(Method):
 def _blocks(x: Tensor, baseline: Tensor, edge: int) -> Tensor:
     """Number of the block of each voxel of each input, [1, C, D, H, W]; 0 for blocks that covering would not change."""
     shape = x.shape[1:]
-    sides = [1, edge, edge, edge]
+    sides = [1, *(min(edge, n) for n in shape[1:])]
     counts = [ceil(n / side) for n, side in zip(shape, sides, strict=True)]
     numbers = torch.zeros(shape, dtype=torch.long)
     for axis, (n, side, count) in enumerate(zip(shape, sides, counts, strict=True)):

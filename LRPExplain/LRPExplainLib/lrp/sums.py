@@ -9,19 +9,28 @@ import torch
 from torch import Tensor
 
 PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
+# Neighbours that may be summed in float32: that rounds them about as much as they were rounded when they were made.
+_RUN = 64
+_LARGE = 1 << 15  # elements from which that pays
 
 
 def total(x: Tensor) -> Tensor:
-    """Sum in float64, as a tensor, so that a GPU is not stopped for it.
+    """Sum in float64, as a tensor, so that a GPU is not stopped for it."""
+    return _summed(in_memory_order(x))
 
-    PyTorch makes a float64 copy first; on the CPU a large one costs as much as a convolution, so it goes in pieces, all
-    through the same memory.
+
+def _summed(rows: Tensor) -> Tensor:
+    """The sums [...] of rows [n, ...] in float64.
+
+    PyTorch makes a float64 copy first, of twice the size, which costs as much as a convolution: of what is large, runs are
+    summed before.
     """
-    flat = in_memory_order(x)
-    if x.device.type != "cpu" or x.dtype == torch.float64 or x.numel() <= PIECE:
-        return flat.sum(dtype=torch.float64)
-    copy = x.new_empty(2 * PIECE, dtype=torch.float64)
-    return torch.stack([copy[: len(piece)].copy_(piece).sum() for piece in flat.split(len(copy))]).sum()
+    runs = len(rows) // _RUN
+    if rows.dtype == torch.float64 or rows.numel() < _LARGE or runs < 2:
+        return rows.sum(0, dtype=torch.float64)
+    inside, rest = rows.tensor_split([runs * _RUN])
+    found = inside.unflatten(0, (runs, _RUN)).sum(1, dtype=torch.float32).sum(0, dtype=torch.float64)
+    return found + rest.sum(0, dtype=torch.float64) if len(rest) else found
 
 
 def in_memory_order(x: Tensor) -> Tensor:
@@ -32,8 +41,13 @@ def in_memory_order(x: Tensor) -> Tensor:
 def dots(s: Tensor, *factors: Tensor) -> list[Tensor]:
     """Sums in float64 of s times each of the factors, which are expanded to its shape; without making the products."""
     axes = [i for i in range(s.dim()) if all(factor.stride(i) == 0 or s.shape[i] == 1 for factor in factors)]
-    reduced = s.sum(axes, keepdim=True, dtype=torch.float64) if axes else s.double()
-    first = tuple(slice(0, 1) if i in axes else slice(None) for i in range(s.dim()))
+    kept = [i for i in range(s.dim()) if i not in axes]
+    if axes:
+        rows = s.permute(*sorted(axes, key=s.stride, reverse=True), *kept).flatten(0, len(axes) - 1)
+        reduced = _summed(rows)
+    else:
+        reduced = s.double()
+    first = tuple(0 if i in axes else slice(None) for i in range(s.dim()))
     return [(factor[first] * reduced).sum() for factor in factors]
 
 

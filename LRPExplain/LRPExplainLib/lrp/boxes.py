@@ -62,8 +62,10 @@ def cuts(layer: LinearMap, relevance: Tensor) -> list[Cut]:
 
 def reached(relevance: Tensor) -> Box | None:
     """The smallest box along the spatial axes outside which relevance [N, C, ...] is zero; None: not worth cutting."""
-    ends = (relevance.select(axis, end) for axis in range(2, relevance.dim()) for end in (0, -1))
-    if all(bool(end.any()) for end in ends):
+    axes = range(2, relevance.dim())
+    corners = (relevance[(..., *[end] * len(axes))] for end in (0, -1))  # two of them are on all sides
+    sides = (relevance.select(axis, end) for axis in axes for end in (0, -1))
+    if all(bool(part.any()) for part in corners) or all(bool(part.any()) for part in sides):
         return None
     anywhere = (relevance != 0).any(1).any(0)
     ranges: list[slice] = []

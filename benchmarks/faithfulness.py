@@ -121,17 +121,21 @@ def lesions(folder: Path, seeds: Sequence[int]) -> Iterator[Case]:
         prepared = prepare([case.image], model.card.preprocessing)
         with torch.inference_mode():
             where = model.module(prepared.tensor).argmax(1)[0] == 1
-        lesion = sitk.GetArrayViewFromImage(case.mask) > 0
         if int(where.sum()) < 20:
             print(f"lesion {seed}: missed by the model, left out", flush=True)
             continue
-        voxels = sitk.GetArrayViewFromImage(case.image)
-        rim = sitk.GetArrayViewFromImage(sitk.BinaryDilate(case.mask, (4, 4, 4))) > 0
-        bright = voxels[lesion].mean() > voxels[rim & ~lesion].mean()
         x = around(where, prepared.tensor)
         with torch.inference_mode():
             where = model.module(x).argmax(1)[0] == 1
-        yield Case(f"lesion {seed}", "bright lesions" if bright else "dark lesions", model.module, x, 1, where)
+        yield Case(f"lesion {seed}", family(case), model.module, x, 1, where)
+
+
+def family(case: DemoCase) -> str:
+    """Whether a lesion is brighter than what is around it."""
+    voxels, lesion = (sitk.GetArrayViewFromImage(image) for image in (case.image, case.mask))
+    rim = sitk.GetArrayViewFromImage(sitk.BinaryDilate(case.mask, (4, 4, 4))) > 0
+    bright = voxels[lesion > 0].mean() > voxels[rim & (lesion == 0)].mean()
+    return "bright lesions" if bright else "dark lesions"
 
 
 def brains() -> Iterator[Case]:
@@ -146,11 +150,11 @@ def brains() -> Iterator[Case]:
         yield Case(tissue, "MeshNet", model.module, x, index, here & (labels == index))
 
 
-def around(where: Tensor, x: Tensor) -> Tensor:
+def around(where: Tensor, x: Tensor, box: int = BOX) -> Tensor:
     """The box of x [1, 1, D, H, W] around what is true in `where` [D, H, W]."""
     centre = where.nonzero().double().mean(0).round().long().tolist()
-    starts = [min(max(0, c - BOX // 2), max(0, n - BOX)) for c, n in zip(centre, where.shape, strict=True)]
-    return x[(..., *(slice(start, start + BOX) for start in starts))].contiguous()
+    starts = [min(max(0, c - box // 2), max(0, n - box)) for c, n in zip(centre, where.shape, strict=True)]
+    return x[(..., *(slice(start, start + box) for start in starts))].contiguous()
 
 
 def measure(case: Case, label: str, relevance: Tensor, results: dict[str, dict[str, list[float]]]) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from LRPExplainLib import lrp
-from LRPExplainLib.demo import demo_case
+from LRPExplainLib.demo import DemoCase, demo_case
 from LRPExplainLib.demonstration import BUNDLED_MODEL
 from LRPExplainLib.evaluation.curves import abpc
 from LRPExplainLib.imaging import prepare

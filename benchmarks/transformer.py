@@ -32,7 +32,7 @@ from tqdm import tqdm
 from .faithfulness import Case, around, family, measure, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Resources"))
-from train_demo_model import loss_of, random_batch, training_cases  # noqa: E402
+from train_demo_model import loss_of, random_batch, training_cases
 
 WINDOW, TOKEN, WIDTH = 32, 4, 96
 RIM = 2  # voxels of 2 mm
@@ -102,14 +102,10 @@ def compare(model: Segmenter, seeds: Sequence[int]) -> None:
         model.float()
         rim = nn.functional.max_pool3d(lesion[None, None].float(), 2 * RIM + 1, 1, RIM) > 0
         for name, composite in COMPOSITES.items():
-            relevance, wanted = (
-                one.relevance
-                for one in (
-                    lrp.attribute(graph, case.x, target, composite),
-                    lrp.attribute(exact, case.x.double(), target, composite),
-                )
-            )
-            assert isinstance(relevance, Tensor) and isinstance(wanted, Tensor)
+            relevance = lrp.attribute(graph, case.x, target, composite).relevance
+            wanted = lrp.attribute(exact, case.x.double(), target, composite).relevance
+            assert isinstance(relevance, Tensor)
+            assert isinstance(wanted, Tensor)
             measure(case, name, relevance, curves)
             speaking = relevance.clamp(min=0)
             others[name]["in the lesion and 4 mm"].append(float(speaking[rim].sum() / speaking.sum()))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from LRPExplainLib.lrp.optimizations import without
 from LRPExplainLib.lrp.sums import PIECE, dots, pieces, total
 from torch import Tensor
 
@@ -21,6 +22,12 @@ def test_what_cancels_is_summed_as_in_float64(dtype: torch.dtype, layout: torch.
     # far below what rounding to the values' own type does to a sum of so many
     assert abs(float(total(x) - x.double().sum())) < 1e-9 * float(x.double().abs().sum())
     assert total(x).dtype == torch.float64
+
+
+def test_without_runs_the_sum_is_that_of_a_float64_copy() -> None:
+    x = signed()
+    with without("runs"):
+        assert float(total(x)) == float(x.double().flatten().sum())
 
 
 @pytest.mark.parametrize("shape", [(), (2, 1, 1, 1, 1), (1, 3, 1, 1, 1), (1, 3, 33, 1, 1), (1, 1, 33, 40, 41), SHAPE])
@@ -48,4 +55,6 @@ def test_pieces_are_of_all_tensors_and_what_is_broadcast_is_whole_in_each() -> N
 def test_what_is_small_is_one_piece() -> None:
     x, bias = torch.rand(1, 2, 4, 4), torch.rand(1, 2, 1, 1)
     ((whole, same, nothing),) = pieces(x, bias, None)
-    assert whole is x and same is bias and nothing is None
+    assert whole is x
+    assert same is bias
+    assert nothing is None

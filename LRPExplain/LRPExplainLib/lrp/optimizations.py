@@ -25,6 +25,7 @@ OPTIMIZATIONS = {
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
     "slabs": "sums, and on the CPU convolutions, are walked slab by slab, which needs less memory beside them",
+    "runs": "sums for the ledger are of runs of 64 numbers, summed in float32, which saves a float64 copy of a tensor",
     "remaking": "what is made of kept values in a pass or a few is not kept itself, but made again where it is read",
     "box": "on the CPU, but in float64, layers are walked only in the box of voxels that relevance has reached",
 }

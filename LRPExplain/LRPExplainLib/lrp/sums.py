@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .optimizations import on
+
 PIECE = 1 << 17  # floats that, a few tensors of them at a time, stay in a core's own cache
 # Neighbours that may be summed in float32: that rounds them about as much as they were rounded when they were made.
 _RUN = 64
@@ -22,11 +24,11 @@ def total(x: Tensor) -> Tensor:
 def _summed(rows: Tensor) -> Tensor:
     """The sums [...] of rows [n, ...] in float64.
 
-    PyTorch makes a float64 copy first, of twice the size, which costs as much as a convolution: of what is large, runs are
-    summed before.
+    PyTorch makes a float64 copy first, of twice the size, which costs as much as a convolution: of what is large, runs
+    are summed before.
     """
     runs = len(rows) // _RUN
-    if rows.dtype == torch.float64 or rows.numel() < _LARGE or runs < 2:
+    if rows.dtype == torch.float64 or rows.numel() < _LARGE or runs < 2 or not on("runs"):
         return rows.sum(0, dtype=torch.float64)
     inside, rest = rows.tensor_split([runs * _RUN])
     found = inside.unflatten(0, (runs, _RUN)).sum(1, dtype=torch.float32).sum(0, dtype=torch.float64)

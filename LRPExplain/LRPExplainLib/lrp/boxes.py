@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,9 +64,9 @@ def cuts(layer: LinearMap, relevance: Tensor) -> list[Cut]:
 def reached(relevance: Tensor) -> Box | None:
     """The smallest box along the spatial axes outside which relevance [N, C, ...] is zero; None: not worth cutting."""
     axes = range(2, relevance.dim())
-    corners = (relevance[(..., *[end] * len(axes))] for end in (0, -1))  # two of them are on all sides
+    corners: list[tuple[Any, ...]] = [(..., *[end] * len(axes)) for end in (0, -1)]  # these two are on all sides
     sides = (relevance.select(axis, end) for axis in axes for end in (0, -1))
-    if all(bool(part.any()) for part in corners) or all(bool(part.any()) for part in sides):
+    if all(bool(relevance[corner].any()) for corner in corners) or all(bool(side.any()) for side in sides):
         return None
     anywhere = (relevance != 0).any(1).any(0)
     ranges: list[slice] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .boxes import Cut, cuts
+from .boxes import cuts
 from .linear import LinearMap
 from .rules import FLOOR, PLAIN, LinearRule, Part
 from .sums import dots, pieces, total
@@ -37,13 +37,15 @@ class Flow:
 class Passage:
     """A rule at a layer, and what has become of the relevance so far.
 
-    `scale` is the stabiliser's where `layer` is but a box of the whole one.
+    Where `layer` is but a box of the whole one, `scale` is the stabiliser's, and `room` where the relevance of its
+    inputs may be put, if nothing else comes there.
     """
 
     rule: LinearRule
     layer: LinearMap
     flow: Flow
     scale: Tensor | None = None
+    room: Sequence[Tensor] = ()
 
     def where_it_is(self, relevance: Tensor, parts: Sequence[Part], work: Callable[[Passage, Tensor], None]) -> None:
         """Do the work for these parts in the boxes that hold relevance, or, if that does not pay, on the whole."""
@@ -55,10 +57,13 @@ class Passage:
         inside = sum(relevance[cut.box].numel() for cut in boxes)
         apart = not self.flow.relevance and inside == relevance.numel() and all(cut.box == cut.source for cut in boxes)
         scale = self.rule.stabilizer.scale(self.layer.output) if plain else None
+        if not self.flow.relevance:
+            self.flow.relevance.extend((torch.empty_like if apart else torch.zeros_like)(x) for x in self.layer.inputs)
         for cut in boxes:
-            inner = Passage(self.rule, cut.layer, Flow([]), scale)
+            sources = [whole[cut.source] for whole in self.flow.relevance]
+            inner = Passage(self.rule, cut.layer, Flow([]), scale, sources if apart else ())
             work(inner, relevance[cut.box])
-            _paste(self.flow, inner.flow, self.layer, cut, apart)
+            _paste(self.flow, inner.flow, sources, apart)
 
     def _local(self, part: Part) -> bool:
         """Whether what happens at a voxel needs no look at the whole layer, as z-box's bounds and scales may."""
@@ -115,9 +120,12 @@ class Passage:
         if received:
             for r, x, g in zip(received, inputs, gradients, strict=True):
                 r.addcmul_(x, g)  # what was summed before is this flow's own
+        elif self.layer.fresh:
+            received.extend(g.mul_(x) for x, g in zip(inputs, gradients, strict=True))
+        elif self.room:
+            received.extend(torch.mul(g, x, out=r) for x, g, r in zip(inputs, gradients, self.room, strict=True))
         else:
-            fresh = self.layer.fresh
-            received.extend(g.mul_(x) if fresh else g * x for x, g in zip(inputs, gradients, strict=True))
+            received.extend(g * x for x, g in zip(inputs, gradients, strict=True))
 
     def receive_signed(
         self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], sizes: Sequence[Tensor], ratio: float
@@ -136,13 +144,14 @@ class Passage:
             self.flow.relevance.extend(parts)
 
 
-def _paste(flow: Flow, inner: Flow, layer: LinearMap, cut: Cut, apart: bool) -> None:
-    """Add what became of the relevance in a box of the layer's inputs; `apart`: the boxes meet nowhere and are all."""
-    if not flow.relevance:
-        flow.relevance.extend((torch.empty_like if apart else torch.zeros_like)(x) for x in layer.inputs)
-    parts = inner.relevance or [x.new_zeros(()) for x in layer.inputs]
-    for whole, part in zip(flow.relevance, parts, strict=True):
-        whole[cut.source].copy_(part) if apart else whole[cut.source].add_(part)
+def _paste(flow: Flow, inner: Flow, parts: Sequence[Tensor], apart: bool) -> None:
+    """Add what became of the relevance in a box, whose inputs' are these parts; `apart`: nothing else comes there."""
+    found = inner.relevance or [part.new_zeros(()) for part in parts]
+    for part, relevance in zip(parts, found, strict=True):
+        if not apart:
+            part.add_(relevance)
+        elif relevance is not part:
+            part.copy_(relevance)
     flow.bias += inner.bias
     flow.stabiliser += inner.stabiliser
 

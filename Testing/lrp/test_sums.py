@@ -19,7 +19,7 @@ def signed(dtype: torch.dtype = torch.float32, layout: torch.memory_format = tor
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_what_cancels_is_summed_as_in_float64(dtype: torch.dtype, layout: torch.memory_format) -> None:
     x = signed(dtype, layout)
-    # far below what rounding to the values' own type does to a sum of so many
+    # about what the values' own rounding in float32 is worth in a sum of so many
     assert abs(float(total(x) - x.double().sum())) < 1e-9 * float(x.double().abs().sum())
     assert total(x).dtype == torch.float64
 

@@ -108,6 +108,10 @@ class Passage:
                 quotient.mul_(f)
         return s
 
+    def scaled(self, s: Tensor) -> Tensor:
+        """A quotient times the layer's scale, as contributions are; it is written to."""
+        return s if self.layer.scale is None else s.mul_(self.layer.scale)
+
     def inherited(self, received: Tensor, sizes: Tensor) -> Tensor:
         """What a bias received per size of contributions to it; where there are none, the bias absorbs it."""
         alone = sizes <= FLOOR
@@ -120,12 +124,9 @@ class Passage:
         if received:
             for r, x, g in zip(received, inputs, gradients, strict=True):
                 r.addcmul_(x, g)  # what was summed before is this flow's own
-        elif self.layer.fresh:
-            received.extend(g.mul_(x) for x, g in zip(inputs, gradients, strict=True))
-        elif self.room:
-            received.extend(torch.mul(g, x, out=r) for x, g, r in zip(inputs, gradients, self.room, strict=True))
         else:
-            received.extend(g * x for x, g in zip(inputs, gradients, strict=True))
+            into: Sequence[Tensor | None] = gradients if self.layer.fresh else self.room or [None] * len(inputs)
+            received.extend(torch.mul(g, x, out=r) for x, g, r in zip(inputs, gradients, into, strict=True))
 
     def receive_signed(
         self, inputs: Sequence[Tensor], gradients: Sequence[Tensor], sizes: Sequence[Tensor], ratio: float

@@ -76,9 +76,7 @@ def _quotients(
     # x w + b |x w| is of the size |x w| + b x w; where there is none, the difference leaves rounding of the bias
     size = torch.add(measure if scale is None else measure * scale, output - bias, alpha=b)
     inherited = passage.inherited(absorbing * s, size.masked_fill_(measure == 0, 0.0))
-    if scale is not None:
-        s, inherited = s.mul_(scale), inherited.mul_(scale)
-    return [(s, 1.0, b), (inherited, b, 1.0)]
+    return [(passage.scaled(s), 1.0, b), (passage.scaled(inherited), b, 1.0)]
 
 
 def _hand_on(passage: Passage, quotients: Sequence[tuple[Tensor, float, float]]) -> None:

@@ -36,16 +36,15 @@ def by_terms(passage: Passage, share: Tensor, part: Part) -> None:
         share = share if part.otherwise is None else handed_over(passage, part.otherwise, share, look)
         scale = look.scale(z)
     heirs = part.heirs if bias is not None else ()
-    factor = layer.scale if layer.mean is None and not heirs else None
+    first_without = layer.mean is not None or bool(heirs)  # the quotient is asked for without the layer's scale
     spare = part.terms != PLAIN and layer.fresh
+    factor = None if first_without else layer.scale
     s = passage.divided(share, z, part.sign, None if heirs else bias, spare, scale, factor)
     if bias is not None and heirs:
         _inherit(passage, part, bias * s)
     if layer.mean is not None:
         _through_mean(passage, layer.mean, part.bias, s)
-    if layer.scale is not None and factor is None:
-        s.mul_(layer.scale)
-    _hand_on(passage, terms, inputs, s)
+    _hand_on(passage, terms, inputs, passage.scaled(s) if first_without else s)
 
 
 class Look:
@@ -126,7 +125,7 @@ def _inherit(passage: Passage, part: Part, received: Tensor) -> None:
     terms = [heir for heir, term in zip(part.heirs, part.terms, strict=True) if _counts(layer, term)]
     inputs = [[_input(passage, x, term) for x in layer.inputs] for term in terms]
     s = passage.inherited(received, _denominator(layer, terms, inputs, received))
-    _hand_on(passage, terms, inputs, s if layer.scale is None else s.mul_(layer.scale))
+    _hand_on(passage, terms, inputs, passage.scaled(s))
 
 
 def _counts(layer: LinearMap, term: Term) -> bool:

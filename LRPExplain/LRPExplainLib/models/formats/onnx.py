@@ -61,8 +61,10 @@ def _packages(path: Path) -> tuple[Any, Any]:
 
 
 def _use_constants_themselves(graph: Any) -> None:
-    """Without copies of constants, of which onnx2torch does not know that they are constant: PyTorch keeps equal ones
-    once and puts an Identity for each other."""
+    """Without copies of constants, of which onnx2torch does not know that they are constant.
+
+    PyTorch keeps equal ones once and puts an Identity for each other.
+    """
     constants = {tensor.name: tensor.name for tensor in graph.initializer}
     results = {entry.name for entry in graph.output}
     for node in list(graph.node):

@@ -18,6 +18,7 @@ from .flow import Flow
 from .graph import layer_of, shape_of
 from .layerwise import flow_through
 from .linear import LinearMap, unbroadcast
+from .precision import product
 from .rules import LinearRule, Rule, Stabilizer
 from .sums import total
 
@@ -146,12 +147,12 @@ class SignalMatmul(Answer):
         flow = Flow([], stabiliser=[total(extra * s)])
         if self._decided or (rule.name == "signal" and self._gate is not None):
             if self._gate == 0:
-                flow.relevance.append(y * (x.mT @ s))
+                flow.relevance.append(y * product(torch.matmul, x.mT, s))
                 return [b], flow
-            flow.relevance.append(x * (s @ y.mT))
+            flow.relevance.append(x * product(torch.matmul, s, y.mT))
             return [a], flow
         s = s * 0.5
-        flow.relevance += [x * (s @ y.mT), y * (x.mT @ s)]
+        flow.relevance += [x * product(torch.matmul, s, y.mT), y * product(torch.matmul, x.mT, s)]
         return [a, b], flow
 
 

@@ -24,13 +24,14 @@ from .errors import LRPError
 from .kernels import convolve, group_norm
 from .onednn import laid_out
 from .optimizations import without
-from .precision import HALF, as_relevance, lower, require_lower, run_in_half
+from .precision import HALF, as_relevance, lower, product, require_lower, run_in_half
 from .writes import Unwritten
 
 aten = torch.ops.aten
 Rebuild = Callable[[list[Tensor]], Any]
 Store = Callable[[Any], Any]
 FASTER: dict[Any, Callable[..., Any]] = {aten.convolution: convolve, aten.native_group_norm: group_norm}
+PRODUCTS = (aten.mm, aten.bmm, aten.addmm, aten.matmul)
 MOVES = {
     aten.reshape, aten.permute, aten.transpose, aten.t, aten.squeeze, aten.unsqueeze, aten.expand, aten.slice,
     aten.select, aten.cat, aten.stack, aten.split, aten.split_with_sizes, aten.unbind, aten.chunk, aten.flip, aten.roll,
@@ -290,7 +291,9 @@ def kernel_of(node: fx.Node) -> Callable[..., Any]:
         return FASTER[packet(node)]
     first = first_of(node)
     in_half = isinstance(first, Tensor) and first.dtype in HALF
-    return partial(run_in_half, function_of(node)) if in_half else function_of(node)
+    if not in_half:
+        return function_of(node)
+    return partial(product if packet(node) in PRODUCTS else run_in_half, function_of(node))
 
 
 def layer_of(node: fx.Node) -> str:

@@ -16,8 +16,17 @@ from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
 from . import phases
-from .onednn import CHANNELS_LAST, VECTORISED, convolution, laid_out, plain, transposed_convolution
+from .onednn import (
+    CHANNELS_LAST,
+    VECTORISED,
+    better_in_float32,
+    convolution,
+    laid_out,
+    plain,
+    transposed_convolution,
+)
 from .optimizations import on
+from .precision import widened
 
 aten = torch.ops.aten
 # Without phases: oneDNN needs some channels to fill its vectors with; below, ATen's product of matrices is faster.
@@ -29,6 +38,8 @@ Geometry = Sequence[Any]  # stride, padding, dilation, transposed, output_paddin
 def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
+    if better_in_float32(x, dilation):
+        return laid_out(widened(x.dtype, convolve, x, w, bias, *geometry))
     few = transposed and by_phases(w.shape[1], groups)
     if beyond(*geometry) or not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
@@ -45,6 +56,8 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
 def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any) -> Tensor:
     """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
+    if better_in_float32(r, dilation):
+        return laid_out(widened(r.dtype, convolve_adjoint, r, shape, w, *geometry))
     few = not transposed and by_phases(w.shape[1], groups)
     if beyond(*geometry) or not direct(r, None if transposed or few else shape[1]):
         # the same kernel of cuDNN's, which asks for no input here

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .kernels import by_phases, convolve, convolve_adjoint
 from .optimizations import on
+from .precision import product
 
 Modified = Callable[[str], Tensor]  # name of a weight modification -> the weight so modified
 RAW = "raw"  # the layer's weight before a norm's factor was folded into it: what the norm's mean is a mean of
@@ -147,11 +148,12 @@ class Matmul(LinearMap):
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
         w = self._weights(weight)
-        return w @ inputs[0] if self._from_left else inputs[0] @ w
+        return product(torch.matmul, *((w, inputs[0]) if self._from_left else (inputs[0], w)))
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
         w = self._weights(weight).mT
-        return (unbroadcast(w @ r if self._from_left else r @ w, self.inputs[0].shape),)
+        given_back = product(torch.matmul, *((w, r) if self._from_left else (r, w)))
+        return (unbroadcast(given_back, self.inputs[0].shape),)
 
 
 class Sum(LinearMap):

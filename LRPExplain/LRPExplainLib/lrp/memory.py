@@ -18,14 +18,14 @@ from .answers import Unchanged
 from .boxes import slab
 from .composites import Composite, composite_named
 from .edit import packet
-from .graph import Graph, arguments, last_uses, require_graph, shape_of
+from .graph import PRODUCTS, Graph, arguments, last_uses, require_graph, shape_of
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .moves import Concatenation
 from .onednn import better_in_float32
 from .operators import CONVOLUTION, DENSE, SUM
 from .planning import Plan, make_plan
-from .precision import relevance_type
+from .precision import better_widened, relevance_type
 from .rules import PLAIN, LinearRule
 from .segments import Schedule, Segments
 from .sizes import Meter, Sizes, bytes_of, leaf_bytes, leaves
@@ -230,27 +230,33 @@ def _slab_share(node: fx.Node, plan: Plan, graph: Graph, most: int | None) -> fl
 
 
 def _workspace(node: fx.Node, adjoint: bool) -> int:
-    """What convolutions lay out beside their input and output.
+    """What products lay out beside their input and output.
 
     Nothing where :mod:`.kernels` calls oneDNN on what lies channels last, in its own precision. ATen's fast kernels
     reorder both; on the CPU its small or single-channel inputs go through a matrix with a column per output voxel
-    instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp).
+    instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp). What is widened to
+    float32 is copied for it.
     """
+    if packet(node) in PRODUCTS and better_widened(leaves(node)[0]):
+        return 2 * sum(bytes_of(beside) for beside in (node, *node.all_input_nodes))
     if packet(node) is not aten.convolution:
         return 0
     source, weight = arguments(node)[:2]
+    x, y = leaves(source)[0], leaves(node)[0]
+    widened = better_in_float32(x, arguments(node)[5])
+    x = x.float() if widened else x
+    both = (x.numel() + y.numel()) * x.element_size()
+    copies = both if widened else 0
     spreads = arguments(node)[6] != adjoint
-    if direct(leaves(source)[0], shape_of(source if adjoint else node)[1] if spreads else None):
-        far = better_in_float32(leaves(source)[0], arguments(node)[5])
-        return 2 * (bytes_of(node) + bytes_of(source)) if far else 0
-    x, kernel = leaves(source)[0], leaves(weight)[0].shape[2:]
+    if direct(x, shape_of(source if adjoint else node)[1] if spreads else None):
+        return copies
+    kernel = leaves(weight)[0].shape[2:]
     grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
     slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)
     if x.device.type == "cuda" or not slow:
-        return bytes_of(node) + bytes_of(source)
-    y = leaves(node)[0]
+        return copies + both
     columns = y.shape[1] * x.shape[2:].numel() if arguments(node)[6] else x.shape[1] * y.shape[2:].numel()
-    return kernel.numel() * columns * x.element_size()
+    return copies + kernel.numel() * columns * x.element_size()
 
 
 def _weights(graph: Graph, plan: Plan, schedule: Schedule) -> int:

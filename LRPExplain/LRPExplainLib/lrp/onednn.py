@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .optimizations import on, without
+from .precision import MULTIPLIED, better_widened
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
-VECTORISED = {torch.float32}  # precisions that it has fast kernels for on this processor
-if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    VECTORISED.add(torch.bfloat16)
+_KNOWN = {torch.float32, torch.bfloat16}  # precisions that it is asked for
+VECTORISED = {torch.float32} | (_KNOWN & MULTIPLIED)  # those that it has fast kernels for on this processor
 # Dilation from which oneDNN 3.12 (AMX) is slower in bfloat16 than in float32: at 16, by ten times
 _FAR = 8
 
 
 def laid_out(x: Tensor) -> Tensor:
     """The tensor as kernels like it best: channels last for images and volumes on the CPU, else as it is."""
-    if x.device.type != "cpu" or x.dim() not in CHANNELS_LAST or x.dtype not in VECTORISED:
+    if x.device.type != "cpu" or x.dim() not in CHANNELS_LAST or x.dtype not in _KNOWN:
         return x
     axes = list(range(x.dim() - 1, 0, -1))  # from the innermost on
     if on("channels-last"):
@@ -40,12 +39,9 @@ def plain(w: Tensor) -> Tensor:
 
 
 def better_in_float32(x: Tensor, dilation: Sequence[int]) -> bool:
-    """Whether a convolution of what is in bfloat16 is done in float32 all the same."""
-    return x.dtype == torch.bfloat16 and max(dilation) >= _FAR and on("far")
-
-
-def _lifted(kernel: Callable[..., Tensor], x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
-    return kernel(x.float(), w.float(), None if bias is None else bias.float(), *geometry).to(x.dtype)
+    """Whether a convolution of what is in half precision is done in float32 all the same."""
+    far = x.dtype == torch.bfloat16 and x.device.type == "cpu" and max(dilation) >= _FAR and on("far")
+    return far or better_widened(x)
 
 
 def convolution(
@@ -58,8 +54,6 @@ def convolution(
     groups: int,
 ) -> Tensor:
     """An ordinary convolution."""
-    if better_in_float32(x, dilation):
-        return _lifted(convolution, x, w, bias, padding, stride, dilation, groups)
     width = x.shape[-1] + 2 * padding[-1] - dilation[-1] * (w.shape[-1] - 1)
     if x.shape[1] == 1 and width <= stride[-1]:  # oneDNN 3.12 misreads one channel where a stride leaves a width of one
         x, w = plain(x), plain(w)
@@ -79,8 +73,6 @@ def transposed_convolution(
     groups: int,
 ) -> Tensor:
     """A transposed one; the operator is that which TorchInductor calls."""
-    if better_in_float32(x, dilation):
-        return _lifted(transposed_convolution, x, w, bias, stride, padding, dilation, output_padding, groups)
     x, w = laid_out(x), laid_out(w)
     return torch.ops.mkldnn._convolution_transpose_pointwise(
         x, w, bias, padding, output_padding, stride, dilation, groups, "none", [], ""

@@ -10,9 +10,15 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from .errors import LRPError
+from .optimizations import on
 
 HALF = (torch.float16, torch.bfloat16)
 _WIDER = (torch.float32, torch.float64)
+_ASKED = {  # whether this processor has arithmetic for half precision, as oneDNN sees it
+    torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+}
+MULTIPLIED = {dtype for dtype, supported in _ASKED.items() if torch.backends.mkldnn.is_available() and supported()}
 
 
 def relevance_type(dtype: torch.dtype, precision: torch.dtype | None) -> torch.dtype:
@@ -36,9 +42,27 @@ def run_in_half(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         dtype = next((leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.dtype in HALF), None)
         if dtype is None:
             raise
-    widened = pytree.tree_map_only(Tensor, lambda value: as_relevance(value, None), (args, kwargs))
-    found = function(*widened[0], **widened[1])
+    return widened(dtype, function, *args, **kwargs)
+
+
+def widened(dtype: torch.dtype, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call an operator in float32, and round what it returns to that half precision."""
+    args, kwargs = pytree.tree_map_only(Tensor, lambda value: as_relevance(value, None), (args, kwargs))
+    found = function(*args, **kwargs)
     return pytree.tree_map_only(Tensor, lambda value: value.to(dtype) if value.is_floating_point() else value, found)
+
+
+def better_widened(x: Tensor) -> bool:
+    """Whether products of such a tensor are done in float32: on a CPU without arithmetic for its half precision, where
+    a convolution takes up to 200 times as long as in float32.
+    """
+    return x.dtype in HALF and x.device.type == "cpu" and x.dtype not in MULTIPLIED and on("widened")
+
+
+def product(function: Callable[..., Tensor], *factors: Tensor, **kwargs: Any) -> Tensor:
+    """A product of matrices (`aten.mm` and its like), in the precision in which that is fast."""
+    first = factors[0]
+    return widened(first.dtype, function, *factors, **kwargs) if better_widened(first) else function(*factors, **kwargs)
 
 
 def require_lower(precision: torch.dtype) -> None:

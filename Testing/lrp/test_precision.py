@@ -6,9 +6,8 @@ import pytest
 import torch
 from lrp_helpers import Function, built, correlation, small_network
 from LRPExplainLib import lrp
-from LRPExplainLib.lrp import kernels, onednn, precision
+from LRPExplainLib.lrp import onednn, precision
 from LRPExplainLib.lrp.optimizations import without
-from LRPExplainLib.lrp.precision import MULTIPLIED
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -61,7 +60,9 @@ def test_half_as_much_memory_is_reckoned() -> None:
     exact = next(lrp.estimates(graph, "epsilon-plus"))
     half = next(lrp.estimates(graph.to(torch.bfloat16), "epsilon-plus"))
     assert half.kept == pytest.approx(0.5 * exact.kept, rel=0.1)
-    most = 0.6 if torch.bfloat16 in MULTIPLIED else 0.8  # else products are done in float32, one at a time
+    most = (
+        0.6 if torch.bfloat16 in precision.multiplied("cpu") else 0.8
+    )  # else products are done in float32, one at a time
     assert half.peak - half.weights < most * (exact.peak - exact.weights)
 
 
@@ -155,9 +156,8 @@ class Attentive(torch.nn.Module):
 @pytest.fixture
 def no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that multiplies in float32 and float64 alone, as all with AVX2 at most do."""
-    monkeypatch.setattr(precision, "MULTIPLIED", set())
-    monkeypatch.setattr(onednn, "VECTORISED", {torch.float32})
-    monkeypatch.setattr(kernels, "VECTORISED", {torch.float32})
+    for module in (precision, onednn):
+        monkeypatch.setattr(module, "multiplied", lambda device: frozenset())
 
 
 @pytest.mark.usefixtures("no_arithmetic")
@@ -187,6 +187,15 @@ def test_a_processor_without_arithmetic_for_half_precision_never_sees_a_product_
     assert any("conv" in name for name, _ in seen)
     assert {kind for _, kind in seen} == {torch.float32}
     assert correlation(found.relevance, exact.relevance) > 0.999
+
+
+@pytest.mark.parametrize("ampere", [False, True])
+def test_older_cards_have_no_arithmetic_for_bfloat16(monkeypatch: pytest.MonkeyPatch, ampere: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: ampere or including_emulation)
+    known = precision.multiplied.__wrapped__("cuda")
+    assert (torch.bfloat16 in known) is ampere
+    assert torch.float16 in known
 
 
 def test_wide_dilations_are_done_in_the_precision_that_is_faster_and_come_out_alike() -> None:

@@ -18,12 +18,12 @@ from torch._prims_common import suggest_memory_format
 from . import phases
 from .onednn import (
     CHANNELS_LAST,
-    VECTORISED,
     better_in_float32,
     convolution,
     laid_out,
     plain,
     transposed_convolution,
+    vectorised,
 )
 from .optimizations import on
 from .precision import widened
@@ -115,7 +115,7 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
     """
     return (
         x.device.type == "cpu"
-        and x.dtype in VECTORISED
+        and vectorised(x.dtype)
         and x.dim() in CHANNELS_LAST
         and x.numel() > 0
         and (spread_to is None or spread_to >= _FEW_CHANNELS)

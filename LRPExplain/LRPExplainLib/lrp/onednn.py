@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from .optimizations import on, without
-from .precision import MULTIPLIED, better_widened
+from .precision import better_widened, multiplied
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
-_KNOWN = {torch.float32, torch.bfloat16}  # precisions that it is asked for
-VECTORISED = {torch.float32} | (_KNOWN & MULTIPLIED)  # those that it has fast kernels for on this processor
+_KNOWN = (torch.float32, torch.bfloat16)  # precisions that it is asked for
 # Dilation from which oneDNN 3.12 (AMX) is slower in bfloat16 than in float32: at 16, by ten times
 _FAR = 8
 
@@ -30,6 +29,11 @@ def laid_out(x: Tensor) -> Tensor:
     for axis in (*axes, 0):
         strides[axis], step = step, step * x.shape[axis]
     return x if list(x.stride()) == strides else x.as_strided(x.shape, strides)
+
+
+def vectorised(dtype: torch.dtype) -> bool:
+    """Whether it has fast kernels for a precision on this processor."""
+    return dtype == torch.float32 or (dtype in _KNOWN and dtype in multiplied("cpu"))
 
 
 def plain(w: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ OPTIMIZATIONS = {
     "channels-last": "on the CPU, images and volumes lie channels last, which oneDNN need not reorder",
     "phases": "on the CPU, what a convolution gives back to few channels is computed for neighbouring voxels at once",
     "far": "on the CPU, bfloat16 convolutions of wide dilation are done in float32, in which oneDNN is faster",
-    "widened": "on a CPU without arithmetic for half precision, its products are done in float32",
+    "widened": "where a processor has no arithmetic for half precision, its products are done in float32",
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",
     "collapsed": "convolutions with weights one (flat rule) are done on a single channel, which is the same for all",
     "slabs": "sums, and on the CPU convolutions, are walked slab by slab, which needs less memory beside them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,11 +15,6 @@ from .optimizations import on
 
 HALF = (torch.float16, torch.bfloat16)
 _WIDER = (torch.float32, torch.float64)
-_ASKED = {  # whether this processor has arithmetic for half precision, as oneDNN sees it
-    torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-}
-MULTIPLIED = {dtype for dtype, supported in _ASKED.items() if torch.backends.mkldnn.is_available() and supported()}
 
 
 def relevance_type(dtype: torch.dtype, precision: torch.dtype | None) -> torch.dtype:
@@ -52,11 +48,24 @@ def widened(dtype: torch.dtype, function: Callable[..., Any], *args: Any, **kwar
     return pytree.tree_map_only(Tensor, lambda value: value.to(dtype) if value.is_floating_point() else value, found)
 
 
+@cache
+def multiplied(device: str) -> frozenset[torch.dtype]:
+    """The half precisions that a "cpu" (as oneDNN sees it) or "cuda" card like this one has arithmetic for."""
+    known = dict.fromkeys(HALF, True)
+    if device == "cpu":
+        there, ask = torch.backends.mkldnn.is_available(), torch.ops.mkldnn
+        known[torch.float16] = there and ask._is_mkldnn_fp16_supported()
+        known[torch.bfloat16] = there and ask._is_mkldnn_bf16_supported()
+    elif device == "cuda" and torch.cuda.is_available():  # tensor cores know bfloat16 from compute capability 8.0 on
+        known[torch.bfloat16] = torch.cuda.is_bf16_supported(including_emulation=False)
+    return frozenset(dtype for dtype, is_known in known.items() if is_known)
+
+
 def better_widened(x: Tensor) -> bool:
-    """Whether products of such a tensor are done in float32: on a CPU without arithmetic for its half precision, where
-    a convolution takes up to 200 times as long as in float32.
+    """Whether products of such a tensor are done in float32, since there is no arithmetic for its half precision: on a
+    CPU a convolution takes up to 200 times as long without.
     """
-    return x.dtype in HALF and x.device.type == "cpu" and x.dtype not in MULTIPLIED and on("widened")
+    return x.dtype in HALF and x.dtype not in multiplied(x.device.type) and on("widened")
 
 
 def product(function: Callable[..., Tensor], *factors: Tensor, **kwargs: Any) -> Tensor:

@@ -125,6 +125,11 @@ class Explanation:
         """How many of the volumes were given, which are the first ones."""
         return len(given_volumes(self.volumes))
 
+    def prepared_differently(self, other: Explanation) -> list[str]:
+        """What of the card's preprocessing, windows among it, is not the same in another explanation of the model."""
+        a, b = (one.model.get("card", {}).get("preprocessing", {}) for one in (self, other))
+        return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
+
     def save(self, folder: str | os.PathLike[str], compressed: bool = True) -> None:
         """Write the folder, whole or not at all. An empty folder or an earlier explanation is replaced.
 

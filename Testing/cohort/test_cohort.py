@@ -14,6 +14,7 @@ from LRPExplainLib.cohort import Cohort, cohort
 from LRPExplainLib.cohort.cohort import SCHEMA
 from LRPExplainLib.cohort.pictures import png, projections, shrunk
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging.grid import Grid
 from LRPExplainLib.scene import missing_renderer
 from planted import MARKER, SIZE, ball, frame, lesion_place, plant, save
@@ -206,6 +207,18 @@ def test_volumes_far_apart_are_noted(few):
     save(few / "far", image, ball(image, (0, 900, 0)))
     assert "lie far apart" in cohort([few], align="space").facts["notes"][0]
     assert not any("far apart" in note for note in cohort([few]).facts["notes"])
+
+
+def test_other_preprocessing_is_noted(few):
+    image = frame()
+    assert not any("another way" in note for note in cohort([few]).facts["notes"])
+    model = Explanation.load(next(path.parent for path in few.rglob("explanation.json"))).model
+    for name, window in (("small", [32, 32, 32]), ("smaller", [16, 16, 16])):
+        card = {"preprocessing": {"window": {"size": window}}}
+        save(few / name, image, ball(image, MARKER), model={**model, "card": card})
+        note = next(note for note in cohort([few]).facts["notes"] if "another way" in note)
+        assert "(window): that alone changes a map" in note
+        assert ("'small'" if name == "small" else "2 of 6 explanations") in note
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from .groups import Groups, distances, embed, group, require_sklearn
 from .oddness import Figures, figures, largest, typical
 from .page import page
 from .pictures import projections
-from .space import Blocks, check_space, lie_apart, together
+from .space import check_space, lie_apart, together
 from .tables import tables
 
 FORMAT, VERSION = "lrpexplain-cohort", 1
@@ -150,16 +150,16 @@ def cohort(
     tell = progress or nobody
     used, left_out, first, space = gather(find(folders), align, grid_mm, tell)
     tell("grouping", 0.95)
-    maps, start, stop = together([one for _, _, blocks in used for one in blocks])
+    maps, start, stop = together([blocks for one in used for blocks in one.maps])
     maps = maps.reshape(len(used), -1, *maps.shape[1:])
     maps /= np.abs(maps).sum(axis=(1, 2, 3, 4), keepdims=True, dtype=np.float64).astype(np.float32)
     apart = distances(maps)
     place = space.grid(start, stop)
     groups = group(apart, clusters, neighbours, seed)
-    names = [found.name for found, _, _ in used]
+    names = [one.found.name for one in used]
     rows, means = _clusters(groups.labels, apart, maps, names, place)
     chosen = {name for row in rows for name in row["examples"]}
-    examples = {found.name: found.folder for found, _, _ in used if found.name in chosen}
+    examples = {one.found.name: one.found.folder for one in used if one.found.name in chosen}
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -172,7 +172,7 @@ def cohort(
         "clusters": rows,
         "explanations": _explanations(used, rows, embed(apart, seed)),
         "left_out": left_out,
-        "notes": _notes([one for _, _, blocks in used for one in blocks], align, rows, len(used)),
+        "notes": _notes(used, align, rows),
         "provenance": {"created": datetime.now(UTC).isoformat(timespec="seconds"), "versions": _versions()},
     }  # fmt: skip
     return Cohort(facts, means, examples, mean_anatomy(examples.values(), space, start, stop))
@@ -230,22 +230,30 @@ def _explanations(used: Sequence[Used], rows: Sequence[Mapping[str, Any]], plane
     number_of = {name: row["number"] for row in rows for name in row["members"]}
     return [
         {
-            "name": found.name, "cluster": number_of[found.name], "target_value": value,
+            "name": one.found.name, "cluster": number_of[one.found.name], "target_value": one.target_value,
             "embedding": [round(float(x), 4) for x in place],
         }
-        for (found, value, _), place in zip(used, plane, strict=True)
+        for one, place in zip(used, plane, strict=True)
     ]  # fmt: skip
 
 
-def _notes(maps: Sequence[Blocks], align: str, rows: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+def _notes(used: Sequence[Used], align: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
-    if align == "space" and lie_apart(maps):
+    if otherwise := [one for one in used if one.changed]:
+        several = f"{len(otherwise)} of {len(used)} explanations"
+        which = several if len(otherwise) > 1 else f"'{otherwise[0].found.name}'"
+        what = ", ".join(sorted({key for one in otherwise for key in one.changed}))
+        notes.append(
+            f"The volumes of {which} were prepared in another way than those of '{used[0].found.name}' ({what}): that"
+            " alone changes a map, and may make a group of its own."
+        )
+    if align == "space" and lie_apart([blocks for one in used for blocks in one.maps]):
         notes.append(
             "The volumes lie far apart in patient space, so that one place in it is not one place in the body: register"
             " them, or align them by centre, frame or target."
         )
     if len(rows) == 1:
-        notes.append(f"The maps of all {count} explanations form one group: none stands apart as a group.")
+        notes.append(f"The maps of all {len(used)} explanations form one group: none stands apart as a group.")
     return notes
 
 

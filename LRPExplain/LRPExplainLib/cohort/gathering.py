@@ -1,6 +1,7 @@
 """Explanations read one after another, of which no more is kept than their maps in the common space."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +14,20 @@ from .space import Blocks, Space
 
 FEWEST = 4  # fewer maps have no groups
 
-Used = tuple[Found, float, list[Blocks]]  # an explanation, its target value, and its maps in the common space
+
+@dataclass(frozen=True)
+class Used:
+    """What is kept of an explanation.
+
+    Attributes:
+        maps: of its inputs, in the common space.
+        changed: what of the preprocessing is not as in the first of them.
+    """
+
+    found: Found
+    target_value: float
+    maps: list[Blocks]
+    changed: list[str]
 
 
 def gather(
@@ -24,6 +38,7 @@ def gather(
     left_out: list[dict[str, str]] = []
     first: tuple[Explanation, str] | None = None
     space: Space | None = None
+    compared: Explanation | None = None
     for n, found in enumerate(places):
         tell("reading", 0.95 * n / len(places))
         try:
@@ -44,7 +59,9 @@ def gather(
         except UserError as error:
             left_out.append({"name": found.name, "why": str(error)})
             continue
-        used.append((found, float(explanation.ledger["target_value"]), blocks))
+        compared = compared or explanation
+        changed = compared.prepared_differently(explanation)
+        used.append(Used(found, float(explanation.ledger["target_value"]), blocks, changed))
     if len(used) < FEWEST or first is None or space is None:
         why = f" Of '{left_out[0]['name']}': {left_out[0]['why']}" if left_out else ""
         raise UserError(

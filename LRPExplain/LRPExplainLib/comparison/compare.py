@@ -183,18 +183,12 @@ def _check_alike(explanations: Sequence[Explanation], names: Sequence[str]) -> l
             )
         if first.model["sha256"] != other.model["sha256"]:
             notes.append(f"'{name}' explains another model than '{names[0]}'.")
-        elif changed := _prepared_differently(first, other):
+        elif changed := first.prepared_differently(other):
             notes.append(
                 f"'{name}' prepares the volume in another way than '{names[0]}' ({', '.join(changed)}): that alone"
                 " changes the prediction and the map."
             )
     return notes
-
-
-def _prepared_differently(one: Explanation, other: Explanation) -> list[str]:
-    """What of a card's preprocessing, windows among it, the same model was used with differently."""
-    a, b = (explanation.model["card"].get("preprocessing", {}) for explanation in (one, other))
-    return sorted(key for key in {*a, *b} if a.get(key) != b.get(key))
 
 
 def _values(explanation: Explanation) -> np.ndarray:

@@ -212,8 +212,11 @@ def plan(
     how = How(composite, device, rules, biases, window, memory, precision, method_named(method, parameters))
     with running():
         ready = get_ready(model, volumes, how, question)
-        facts = ready.inference.facts(question.known(ready.prepared, ready.model.card))
-        predicting, explaining = ready.inference.seconds(facts["explained"])
+        output, once = ready.inference.trial()
+        card = ready.model.card.completed(require_tensor(output)[:1].shape, lrp.ends_in(ready.inference.graph))
+        question.check(ready.prepared, card)  # what a card did not say before
+        facts = ready.inference.facts(question.known(ready.prepared, card))
+        predicting, explaining = ready.inference.seconds(once, facts["explained"])
         if ready.method is not None:
             explaining = predicting * facts["explained"] / facts["views"] * ready.method.passes(ready.inference)
     return {

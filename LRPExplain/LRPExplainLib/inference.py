@@ -238,17 +238,20 @@ class Inference:
             "memory_budget": self.budget,
         }
 
-    def seconds(self, explained: int) -> tuple[float, float]:
-        """About how long it takes to predict, and to explain so many views: from one forward pass, timed."""
+    def trial(self) -> tuple[object, float]:
+        """What the network returns for the first views, and the seconds that took."""
         views = self.windows.views[: self.setting.batch]
         begin = time.perf_counter()
-        self.graph.forward(self._inputs(views))
+        output = self.graph.forward(self._inputs(views))
         if self.setting.device.type == "cuda":
             torch.cuda.synchronize()
-        one = time.perf_counter() - begin
+        return output, time.perf_counter() - begin
+
+    def seconds(self, once: float, explained: int) -> tuple[float, float]:
+        """About how long it takes to predict, and to explain so many views, by what a `trial` took."""
         again = len(self.setting.estimate.schedule.starts) > 1
         passes = (not self.windows.whole) + again + lrp.products(self.graph, self._composite)
-        predicting, explaining = (ceil(n / self.setting.batch) * one for n in (len(self.windows.views), explained))
+        predicting, explaining = (ceil(n / self.setting.batch) * once for n in (len(self.windows.views), explained))
         return predicting, explaining * passes
 
     @property

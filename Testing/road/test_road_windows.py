@@ -476,6 +476,20 @@ def test_no_memory_is_no_number_of_gib(paths, wrong, capsys):
     assert "give a number above 0" in capsys.readouterr().err
 
 
+def test_without_a_card_a_dry_run_knows_classes_and_regions_from_the_network(tmp_path, oblique_volume, capsys):
+    sitk.WriteImage(oblique_volume, str(tmp_path / "t1.nrrd"))
+    torch.jit.script(segmenter(outputs=2)).save(str(tmp_path / "bare.ts"))
+    given = ["explain", "--model", str(tmp_path / "bare.ts"), "--volume", str(tmp_path / "t1.nrrd"), "--device", "cpu"]
+    assert main([*given, "--dry-run", "--target", "9"]) == 2
+    refused = capsys.readouterr().err
+    assert "choose one of 0 class 0, 1 class 1" in refused
+    assert main([*given, "--out", str(tmp_path / "out"), "--target", "9"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == refused.splitlines()[-1]
+    assert main([*given, "--dry-run", "--point", "9999,0,0"]) == 2
+    assert "outside" in capsys.readouterr().err
+    assert main([*given, "--dry-run", "--target", "1", "--everywhere"]) == 0
+
+
 def test_a_run_that_cannot_keep_to_the_memory_is_refused_before_it_begins(tmp_path, paths, monkeypatch, capsys):
     question = ["--target", "b", "--everywhere"]
     with monkeypatch.context() as patched:

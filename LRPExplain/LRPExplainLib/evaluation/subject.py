@@ -160,7 +160,8 @@ class Subject:
     def seconds(self) -> tuple[float, float]:
         """About how long a prediction and an explanation by LRP take, judged by one forward pass."""
         inference = self.inference
-        predicting, explaining = inference.seconds(len(inference.explained(self.asked.coefficients)))
+        _, once = inference.trial()
+        predicting, explaining = inference.seconds(once, len(inference.explained(self.asked.coefficients)))
         all_views = len(inference.windows.views)
         return predicting * self.views / all_views, predicting + explaining
 

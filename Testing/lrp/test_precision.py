@@ -189,10 +189,12 @@ def test_a_processor_without_arithmetic_for_half_precision_never_sees_a_product_
     assert correlation(found.relevance, exact.relevance) > 0.999
 
 
-@pytest.mark.parametrize("ampere", [False, True])
-def test_older_cards_have_no_arithmetic_for_bfloat16(monkeypatch: pytest.MonkeyPatch, ampere: bool) -> None:
+@pytest.mark.parametrize(("capability", "ampere"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
+def test_older_cards_have_no_arithmetic_for_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], ampere: bool
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: ampere or including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     known = precision.multiplied.__wrapped__("cuda")
     assert (torch.bfloat16 in known) is ampere
     assert torch.float16 in known

@@ -56,8 +56,8 @@ def multiplied(device: str) -> frozenset[torch.dtype]:
         there, ask = torch.backends.mkldnn.is_available(), torch.ops.mkldnn
         known[torch.float16] = there and ask._is_mkldnn_fp16_supported()
         known[torch.bfloat16] = there and ask._is_mkldnn_bf16_supported()
-    elif device == "cuda" and torch.cuda.is_available():  # tensor cores know bfloat16 from compute capability 8.0 on
-        known[torch.bfloat16] = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device == "cuda" and torch.cuda.is_available():
+        known[torch.bfloat16] = torch.cuda.get_device_capability() >= (8, 0)  # Ampere
     return frozenset(dtype for dtype, is_known in known.items() if is_known)
 
 

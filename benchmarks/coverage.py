@@ -21,8 +21,8 @@ from tqdm import tqdm
 from .methods import ZENNIT_PLUS, captum, reason, zennit
 from .networks import NETWORKS, Network, first_tensor, start_relevance
 
-# Zennit with and without merging batch norms: the better of the two counts.
-PEERS = {ZENNIT_PLUS: (zennit("EpsilonPlus"), zennit("EpsilonPlus", merge=False)), "Captum LRP": (captum,)}
+# Zennit as the network is and made ready for it ("canonized"): the better of the two counts.
+PEERS = {ZENNIT_PLUS: (zennit("EpsilonPlus"), zennit("EpsilonPlus", canonize=False)), "Captum LRP": (captum,)}
 COMPOSITES = ("epsilon", "epsilon-plus", "gamma", "attn-lrp", "volume")
 
 

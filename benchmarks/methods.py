@@ -93,18 +93,19 @@ def _map(found: lrp.Attribution) -> Tensor:
     return found.relevance
 
 
-def zennit(name: str, merge: bool = True) -> Prepare:
+def zennit(name: str, canonize: bool = True) -> Prepare:
     """Zennit's composite of this name; `Epsilon` is its rule of that name in every weighted layer.
 
-    `merge`: fold each batch norm into the layer listed before it, which is right for most networks.
+    `canonize`: by its widest canonizer: each batch norm is folded into the layer listed before it, which is right for
+    most networks, and additions in torchvision's ResNets become modules that it sees.
     """
 
     def prepare(model: nn.Module, x: Tensor, start: Tensor) -> Run:
         torchvision()
         from zennit import composites, rules, types
-        from zennit.canonizers import SequentialMergeBatchNorm
+        from zennit.torchvision import ResNetCanonizer
 
-        canonizers = [SequentialMergeBatchNorm()] if merge else []
+        canonizers = [ResNetCanonizer()] if canonize else []
         if name == "Epsilon":
             table: list[tuple[Any, Any]] = [
                 (types.Activation, rules.Pass()),

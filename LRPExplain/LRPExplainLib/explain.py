@@ -117,7 +117,7 @@ def answer(
         ready.inference.keep_to_budget()
         with stage("predicting"):
             output = require_tensor(ready.inference.predict(stage.part("predicting")))
-            card = ready.model.card.completed(output.shape, lrp.ends_in(ready.inference.graph))
+            card = ready.completed(output)
             outcome = read_outcome(output, card, ready.prepared)
             prediction = outcome.prediction(ready.prepared)
     return Answered(ready, output, card, outcome, prediction, stage.timings)
@@ -213,7 +213,7 @@ def plan(
     with running():
         ready = get_ready(model, volumes, how, question)
         output, once = ready.inference.trial()
-        card = ready.model.card.completed(require_tensor(output)[:1].shape, lrp.ends_in(ready.inference.graph))
+        card = ready.completed(require_tensor(output)[:1])
         question.check(ready.prepared, card)  # what a card did not say before
         facts = ready.inference.facts(question.known(ready.prepared, card))
         predicting, explaining = ready.inference.seconds(once, facts["explained"])

@@ -68,6 +68,10 @@ class Ready:
     inference: Inference
     method: Method | None = None
 
+    def completed(self, output: Tensor) -> ModelCard:
+        """The model's card, with what it leaves open read off an output [1, K, ...] of the network; errors as there."""
+        return self.model.card.completed(output.shape, lrp.ends_in(self.inference.graph))
+
     def attribute(
         self, coefficients: Tensor, output: Tensor, progress: Callable[[float, str], None]
     ) -> lrp.Attribution:

@@ -60,9 +60,8 @@ def test_half_as_much_memory_is_reckoned() -> None:
     exact = next(lrp.estimates(graph, "epsilon-plus"))
     half = next(lrp.estimates(graph.to(torch.bfloat16), "epsilon-plus"))
     assert half.kept == pytest.approx(0.5 * exact.kept, rel=0.1)
-    most = (
-        0.6 if torch.bfloat16 in precision.multiplied("cpu") else 0.8
-    )  # else products are done in float32, one at a time
+    in_half = torch.bfloat16 in precision.multiplied("cpu")  # else products are done in float32, one at a time
+    most = 0.6 if in_half else 0.8
     assert half.peak - half.weights < most * (exact.peak - exact.weights)
 
 
@@ -163,8 +162,6 @@ def no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_arithmetic")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_processor_without_arithmetic_for_half_precision_never_sees_a_product_in_it(dtype: torch.dtype) -> None:
-    """It would take up to 200 times as long."""
-
     seen = set()
 
     class Watched(TorchDispatchMode):
@@ -201,7 +198,7 @@ def test_older_cards_have_no_arithmetic_for_bfloat16(
 
 
 def test_wide_dilations_are_done_in_the_precision_that_is_faster_and_come_out_alike() -> None:
-    """As MeshNet has them; a processor without bfloat16 takes ATen's kernels with and without."""
+    """As MeshNet has them; a processor without bfloat16 does all in float32, with and without."""
     torch.manual_seed(0)
     layers = [torch.nn.Conv3d(1, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(5, 5, 3, padding=9, dilation=9)]
     model = torch.nn.Sequential(*layers, torch.nn.ReLU(), torch.nn.Conv3d(5, 2, 1)).eval()

@@ -117,7 +117,7 @@ class Subject:
         self.inference, self._device, self._memory = ready.inference, ready.device, memory
         self.prepared, self.model = ready.prepared, ready.model
         output = next(Forward(self.inference, self.model.module)([self.prepared.tensor]))
-        card = self.model.card.completed(output.shape, lrp.ends_in(self.inference.graph))
+        card = ready.completed(output)
         self.asked = question.ask(output, read_outcome(output, card, self.prepared), self.prepared, card)
         if self.asked.target_value == 0:
             raise UserError("The model's output is exactly 0 where it is asked, so there is nothing to test.")

@@ -1,6 +1,7 @@
 """Convolutions and their adjoints by the fastest kernel there is for where the tensors are.
 
-On CUDA and for other precisions than float32 that is ATen's own choice. On the CPU ATen sends a single sample with few
+On CUDA and for precisions that oneDNN is not asked for that is ATen's own choice; half precision that the processor
+does not know is widened to float32 first. On the CPU ATen sends a single sample with few
 channels or slices to a kernel that is up to 14 times slower than oneDNN (`use_mkldnn` in ATen's Convolution.cpp), and
 takes volumes as they lie, which oneDNN has to reorder before and after. Here oneDNN is called by its own name, and
 volumes lie channels last.
@@ -39,7 +40,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
     """`aten.convolution`."""
     stride, padding, dilation, transposed, output_padding, groups = geometry
     if better_in_float32(x, dilation):
-        return laid_out(widened(x.dtype, convolve, x, w, bias, *geometry))
+        return widened(x.dtype, convolve, x, w, bias, *geometry)
     few = transposed and by_phases(w.shape[1], groups)
     if beyond(*geometry) or not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
@@ -57,7 +58,7 @@ def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any)
     """The adjoint of `convolve` without bias for an input of that shape, applied to r."""
     stride, padding, dilation, transposed, _, groups = geometry
     if better_in_float32(r, dilation):
-        return laid_out(widened(r.dtype, convolve_adjoint, r, shape, w, *geometry))
+        return widened(r.dtype, convolve_adjoint, r, shape, w, *geometry)
     few = not transposed and by_phases(w.shape[1], groups)
     if beyond(*geometry) or not direct(r, None if transposed or few else shape[1]):
         # the same kernel of cuDNN's, which asks for no input here

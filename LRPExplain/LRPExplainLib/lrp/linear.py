@@ -147,13 +147,13 @@ class Matmul(LinearMap):
         self._from_left = from_left
 
     def apply(self, inputs: Sequence[Tensor], weight: str) -> Tensor:
-        w = self._weights(weight)
-        return product(torch.matmul, *((w, inputs[0]) if self._from_left else (inputs[0], w)))
+        return self._times(inputs[0], self._weights(weight))
 
     def adjoint(self, r: Tensor, weight: str) -> Sequence[Tensor]:
-        w = self._weights(weight).mT
-        given_back = product(torch.matmul, *((w, r) if self._from_left else (r, w)))
-        return (unbroadcast(given_back, self.inputs[0].shape),)
+        return (unbroadcast(self._times(r, self._weights(weight).mT), self.inputs[0].shape),)
+
+    def _times(self, x: Tensor, w: Tensor) -> Tensor:
+        return product(torch.matmul, *((w, x) if self._from_left else (x, w)))
 
 
 class Sum(LinearMap):

@@ -234,8 +234,8 @@ def _workspace(node: fx.Node, adjoint: bool) -> int:
 
     Nothing where :mod:`.kernels` calls oneDNN on what lies channels last, in its own precision. ATen's fast kernels
     reorder both; on the CPU its small or single-channel inputs go through a matrix with a column per output voxel
-    instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp). What is widened to
-    float32 is copied for it.
+    instead (the conditions are those of `use_mkldnn` in ATen's Convolution.cpp). What is widened to float32 is
+    copied for it.
     """
     if packet(node) in PRODUCTS and better_widened(leaves(node)[0]):
         return 2 * sum(bytes_of(beside) for beside in (node, *node.all_input_nodes))

@@ -62,8 +62,8 @@ def multiplied(device: str) -> frozenset[torch.dtype]:
 
 
 def better_widened(x: Tensor) -> bool:
-    """Whether products of such a tensor are done in float32, since there is no arithmetic for its half precision: on a
-    CPU a convolution takes up to 200 times as long without.
+    """Whether products of such a tensor are done in float32, since there is no arithmetic for its half precision: in it
+    a CPU took 165 times float32's time for a DynUNet's map.
     """
     return x.dtype in HALF and x.dtype not in multiplied(x.device.type) and on("widened")
 

@@ -12,7 +12,7 @@ from . import lrp
 from .imaging import Grid, Windows, least_size, prepare
 from .imaging.stages import labels_of_logits
 from .inference import Inference
-from .models import ExplainableModel, load_model
+from .models import ModelCard, load_model
 from .models.example import slices_of
 from .models.formats.base import PreviousStage
 from .outcome import Segmentation, require_tensor
@@ -42,18 +42,18 @@ def previous_segmentation(
     composite = lrp.composite_named(lrp.DEFAULT_COMPOSITE)  # only a forward pass, but memory is planned with one
     inference = Inference(model.module, prepared.tensor, windows, composite, device, memory)
     inference.keep_to_budget()
+    ending = lrp.ending(inference.graph)
     logits = require_tensor(inference.predict(progress))[0].float().cpu()
     labels = labels_of_logits(
         logits, prepared.grid, prepared.core, prepared.box, prepared.sources[0], wishes.orientation, wishes.spacing,
-        lambda scores: _values(scores, model, stage.values),
+        lambda scores: _values(scores, model.card.completed((1, *scores.shape), ending), stage.values),
     )  # fmt: skip
     return labels, {"name": model.card.name, "path": str(model.path), "sha256": model.sha256}
 
 
-def _values(scores: Tensor, model: ExplainableModel, values: Sequence[int]) -> Tensor:
+def _values(scores: Tensor, card: ModelCard, values: Sequence[int]) -> Tensor:
     everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
-    outcome = Segmentation(scores, everywhere, model.card.completed((1, *scores.shape)))
-    return torch.tensor(values)[outcome.labels]
+    return torch.tensor(values)[Segmentation(scores, everywhere, card).labels]
 
 
 def with_geometry(labels: sitk.Image, name: str, maker: dict[str, Any]) -> dict[str, Any]:

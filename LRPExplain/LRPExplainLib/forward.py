@@ -7,6 +7,7 @@ from math import ceil
 import torch
 from torch import Tensor, nn
 
+from . import lrp
 from .imaging.windows import View
 from .inference import VOXELS_AT_ONCE, Inference
 from .memory import short_of_memory
@@ -30,6 +31,8 @@ class Forward:
         """
         setting = inference.setting
         self._module, self._windows, self._device = module, inference.windows, setting.device
+        self._of_scores = inference.graph.taken_off is not None
+        self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         whole = where is None or self._windows.whole
         self._views: Sequence[View] = self._windows.views if whole else self._windows.touching(where)  # type: ignore[arg-type]
         single = setting.single
@@ -79,9 +82,8 @@ class Forward:
         """The network's answers on the CPU; None where it takes fewer at once, which is tried next."""
         try:
             with torch.inference_mode():
-                module = self._module.to(self._device)  # whoever explains in between may have moved it
-                found = require_tensor(module(torch.cat(list(cuts)).to(self._device))).cpu()
-        except (MemoryError, RuntimeError) as error:
+                found = require_tensor(self._run(torch.cat(list(cuts)).to(self._device))).cpu()
+        except (MemoryError, RuntimeError, lrp.LRPError) as error:
             if len(cuts) == 1 and not (short_of_memory(error) and self._device.type == "cuda"):
                 raise
             self._retreat(len(cuts))
@@ -90,6 +92,18 @@ class Forward:
             self._retreat(len(cuts))
             return None
         return found.clone()  # an ordinary tensor, which can be written to
+
+    def _run(self, x: Tensor) -> object:
+        """The network's answers; the scores before its last activation where an `Inference` gives these."""
+        module = self._module.to(self._device)  # whoever explains in between may have moved it
+        if not self._of_scores:
+            return module(x)
+        n, key = len(x), (self.batch, self._device)
+        x = torch.cat([x, x[-1:].expand(self.batch - n, *x.shape[1:])])
+        if self._graph is None or self._graph[0] != key:
+            self._graph = None
+            self._graph = key, lrp.to_scores(lrp.capture(module, x))
+        return require_tensor(self._graph[1].forward(x))[:n]
 
     def _retreat(self, tried: int) -> None:
         if self._device.type == "cuda":

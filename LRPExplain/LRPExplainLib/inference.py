@@ -290,7 +290,7 @@ class Inference:
             self._graph = None
             shape = self.windows.input_shape(self._volume.shape[1])
             x = torch.zeros((batch, *shape[1:]), dtype=self._volume.dtype, device=device)
-            graph = lrp.capture(self._module.to(device), x)
+            graph = lrp.to_scores(lrp.capture(self._module.to(device), x))
             self._graph = key, graph if self._precision is None else graph.to(self._precision)
         return self._graph[1]
 

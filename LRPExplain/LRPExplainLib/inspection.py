@@ -47,10 +47,10 @@ def describe(
     x = _example(model, volumes, shape)
     given = len(volumes or model.card.inputs) or 1
     with said_plainly(model, given, x.shape, WINDOWS if volumes else _OTHER_SIZE):
-        graph = lrp.capture(model.module, x)
+        graph = lrp.to_scores(lrp.capture(model.module, x))
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))
-    card = replace(model.card.completed(output.shape, lrp.ends_in(graph)), preprocessing=wishes)
+    card = replace(model.card.completed(output.shape, lrp.ending(graph)), preprocessing=wishes)
     sections = [_identity(model), _card(card, x, output), _operators(graph), _layers(graph)]
     return "\n\n".join(sections)
 

@@ -36,7 +36,8 @@ class Question:
         rather_than: a second class, whose value is subtracted voxel by voxel.
         region: where to ask; None: the voxels predicted as the target. For one answer for the whole volume None or
             `Everywhere()`.
-        value: "logit" (the output as it is) or "probability" (softmax or sigmoid, as the card says, are explained too).
+        value: "logit" (the score before a softmax or sigmoid that the network ends in, else its output as it is) or
+            "probability" (that softmax or sigmoid, or the one that the card names, is explained too).
         start: "value": each voxel starts with its value; "one": each voxel starts with 1, so that voxels count alike
             (where the value is below 0, what pulls it down then counts as speaking for it). A voxel whose value is 0,
             or a contrast that cancels, has nothing to scale and is left out.
@@ -150,11 +151,11 @@ class Question:
 
     def _activation(self, card: ModelCard) -> str:
         """What is explained besides the network."""
-        if self.value == "logit":
-            return "none"
         if card.task == "regression":
-            raise UserError(f"'{card.name}' gives values and no probabilities: explain the value itself (logit).")
-        return card.output.activation or "none"
+            if self.value != "logit":
+                raise UserError(f"'{card.name}' gives values and no probabilities: explain the value itself (logit).")
+            return card.output.activation or "none"  # of a network that ends in a sigmoid: the value is behind it
+        return "none" if self.value == "logit" else card.output.activation or "none"
 
     def _text(self, facts: dict[str, Any]) -> str:
         against = f" rather than {facts['rather_than']}" if "rather_than" in facts else ""

@@ -70,7 +70,7 @@ class Ready:
 
     def completed(self, output: Tensor) -> ModelCard:
         """The model's card, with what it leaves open read off an output [1, K, ...] of the network; errors as there."""
-        return self.model.card.completed(output.shape, lrp.ends_in(self.inference.graph))
+        return self.model.card.completed(output.shape, lrp.ending(self.inference.graph))
 
     def attribute(
         self, coefficients: Tensor, output: Tensor, progress: Callable[[float, str], None]

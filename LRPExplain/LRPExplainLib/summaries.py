@@ -16,7 +16,7 @@ def defaults() -> str:
     return (
         "This model has no card. Assumed: one channel per given volume; the volume's own orientation and voxel size;\n"
         "intensities from the 1st and 99.8th percentile to 0..1, clipped; classes by index; probabilities by softmax\n"
-        "(of one channel by sigmoid) unless the network ends in one itself; slices along k for a network of two\n"
+        "(of one channel by sigmoid) or by what the network ends in itself; slices along k for a network of two\n"
         "dimensions."
     )
 

@@ -161,7 +161,7 @@ def test_integrated_gradients_are_complete():
 
 def test_too_few_steps_leave_a_gap_that_is_told():
     x, c = 30 * noise(1, 1, *SHAPE), torch.ones(1, 2, *SHAPE)
-    module = nn.Sequential(linear(), nn.Sigmoid()).eval()
+    module = nn.Sequential(linear(), nn.Tanh()).eval()
     at_baseline = float((module(torch.zeros_like(x)) * c).sum())
     found, coarse, output = run(IntegratedGradients(steps=1), module, x, c)
     missing = float((output * c).sum()) - at_baseline - float(found.sum())
@@ -195,7 +195,7 @@ def test_smoothgrad_is_the_mean_gradient_of_noisy_volumes_and_repeats_itself():
 @pytest.mark.parametrize("method", [SmoothGrad(samples=2, noise=0.5), Rise(masks=4, cell=1)], ids=str)
 def test_windows_of_the_same_content_draw_numbers_of_their_own(method):
     x, c = noise(1, 1, 3, 3, 3).repeat(1, 1, 2, 1, 1), torch.ones(1, 2, 6, 3, 3)
-    module = nn.Sequential(linear(1), nn.Sigmoid()).eval()
+    module = nn.Sequential(linear(1), nn.Tanh()).eval()
     found, _, _ = run(method, module, x, c, {"size": [3, 3, 3], "overlap": 0})
     first, second = found.split(3, 2)
     assert not torch.allclose(first, second)

@@ -121,10 +121,10 @@ def test_of_a_network_of_an_unusual_size(tmp_path, capsys):
     [
         (nn.Identity(), 3, "softmax", False),
         (nn.Identity(), 1, "sigmoid", False),
-        (nn.Softmax(1), 3, "none", True),
+        (nn.Softmax(1), 3, "softmax", True),
         (nn.Sequential(nn.Softmax(1), nn.Upsample(scale_factor=2)), 3, "none", True),
-        (nn.Sigmoid(), 1, "none", True),
-        (nn.Sigmoid(), 3, "none", True),
+        (nn.Sigmoid(), 1, "sigmoid", True),
+        (nn.Sigmoid(), 3, "sigmoid", True),
         (nn.Sequential(nn.Softmax(1), nn.Conv3d(3, 3, 1)), 3, "softmax", False),  # inside: not what comes out
     ],
 )

@@ -80,16 +80,23 @@ def test_softmax_in_the_network_is_not_applied_again_and_said(tmp_path, volume, 
     whole = Explanation.load(out)
     said = whole.prediction.probabilities
     assert sum(said.values()) == pytest.approx(1)
-    assert whole.ledger["target_value"] == pytest.approx(max(said.values()))  # the probability itself, once
-    assert whole.model["card"]["output"]["activation"] == "none"
+    assert whole.model["card"]["output"]["activation"] == "softmax"
     prepared = imaging.prepare([make_volume()], models.load_model(model).card.preprocessing).tensor
     with torch.no_grad():
         np.testing.assert_allclose(list(said.values()), inside(prepared)[0].numpy(), rtol=1e-4)
+        assert whole.ledger["target_value"] == pytest.approx(float(inside[0](prepared).max()))  # the logit before it
     assert main(["inspect", str(model)]) == 0
     assert "The network ends in softmax itself" in capsys.readouterr().out
     stated = save_model(tmp_path / "in", inside, "stated", task="classification", output=classes("a", "b"))
-    assert explain(stated, volume, tmp_path / "twice") == 0
-    assert "squeezed twice: set the card's output.activation to none" in capsys.readouterr().out
+    assert explain(stated, volume, tmp_path / "stated") == 0
+    assert "itself" not in capsys.readouterr().out  # the card says what the network does
+    assert sum(Explanation.load(tmp_path / "stated").prediction.probabilities.values()) == pytest.approx(1)
+    other = save_model(
+        tmp_path / "in", inside, "other", task="classification", output=classes("a", "b", activation="sigmoid")
+    )
+    assert explain(other, volume, tmp_path / "other") == 0
+    assert "used alone: set the card's output.activation to softmax" in capsys.readouterr().out
+    assert sum(Explanation.load(tmp_path / "other").prediction.probabilities.values()) == pytest.approx(1)
 
 
 def test_one_channel_of_sigmoid_is_found_above_a_half(tmp_path, volume):

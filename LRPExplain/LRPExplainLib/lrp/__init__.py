@@ -8,13 +8,13 @@ a.relevance, a.output, a.ledger
 from . import rules
 from .capture import capture
 from .composites import COMPOSITES, DEFAULT_COMPOSITE, Biases, Composite, Row, composite_named
+from .endings import Ending, ending, to_scores
 from .errors import LRPError, RefusedInput
 from .graph import Graph
 from .inner import InnerLayer, goes_around, inner_layer, inner_layers, only
 from .ledger import Ledger, LedgerRow
 from .memory import Estimate, estimates, products
 from .operators import OperatorCount, count_operators
-from .origins import ends_in
 from .propagation import Attribution, Evaluation, attribute, evaluate
 from .segments import Schedule
 from .target import Target
@@ -25,6 +25,7 @@ __all__ = [
     "Attribution",
     "Biases",
     "Composite",
+    "Ending",
     "Estimate",
     "Evaluation",
     "Graph",
@@ -41,7 +42,7 @@ __all__ = [
     "capture",
     "composite_named",
     "count_operators",
-    "ends_in",
+    "ending",
     "estimates",
     "evaluate",
     "goes_around",
@@ -50,4 +51,5 @@ __all__ = [
     "only",
     "products",
     "rules",
+    "to_scores",
 ]

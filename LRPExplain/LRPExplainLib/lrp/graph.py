@@ -56,6 +56,8 @@ class Graph:
             in float32 at least.
         rebuild: puts output tensors into the structure in which the network returns them.
         cache: tensors derived from constants (weights clamped for z+, say), kept between runs.
+        taken_off: "softmax" or "sigmoid" where the first output is what the network makes probabilities of by that
+            (see :func:`.endings.to_scores`).
     """
 
     def __init__(
@@ -64,15 +66,41 @@ class Graph:
         self._calls = calls
         self._calls.owning_module = None  # which would hold the weights as they were before they were folded
         self._weights = Unwritten(read)
+        self.constants: dict[fx.Node, Any]
         self._hold(constants)
         self.precision: torch.dtype | None = None
-        self.inputs = [node for node in calls.nodes if node.op == "placeholder"]
-        output = next(node for node in calls.nodes if node.op == "output")
-        self.outputs: list[fx.Node] = list(output.args[0])
-        self.steps = [node for node in calls.nodes if node.op == "call_function" and node not in constants]
+        self.taken_off: str | None = None
         self.cache: dict[tuple[Any, ...], Tensor] = {}
         self.rebuild = rebuild
+        self._read_calls()
+
+    def _read_calls(self) -> None:
+        calls = self._calls
+        self.inputs = [node for node in calls.nodes if node.op == "placeholder"]
+        self.outputs: list[fx.Node] = list(self._result.args[0])
+        self.steps = [node for node in calls.nodes if node.op == "call_function" and node not in self.constants]
         self._last_use = last_uses(self.steps)
+
+    @property
+    def _result(self) -> Any:
+        return next(node for node in self._calls.nodes if node.op == "output")
+
+    def take_off(self, name: str, activation: fx.Node, layout: Sequence[fx.Node]) -> None:
+        """Let the first output be what an activation reads, laid out as the activation's result is."""
+        calls, result = self._calls, self._result
+        score = arguments(activation)[0]
+        with calls.inserting_before(result):
+            for node in layout:
+                copied = calls.node_copy(node)
+                copied.args = (score, *arguments(node)[1:])
+                score = copied
+        result.args = ([score, *self.outputs[1:]],)
+        calls.eliminate_dead_code()
+        alive = set(calls.nodes)
+        self.constants = {node: value for node, value in self.constants.items() if node in alive}
+        self.cache.clear()
+        self.taken_off = name
+        self._read_calls()
 
     def is_constant(self, argument: Any) -> bool:
         """Whether a call's argument is a value, or a node whose value does not depend on the input."""

@@ -20,7 +20,6 @@ from .kinds import (
     GATES,
     NON_NEGATIVE,
     POINTWISE,
-    PROBABILITIES,
     SCALINGS,
     SIGN_KEEPING,
     TRANSPARENT,
@@ -55,14 +54,6 @@ def non_negative(graph: Graph) -> frozenset[fx.Node]:
     return frozenset(found)
 
 
-def ends_in(graph: Graph) -> str | None:
-    """ "softmax" or "sigmoid" where that is what the network's output was made by, seen through views; None: neither.
-
-    What comes out are then probabilities already, and no logits.
-    """
-    return next((name for name, kinds in PROBABILITIES.items() if _seen(graph.outputs[0], kinds)), None)
-
-
 def require_scores(output: fx.Node, graph: Graph) -> None:
     """LRPError where there is nothing to share out: the network returns decisions (relevance cannot cross the last
     argmax of a segmentation), or the same whatever it is given.
@@ -72,7 +63,7 @@ def require_scores(output: fx.Node, graph: Graph) -> None:
             "The model's output is the same whatever its input, so there is nothing to explain; ask about another"
             " output, or give the model all inputs that it answers to."
         )
-    if _seen(output, DECISIONS):
+    if made_by(output, DECISIONS):
         raise LRPError(
             "The model returns decisions (such as an argmax), which relevance cannot cross; give it without its last"
             " step, so that it returns the scores that were compared."
@@ -184,7 +175,7 @@ def _is_divisor(node: Any, graph: Graph) -> bool:
     return False
 
 
-def _seen(argument: Any, kinds: set[Any]) -> bool:
+def made_by(argument: Any, kinds: set[Any]) -> bool:
     """Whether a signal comes from one of these operators, seen through views."""
     node = argument
     while isinstance(node, fx.Node) and node.op == "call_function":

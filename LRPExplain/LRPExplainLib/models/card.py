@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError, reason
 from ..schemas import read_schema, schema_problem
+
+if TYPE_CHECKING:
+    from ..lrp import Ending
 
 SCHEMA = Path(__file__).with_name("card.schema.json")
 
@@ -106,12 +109,12 @@ class ModelCard:
     texts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def completed(self, output_shape: Sequence[int], ends_in: str | None = None) -> "ModelCard":
+    def completed(self, output_shape: Sequence[int], ending: "Ending | None" = None) -> "ModelCard":
         """This card with what it leaves open read off the network's output shape [1, K, ...].
 
         Args:
-            ends_in: "softmax" or "sigmoid" where the network itself makes probabilities by that (see `lrp.ends_in`);
-                where the card says nothing they are then read as they are, with a note.
+            ending: how the network makes probabilities itself. Of the scores before it these are made by the same
+                activation, whatever the card says; probabilities are read as they are.
 
         Raises:
             UserError: the card names another number of classes than the output has channels, or another task.
@@ -128,6 +131,7 @@ class ModelCard:
                 f"The card of '{self.name}' names {len(self.output.classes)} classes, but the model's output has"
                 f" {channels} channels: correct the card's output.classes."
             )
+        own = ending.activation if ending and ending.scores else None
         if task == "regression":
             if self.output.activation not in (None, "none"):
                 raise UserError(
@@ -135,13 +139,13 @@ class ModelCard:
                     " probabilities: correct the card's task or its output.activation."
                 )
             names = [f"value {n}" for n in range(channels)] if channels > 1 else ["value"]
-            usual, ends_in = "none", None
+            usual = "none"
         else:
             names = [f"class {n}" for n in range(channels)]
-            usual = "none" if ends_in else "softmax" if channels > 1 else "sigmoid"
+            usual = "none" if ending else "softmax" if channels > 1 else "sigmoid"
         classes = self.output.classes or tuple(ClassInfo(name, color(n)) for n, name in enumerate(names))
-        notes = (*self.notes, *_twice(self.output.activation, ends_in))
-        output = replace(self.output, activation=self.output.activation or usual, classes=classes)
+        notes = (*self.notes, *_on_ending(self.output.activation, ending, task))
+        output = replace(self.output, activation=own or self.output.activation or usual, classes=classes)
         return replace(self, task=task, output=output, notes=notes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -269,19 +273,28 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
     )
 
 
-def _twice(stated: str | None, ends_in: str | None) -> list[str]:
+def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[str]:
     """What the user should know of a network that makes probabilities itself."""
-    if ends_in is None or stated == "none":
+    if ending is None:
         return []
-    if stated is None:
+    name = ending.activation
+    if stated not in (None, "none", name):
+        used = "which is used alone" if ending.scores else "so that its probabilities are squeezed twice"
         return [
-            f"The network ends in {ends_in} itself, so its output is read as probabilities, and what is explained as"
-            " 'logit' is the probability that it gives."
+            f"The card asks for {stated}, but the network ends in {name} itself, {used}: set the card's"
+            f" output.activation to {name if ending.scores else 'none'}."
         ]
-    return [
-        f"The card asks for {stated}, but the network ends in {ends_in} itself, so that its probabilities are squeezed"
-        " twice: set the card's output.activation to none."
-    ]
+    if ending.scores and task == "regression":
+        return [f"The network ends in {name} itself, which the ledger shows as its first row."]
+    if ending.scores and stated != name:
+        return [f"The network ends in {name} itself: explained is the logit before it, and windows are blended there."]
+    if not ending.scores and stated != "none":
+        return [
+            f"The network ends in {name} itself, so its output is read as probabilities, and what is explained as"
+            " 'logit' is the probability that it gives. Where that is made of a negative logit, signs are turned: give"
+            f" the network without its last {name}."
+        ]
+    return []
 
 
 def _frozen(value: Any) -> Any:

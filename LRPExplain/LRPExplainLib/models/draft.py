@@ -39,13 +39,13 @@ def draft_card(
     if shape is not None:
         check_shape(shape)
     model, notes = _loaded(named(path), trust)
-    output, ends_in = _output(model, shape)
+    output, ending = _output(model, shape)
     card = model.card
     if output is None:
         notes.append("The network took no input of a usual size: complete task and classes yourself, or give --shape.")
         card = replace(card, task=card.task or "segmentation")
     else:
-        card = card.completed(output.shape, ends_in)
+        card = card.completed(output.shape, ending)
     if not card.inputs:
         names = [f"channel {n + 1}" for n in range(input_channels(model))]
         card = replace(card, inputs=tuple(CardInput(name) for name in names))
@@ -72,8 +72,8 @@ def _loaded(path: Path, trust: bool) -> tuple[ExplainableModel, list[str]]:
         return load_with(path, facts, trust), [str(error)]
 
 
-def _output(model: ExplainableModel, shape: Sequence[int] | None) -> tuple[Tensor | None, str | None]:
-    """What the network returns for a size that it takes, and the activation that it ends in; None: unknown."""
+def _output(model: ExplainableModel, shape: Sequence[int] | None) -> tuple[Tensor | None, lrp.Ending | None]:
+    """What the network returns for a size that it takes, and how it makes probabilities itself; None: unknown."""
     for sides in [shape] if shape else [None, *[(side,) * 3 for side in _SIDES]]:
         try:
             x = example_input(model, sides)
@@ -82,16 +82,16 @@ def _output(model: ExplainableModel, shape: Sequence[int] | None) -> tuple[Tenso
         except Exception:  # this network does not take this size; each kind of file says so in its own way
             continue
         if isinstance(output, Tensor) and output.dim() >= 2:
-            return output, _ends_in(model, x)
+            return output, _ending(model, x)
         raise UserError(
             f"The model returns a {type(output).__name__}, but one tensor [1, classes, ...] is needed: export it so."
         )
     return None, None
 
 
-def _ends_in(model: ExplainableModel, x: Tensor) -> str | None:
+def _ending(model: ExplainableModel, x: Tensor) -> lrp.Ending | None:
     try:
-        return lrp.ends_in(lrp.capture(model.module, x))
+        return lrp.ending(lrp.to_scores(lrp.capture(model.module, x)))
     except lrp.LRPError:  # what cannot be captured cannot be explained; that is said there
         return None
 

@@ -1,0 +1,110 @@
+"""A network that makes probabilities itself is explained, evaluated and shown as one that leaves that to its card."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from helpers.networks import classes, classifier, save_model, segmenter
+from helpers.questions import NAMES, WISHES, array
+from LRPExplainLib.evaluation import Subject
+from LRPExplainLib.explain import explain
+from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.imaging import Everywhere
+from LRPExplainLib.models import ExplainableModel, load_model
+from LRPExplainLib.question import Question
+from torch import nn
+
+ENDS = {"softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid()}
+BODIES = {"segmentation": segmenter, "classification": lambda: classifier(3)}
+WINDOWED = {**WISHES, "window": {"size": [8, 8, 8], "overlap": 0.5, "blending": "gaussian"}}
+
+
+def body_of(task: str) -> nn.Module:
+    """Its scores are negative, so that their probabilities have another sign."""
+    body = BODIES[task]()
+    with torch.no_grad():
+        body[-1].bias -= 3
+    return body
+
+
+def pair(folder: Path, task: str, end: str, wishes: dict) -> list[ExplainableModel]:
+    """The network without its ending and with it; the cards of both say which."""
+    output = classes(*NAMES, activation=end)
+    networks = {"bare": body_of(task), "ends": nn.Sequential(body_of(task), ENDS[end])}
+    return [
+        load_model(save_model(folder, network, name, task=task, preprocessing=wishes, output=output))
+        for name, network in networks.items()
+    ]
+
+
+def assert_same(a: Explanation, b: Explanation) -> None:
+    for one, other in zip(a.relevance, b.relevance, strict=True):
+        values = array(one)
+        np.testing.assert_allclose(array(other), values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
+    assert a.prediction.probabilities == pytest.approx(b.prediction.probabilities)
+    if a.prediction.segmentation is not None:
+        assert (array(a.prediction.segmentation) == array(b.prediction.segmentation)).mean() > 0.999
+    assert a.target == b.target
+    for key in ("target_value", "in_volume", "absorbed"):
+        assert a.ledger[key] == pytest.approx(b.ledger[key], rel=1e-4)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("task", BODIES)
+@pytest.mark.parametrize("value", ["logit", "probability"])
+def test_it_is_explained_alike(tmp_path: Path, oblique_volume: sitk.Image, task: str, end: str, value: str) -> None:
+    bare, ends = pair(tmp_path, task, end, WISHES)
+    question = Question("white", region=Everywhere(), value=value)
+    assert_same(*(explain(m, [oblique_volume], question, composite="epsilon") for m in (bare, ends)))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_it_is_blended_before_its_ending(tmp_path: Path, oblique_volume: sitk.Image, end: str) -> None:
+    bare, ends = pair(tmp_path, "segmentation", end, WINDOWED)
+    question = Question("white", region=Everywhere())
+    found = [explain(m, [oblique_volume], question) for m in (bare, ends)]
+    assert found[1].provenance["run"]["views"] > 1
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("method", ["gradient-x-input", "occlusion"])
+def test_other_methods_explain_the_score_as_well(tmp_path: Path, oblique_volume: sitk.Image, method: str) -> None:
+    models = pair(tmp_path, "classification", "sigmoid", WISHES)
+    assert_same(*(explain(model, [oblique_volume], "white", method=method) for model in models))
+
+
+@pytest.mark.parametrize("task", BODIES)
+@pytest.mark.parametrize("wishes", [WISHES, WINDOWED], ids=["whole", "windows"])
+def test_it_is_put_to_the_test_by_its_scores(
+    tmp_path: Path, oblique_volume: sitk.Image, task: str, wishes: dict
+) -> None:
+    values = []
+    for model in pair(tmp_path, task, "sigmoid", wishes):
+        subject = Subject(model, [oblique_volume], Question("white", region=Everywhere()), device="cpu")
+        x = subject.prepared.tensor
+        values.append([subject.asked.target_value, *subject.values([x, x * 0.5, x * 0])])
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    assert values[1][0] == pytest.approx(values[1][1], rel=1e-4)
+
+
+def test_a_regression_between_0_and_1_is_explained_through_its_sigmoid(
+    tmp_path: Path, oblique_volume: sitk.Image
+) -> None:
+    """The target value is the value itself; of it x p (1 - p) reaches the score x, and so with the score's sign."""
+    network = nn.Sequential(classifier(1), nn.Sigmoid())
+    with torch.no_grad():
+        network[0][-1].bias -= 3
+    model = load_model(save_model(tmp_path, network, task="regression", preprocessing=WISHES))
+    found = explain(model, [oblique_volume], composite="epsilon")
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
+    with torch.no_grad():
+        score = float(network[0](x))
+    p = 1 / (1 + np.exp(-score))
+    assert score < 0
+    assert found.prediction.probabilities == pytest.approx({"value": p}, rel=1e-4)
+    assert found.ledger["target_value"] == pytest.approx(p, rel=1e-4)
+    row = found.ledger["by_layer"][0]
+    assert (row["layer"], row["relevance_in"]) == ("sigmoid", pytest.approx(score * p * (1 - p), rel=1e-4))
+    assert "which the ledger shows as its first row" in found.model["card"]["notes"][-1]

@@ -82,7 +82,7 @@ def refuse_shapes_from_data(graph: fx.Graph) -> None:
         if isinstance(value, Tensor) and not all(isinstance(n, int) for n in value.shape):
             raise LRPError(
                 f"The model lets its data decide how large its tensors are ({node.name}), so its graph cannot be "
-                "captured; replace that selection by a mask."
+                "captured; replace that selection by a mask, or leave that step out."
             )
 
 

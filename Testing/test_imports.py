@@ -132,7 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorded": {"errors", "imaging", "lrp", "methods", "question"},
     "channel_walks": {"errors", "explain", "explanation", "lrp", "question", "readying"},
     "concepts": {"channel_walks", "errors", "explain", "explanation", "folders", "lrp", "question", "progress"},
-    "forward": {"imaging", "inference", "lrp", "memory", "outcome"},
+    "forward": {"imaging", "inference", "lrp", "memory", "models", "outcome"},
     "evaluation": {
         "correlation",
         "errors",

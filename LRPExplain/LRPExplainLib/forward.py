@@ -11,6 +11,7 @@ from . import lrp
 from .imaging.windows import View
 from .inference import VOXELS_AT_ONCE, Inference
 from .memory import short_of_memory
+from .models.adapting import captured
 from .outcome import require_tensor
 
 _MOST_AT_ONCE = 64
@@ -102,7 +103,7 @@ class Forward:
         x = torch.cat([x, x[-1:].expand(self.batch - n, *x.shape[1:])])
         if self._graph is None or self._graph[0] != key:
             self._graph = None
-            self._graph = key, lrp.to_scores(lrp.capture(module, x))
+            self._graph = key, captured(module, x)
         return require_tensor(self._graph[1].forward(x))[:n]
 
     def _retreat(self, tried: int) -> None:

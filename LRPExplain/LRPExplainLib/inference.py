@@ -20,7 +20,7 @@ from .errors import UserError
 from .imaging.windows import View, Windows
 from .lrp.graph import shape_of
 from .memory import GIB, check_memory, refuse_more_than_there_is, short_of_memory, usable_memory
-from .models.adapting import Adapted
+from .models.adapting import Adapted, captured
 from .outcome import require_tensor
 from .progress import ViewProgress
 
@@ -290,7 +290,7 @@ class Inference:
             self._graph = None
             shape = self.windows.input_shape(self._volume.shape[1])
             x = torch.zeros((batch, *shape[1:]), dtype=self._volume.dtype, device=device)
-            graph = lrp.to_scores(lrp.capture(self._module.to(device), x))
+            graph = captured(self._module.to(device), x)
             self._graph = key, graph if self._precision is None else graph.to(self._precision)
         return self._graph[1]
 

@@ -11,6 +11,7 @@ from . import lrp
 from .imaging import Windows, least_size, prepare, read_volume
 from .imaging.segmentation import read_labels
 from .models import ExplainableModel, ModelCard
+from .models.adapting import captured
 from .models.card import Preprocessing
 from .models.example import check_shape, default_shape, input_channels, slices_of
 from .outcome import require_tensor
@@ -47,7 +48,7 @@ def describe(
     x = _example(model, volumes, shape)
     given = len(volumes or model.card.inputs) or 1
     with said_plainly(model, given, x.shape, WINDOWS if volumes else _OTHER_SIZE):
-        graph = lrp.to_scores(lrp.capture(model.module, x))
+        graph = captured(model.module, x)
     output = require_tensor(graph(x))
     wishes = replace(model.card.preprocessing, slices=slices_of(model))
     card = replace(model.card.completed(output.shape, lrp.ending(graph)), preprocessing=wishes)

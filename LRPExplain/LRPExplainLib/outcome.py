@@ -81,13 +81,13 @@ def require_tensor(output: object) -> Tensor:
 
 
 class Segmentation:
-    """A class for each voxel; under sigmoid each class by itself, so that classes may overlap."""
+    """A class for each voxel; under sigmoid, be it the network's own, each by itself, so that classes may overlap."""
 
     placed = True
 
     def __init__(self, scores: Tensor, inside: Tensor, card: ModelCard) -> None:
         self._classes = card.output.classes
-        self._each = len(scores) == 1 or card.output.activation == "sigmoid"
+        self._each = len(scores) == 1 or card.output.activation == "sigmoid" or card.output.separate
         self._inside = inside
         self._scores = scores
         best, self._labels = scores.max(dim=0)

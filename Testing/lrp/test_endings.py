@@ -42,6 +42,13 @@ TAKEN_OFF = {
         lambda z: z.softmax(1)[..., None],
     ),
     "sigmoid, cut to float32": ("sigmoid", lambda z: z.sigmoid().float()[..., None], lambda z: z.sigmoid()[..., None]),
+    "sigmoid, padded and cropped": (
+        "sigmoid",
+        lambda z: nn.functional.pad(z, (1, 1)).sigmoid()[:, 1:-1],
+        torch.sigmoid,
+    ),
+    "exp of log-softmax": ("softmax", lambda z: z.log_softmax(1).exp(), lambda z: z.softmax(1)),
+    "softmax of log-softmax": ("softmax", lambda z: z.log_softmax(1).softmax(1), lambda z: z.softmax(1)),
 }
 
 
@@ -80,7 +87,12 @@ KEPT = {
     "resampled": (lambda z: nn.functional.interpolate(z.softmax(1)[..., None], scale_factor=2), "softmax"),
     "over another axis": (lambda z: z.reshape(1, 3, 1).expand(1, 3, 2).softmax(2), "softmax"),
     "classes left out": (lambda z: z.softmax(1)[:, 1:], "softmax"),
+    "classes turned round": (lambda z: z.softmax(1).flip(1), "softmax"),
     "pushed around": (lambda z: z.reshape(1, 3, 1, 1).expand(1, 3, 3, 1).softmax(1).transpose(1, 2), "softmax"),
+    "mean of probabilities": (lambda z: (z.sigmoid() + (2 * z).sigmoid()) / 2, "sigmoid"),
+    "probability and its rest": (lambda z: torch.cat([1 - z.sigmoid(), z.sigmoid()], 1), "sigmoid"),
+    "only where it is sure": (lambda z: z.sigmoid() * (z > 0), "sigmoid"),
+    "signals beside": (lambda z: torch.cat([z.sigmoid(), z], 1), None),
     "within": (lambda z: z * z.sigmoid(), None),
 }
 
@@ -92,6 +104,45 @@ def test_what_is_more_than_another_layout_stays(kind: str) -> None:
     graph = lrp.to_scores(lrp.capture(network, X))
     assert lrp.ending(graph) == (name and lrp.Ending(name, scores=False))
     torch.testing.assert_close(graph(X), network(X))
+
+
+EXPANDED = {
+    "sigmoid": (lambda z: z.sigmoid(), torch.sigmoid),
+    "softmax": (lambda z: z.softmax(1), lambda z: z.softmax(1)),
+    "hard sigmoid": (nn.functional.hardsigmoid, nn.functional.hardsigmoid),
+}
+
+
+@pytest.mark.parametrize("kind", EXPANDED)
+@pytest.mark.parametrize("composite", ["epsilon-plus", "volume"])
+def test_what_stays_is_expanded_around_the_scores(kind: str, composite: str) -> None:
+    """Of the mean of probabilities of z and z / 2 the gradient times z reaches z; the expansion takes the rest."""
+    end, p = EXPANDED[kind]
+    network = Ends(lambda z: (end(z) + end(z / 2)) / 2).eval()
+    graph = lrp.to_scores(lrp.capture(network, X))
+    z = network.body(X).detach().requires_grad_()
+    value = ((p(z) + p(z / 2)) / 2)[0, 1]
+    value.backward()
+    found = lrp.attribute(graph, X, lrp.Target(1), composite)
+    wanted = lrp.attribute(lrp.capture(network.body, X), X, z.grad * z.detach(), composite)
+    rows = [row for row in found.ledger.by_layer if row.role == "ending"]
+    assert found.ledger.target_value == pytest.approx(float(value.detach()))
+    assert sum(row.relevance_in for row in rows) == pytest.approx(float((z.grad * z).sum()), rel=1e-4)
+    assert sum(row.changed for row in rows) == pytest.approx(float((value - (z.grad * z).sum()).detach()), rel=1e-4)
+    assert abs(found.ledger.gap) < 1e-5
+    torch.testing.assert_close(found.relevance, wanted.relevance, rtol=1e-3, atol=1e-7)
+
+
+def test_a_resampling_of_the_callers_is_one_of_scores_too() -> None:
+    def up(z: Tensor) -> Tensor:
+        return nn.functional.interpolate(z[..., None], size=4, mode="linear")
+
+    for name, end in (("sigmoid", torch.sigmoid), ("softmax", lambda z: z.softmax(1))):
+        network = Ends(lambda z, end=end: up(end(z)[..., 0])).eval()
+        network.body = nn.Sequential(network.body, nn.Unflatten(1, (3, 1)))
+        graph = lrp.to_scores(lrp.capture(network, X), resampled=True)
+        assert lrp.ending(graph) == lrp.Ending(name, scores=True)
+        torch.testing.assert_close(graph(X), up(network.body(X)[..., 0]))
 
 
 def test_a_network_that_is_nothing_else_stays() -> None:

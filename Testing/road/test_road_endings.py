@@ -69,6 +69,69 @@ def test_it_is_blended_before_its_ending(tmp_path: Path, oblique_volume: sitk.Im
     assert_same(*found)
 
 
+@pytest.mark.parametrize("end", ENDS)
+def test_it_is_resized_before_its_ending(tmp_path: Path, oblique_volume: sitk.Image, end: str) -> None:
+    bare, ends = pair(tmp_path, "segmentation", end, {**WISHES, "resize": {"size": [12, 16, 20], "mode": "linear"}})
+    question = Question("white", region=Everywhere())
+    assert_same(*(explain(m, [oblique_volume], question) for m in (bare, ends)))
+
+
+class Upsampled(nn.Module):
+    """Probabilities of a score that is 8 where a voxel is brighter than 0.5, else -8; resampled to what they are."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.score = nn.Conv3d(1, outputs, 1)
+        nn.init.constant_(self.score.weight, 16.0)
+        nn.init.constant_(self.score.bias, -8.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.score((x > 0.5).to(x.dtype) + 0 * x)
+        size = [x.shape[2], x.shape[3], x.shape[4]]
+        return nn.functional.interpolate(torch.sigmoid(z), size=size, mode="trilinear")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("stated", ["sigmoid", "none"])
+def test_probabilities_that_stay_are_read_as_such(
+    tmp_path: Path, oblique_volume: sitk.Image, outputs: int, stated: str
+) -> None:
+    """Each class by itself, above 0.5; not squeezed a second time, whatever the card says."""
+    output = classes(*NAMES[:outputs], activation=stated)
+    path = save_model(tmp_path, Upsampled(outputs), task="segmentation", preprocessing=WISHES, output=output)
+    found = explain(load_model(path), [oblique_volume], NAMES[0], composite="epsilon")
+    bright = array(oblique_volume) > 50
+    assert found.target["voxels"] == int(bright.sum())
+    assert found.prediction.segmentation is not None
+    assert ((array(found.prediction.segmentation) > 0) == bright).all()
+    assert found.ledger["target_value"] == pytest.approx(bright.sum() / (1 + np.exp(-8)), rel=1e-4)
+    assert found.model["card"]["output"]["activation"] == "none"
+    told = ["give the network without its last sigmoid" in note for note in found.model["card"]["notes"]]
+    assert told == [True] * (stated != "none")
+
+
+def test_a_network_that_averages_probabilities_keeps_its_signs(tmp_path: Path, oblique_volume: sitk.Image) -> None:
+    """All that is bright speaks for a class whose score is negative and grows with brightness."""
+
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv3d(1, 1, 3, padding=1, bias=False), nn.Conv3d(1, 1, 1)
+            nn.init.constant_(self.a.weight, 0.1)
+            nn.init.constant_(self.b.weight, 0.5)
+            nn.init.constant_(self.b.bias, -4.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = self.b(torch.relu(self.a(x)))
+            return (torch.sigmoid(z) + torch.sigmoid(2 * z)) / 2
+
+    path = save_model(tmp_path, Mean(), task="segmentation", preprocessing=WISHES, output=classes("a"))
+    question = Question("a", region=Everywhere())
+    found = explain(load_model(path), [oblique_volume], question, composite="epsilon", biases="absorb")
+    assert float(array(found.relevance[0]).min()) >= 0
+    assert float(array(found.relevance[0]).max()) > 0
+
+
 @pytest.mark.parametrize("method", ["gradient-x-input", "occlusion"])
 def test_other_methods_explain_the_score_as_well(tmp_path: Path, oblique_volume: sitk.Image, method: str) -> None:
     models = pair(tmp_path, "classification", "sigmoid", WISHES)

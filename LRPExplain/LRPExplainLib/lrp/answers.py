@@ -160,7 +160,7 @@ class Softmax(Answer):
     """`taylor`: R_i = x_i (R_i - p_i sum_j R_j), whose constant term takes the rest; `pass`: unchanged."""
 
     source = "taylor: Achtibat 2024, prop. 3.1"
-    rules = ("taylor", "pass")
+    rules: tuple[str, ...] = ("taylor", "pass")
     role = "softmax"
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
@@ -176,6 +176,33 @@ class Softmax(Answer):
         x = torch.where(torch.isinf(x), torch.zeros_like(x), x)
         taken = total(relevance * (1 - x)) + total((x * p).sum(axis, keepdim=True) * together)
         return [source], Flow([x * (relevance - p * together)], changed=[taken])
+
+
+class ClosingSoftmax(Softmax):
+    """One that a network's probabilities are made by (see :mod:`.endings`), whatever becomes of those within."""
+
+    role = "ending"
+    rules = ("taylor",)
+
+
+class ClosingSigmoid(Answer):
+    """The same of a sigmoid, the softmax over a score and a fixed 0: R_i = x_i p'_i / p_i R_i = x_i (1 - p_i) R_i."""
+
+    source = "as softmax: Achtibat 2024, prop. 3.1"
+    role = "ending"
+    rules = ("taylor",)
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return list(node.all_input_nodes)
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        source = call.args[0]
+        x = call.value(source).detach().requires_grad_()
+        with torch.enable_grad():
+            p = call.run(x)
+        (slope,) = torch.autograd.grad(p, [x], torch.ones_like(p))
+        share = torch.where(p > 0, x * slope / p, 0).detach()
+        return [source], Flow([relevance * share], changed=[total(relevance * (1 - share))])
 
 
 class Winner(Answer):

@@ -19,7 +19,7 @@ from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, LinearRule, Rule
 Biases = Literal["absorb", "share"]
 ROLES = (
     "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product",
-    "matmul", "softmax", "max", "move", "switch",
+    "matmul", "softmax", "ending", "max", "move", "switch",
 )  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def _composite(
 BOUNDED: dict[str, Rule] = {
     "norm": PASS, "sum": rules.magnitude(), "bias": rules.magnitude(), "average": rules.magnitude(),
     "activation": PASS, "scale": PASS, "gate": SIGNAL, "product": UNIFORM, "matmul": SIGNAL, "softmax": PASS,
-    "max": WINNER, "move": PASS, "switch": PASS,
+    "ending": TAYLOR, "max": WINNER, "move": PASS, "switch": PASS,
 }  # fmt: skip
 # Epsilon everywhere a layer is linear, as the epsilon rule is defined.
 EPSILON: dict[str, Rule] = BOUNDED | dict.fromkeys(("sum", "bias", "average"), rules.epsilon(1e-2))

@@ -58,6 +58,7 @@ class Graph:
         cache: tensors derived from constants (weights clamped for z+, say), kept between runs.
         taken_off: "softmax" or "sigmoid" where the first output is what the network makes probabilities of by that
             (see :func:`.endings.to_scores`).
+        closing: the softmaxes and sigmoids that the first output is made of and that were not taken off.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Graph:
         self._hold(constants)
         self.precision: torch.dtype | None = None
         self.taken_off: str | None = None
+        self.closing: frozenset[fx.Node] = frozenset()
         self.cache: dict[tuple[Any, ...], Tensor] = {}
         self.rebuild = rebuild
         self._read_calls()

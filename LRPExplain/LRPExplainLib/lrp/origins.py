@@ -72,12 +72,12 @@ def require_scores(output: fx.Node, graph: Graph) -> None:
 
 def gate_among(factors: Sequence[Any], graph: Graph) -> int | None:
     """Which of two factors says how much of the other passes, if just one does: made of gates and constants alone."""
-    return _only(factors, partial(_is_made_of, graph=graph, kinds=GATES))
+    return _only(factors, partial(gates_of, graph=graph))
 
 
 def decision_among(factors: Sequence[Any], graph: Graph) -> int | None:
     """Which of two factors is made of decisions and constants alone, if just one is: constant almost everywhere."""
-    return _only(factors, partial(_is_made_of, graph=graph, kinds=DECISIONS))
+    return _only(factors, partial(gates_of, graph=graph, kinds=DECISIONS))
 
 
 def held_among(factors: Sequence[Any], graph: Graph) -> int | None:
@@ -92,14 +92,15 @@ def held_among(factors: Sequence[Any], graph: Graph) -> int | None:
     return next((i for i in (1, 0) if _is_function_of(factors[i], whole[1 - i], graph)), None)
 
 
-def _only(factors: Sequence[Any], condition: Callable[[Any], bool]) -> int | None:
+def _only(factors: Sequence[Any], condition: Callable[[Any], object]) -> int | None:
     found = [i for i, factor in enumerate(factors) if condition(factor)]
     return found[0] if len(found) == 1 else None
 
 
-def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
-    """Whether a value comes from nothing but such gates or decisions, and constants."""
+def gates_of(value: Any, graph: Graph, kinds: Set[Any] = GATES) -> set[fx.Node]:
+    """The gates (or decisions alone) of which, and of constants, a value is made; empty if of anything else."""
     seen: set[Any] = set()
+    found: set[fx.Node] = set()
     waiting = [value]
     while waiting:
         node = waiting.pop()
@@ -107,15 +108,16 @@ def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
             continue
         seen.add(node)
         if not isinstance(node, fx.Node) or node.op != "call_function":
-            return False
+            return set()
         kind = packet(node)
         if kind in kinds or is_decision(node) or (kinds is GATES and _reaches_one(node)):
+            found.add(node)
             continue
         signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
         if not signals or not (kind in TRANSPARENT or kind in GATE_KEEPING):
-            return False
+            return set()
         waiting += signals[:1] if kind in TRANSPARENT else signals
-    return True
+    return found
 
 
 def _unscaled(node: Any, graph: Graph) -> Any:

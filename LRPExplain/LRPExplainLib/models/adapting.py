@@ -13,9 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import lrp
 from .card import ModelCard
 
 _LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+
+
+def captured(module: nn.Module, x: Tensor) -> lrp.Graph:
+    """The network as a graph that returns scores (`lrp.to_scores`): what a card resizes back is scores as well."""
+    return lrp.to_scores(lrp.capture(module, x), resampled=isinstance(module, Adapted) and module.resizes)
 
 
 def adapt(module: nn.Module, card: ModelCard) -> nn.Module:
@@ -41,6 +47,10 @@ class Adapted(nn.Module):
         self._resize: Mapping[str, Any] | None = card.preprocessing.resize
         self.turned = card.preprocessing.axes == "ijk"
         self.training = network.training
+
+    @property
+    def resizes(self) -> bool:
+        return self._resize is not None
 
     @property
     def needed(self) -> bool:

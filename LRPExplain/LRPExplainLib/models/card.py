@@ -70,11 +70,16 @@ class ClassInfo:
 
 @dataclass(frozen=True)
 class OutputInfo:
-    """How the network's output is read; None or empty until an output has been seen (see `ModelCard.completed`)."""
+    """How the network's output is read; None or empty until an output has been seen (see `ModelCard.completed`).
+
+    Attributes:
+        separate: whether each class is by itself in an output that is probabilities already (activation "none").
+    """
 
     activation: str | None = None
     classes: tuple[ClassInfo, ...] = ()
     overlap: str = "strongest"
+    separate: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,12 @@ class ModelCard:
                 f"The card of '{self.name}' names {len(self.output.classes)} classes, but the model's output has"
                 f" {channels} channels: correct the card's output.classes."
             )
-        own = ending.activation if ending and ending.scores else None
+        stated = self.output.activation
+        own = None if ending is None else ending.activation if ending.scores else "none"
+        separate = self.output.separate
+        if separate is None:
+            made = stated if stated not in (None, "none") or ending is None else ending.activation
+            separate = own == "none" and made == "sigmoid"
         if task == "regression":
             if self.output.activation not in (None, "none"):
                 raise UserError(
@@ -139,13 +149,13 @@ class ModelCard:
                     " probabilities: correct the card's task or its output.activation."
                 )
             names = [f"value {n}" for n in range(channels)] if channels > 1 else ["value"]
-            usual = "none"
+            usual, separate = "none", False
         else:
             names = [f"class {n}" for n in range(channels)]
-            usual = "none" if ending else "softmax" if channels > 1 else "sigmoid"
+            usual = "softmax" if channels > 1 else "sigmoid"
         classes = self.output.classes or tuple(ClassInfo(name, color(n)) for n, name in enumerate(names))
-        notes = (*self.notes, *_on_ending(self.output.activation, ending, task))
-        output = replace(self.output, activation=own or self.output.activation or usual, classes=classes)
+        notes = (*self.notes, *_on_ending(stated, ending, task))
+        output = replace(self.output, activation=own or stated or usual, classes=classes, separate=separate)
         return replace(self, task=task, output=output, notes=notes)
 
     def as_dict(self) -> dict[str, Any]:
@@ -265,7 +275,9 @@ def _card(content: Mapping[str, Any]) -> ModelCard:
         network=content.get("network"),
         inputs=tuple(CardInput(**{k: _frozen(v) for k, v in entry.items()}) for entry in content["inputs"]),
         preprocessing=Preprocessing(**{key: _frozen(value) for key, value in wishes.items()}),
-        output=OutputInfo(output.get("activation"), tuple(classes), output.get("overlap", "strongest")),
+        output=OutputInfo(
+            output.get("activation"), tuple(classes), output.get("overlap", "strongest"), output.get("separate")
+        ),
         composite=content.get("explanation", {}).get("composite"),
         rules=content.get("explanation", {}).get("rules", {}),
         biases=content.get("explanation", {}).get("biases"),
@@ -279,9 +291,8 @@ def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[s
         return []
     name = ending.activation
     if stated not in (None, "none", name):
-        used = "which is used alone" if ending.scores else "so that its probabilities are squeezed twice"
         return [
-            f"The card asks for {stated}, but the network ends in {name} itself, {used}: set the card's"
+            f"The card asks for {stated}, but the network ends in {name} itself, which is used alone: set the card's"
             f" output.activation to {name if ending.scores else 'none'}."
         ]
     if ending.scores and task == "regression":
@@ -290,9 +301,9 @@ def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[s
         return [f"The network ends in {name} itself: explained is the logit before it, and windows are blended there."]
     if not ending.scores and stated != "none":
         return [
-            f"The network ends in {name} itself, so its output is read as probabilities, and what is explained as"
-            " 'logit' is the probability that it gives. Where that is made of a negative logit, signs are turned: give"
-            f" the network without its last {name}."
+            f"The network makes probabilities by {name} itself and goes on from there, so its output is read as such,"
+            " and what is explained as 'logit' is the probability that it gives, of which the ledger shows what the"
+            f" {name} takes: to explain the logit, give the network without its last {name}."
         ]
     return []
 

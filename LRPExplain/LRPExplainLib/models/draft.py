@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import lrp
 from ..errors import UserError
+from .adapting import captured
 from .card import CardInput, ModelCard, OutputInfo, Preprocessing
 from .example import check_shape, example_input, input_channels, kernel_dimensions
 from .loading import ExplainableModel, card_path, load_model, load_with, named
@@ -91,7 +92,7 @@ def _output(model: ExplainableModel, shape: Sequence[int] | None) -> tuple[Tenso
 
 def _ending(model: ExplainableModel, x: Tensor) -> lrp.Ending | None:
     try:
-        return lrp.ending(lrp.to_scores(lrp.capture(model.module, x)))
+        return lrp.ending(captured(model.module, x))
     except lrp.LRPError:  # what cannot be captured cannot be explained; that is said there
         return None
 

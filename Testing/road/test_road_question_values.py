@@ -16,6 +16,7 @@ from LRPExplainLib.imaging import Box, Everywhere, Grid, prepare
 from LRPExplainLib.models import ExplainableModel, Preprocessing, load_model
 from LRPExplainLib.outcome import read_outcome
 from LRPExplainLib.question import Question
+from LRPExplainLib.summaries import summary
 from torch import Tensor, nn
 
 ASKED = {
@@ -180,3 +181,19 @@ def test_one_answer_for_the_whole_volume_is_everywhere(tmp_path, oblique_volume)
     plain, everywhere = (explain(model, [oblique_volume], "white", region=region) for region in (None, Everywhere()))
     assert np.array_equal(array(plain.relevance[0]), array(everywhere.relevance[0]))
     assert everywhere.target["where"] == plain.target["where"] == "output"
+
+
+def test_a_negative_score_is_told_as_what_it_is(tmp_path: Path, oblique_volume: sitk.Image) -> None:
+    """Of z = x - 4 < 0 what is bright speaks for the class: occlusion says so, and z+ gives it all of z."""
+    network = torch.nn.Conv3d(1, 1, 1)
+    torch.nn.init.ones_(network.weight)
+    torch.nn.init.constant_(network.bias, -4.0)
+    path = save_model(tmp_path, network, preprocessing=WISHES, output=classes("lesion", activation="sigmoid"))
+    question = Question("lesion", region=Everywhere())
+    by_rules = explain(path, [oblique_volume], question, "excitation-backprop")
+    by_trying = explain(path, [oblique_volume], question, method="occlusion")
+    assert by_rules.ledger["target_value"] < 0
+    assert array(by_rules.relevance[0]).max() <= 0
+    assert array(by_trying.relevance[0]).min() >= 0
+    assert "compare another method" in summary(by_rules)
+    assert "compare another method" not in summary(by_trying)

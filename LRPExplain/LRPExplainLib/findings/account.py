@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..sentences import Sentences
+from ..sentences import Sentence, Sentences
 
 _ = Sentences("findings.account")
 _ALIKE = 1e-5  # of a volume's relevance: rounding of float32 sums
@@ -42,6 +42,20 @@ def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[s
     whole = float(ledger["target_value"])
     parts = ledger.get("in_volume_by_input") or [ledger.get("in_volume", 0.0)]
     return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]
+
+
+def below_zero(ledger: Mapping[str, Any]) -> Sentence | None:
+    """What a map of a negative value cannot tell; None of another one, and of methods that share nothing out.
+
+    Relevance -|z| of a neuron goes by z+ to its positive contributions: a missed lesion is the most negative place,
+    although the score would be lower still without it.
+    """
+    if "note" in ledger or float(ledger["target_value"]) >= 0:
+        return None
+    return _(
+        "The target value is below 0: the map shares out what speaks against the target, and what speaks for it may be"
+        " negative in it, too, as rules that go by positive contributions have it; compare another method, such as occlusion."
+    )
 
 
 def shares_tell(ledger: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
-from .account import shares_tell
+from .account import below_zero, shares_tell
 from .body import relevance_outside
 from .field import Field
 from .reference import Share
@@ -74,6 +74,9 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
                 gap=f"{gap:.2%}"
             )
         )
+    negative = below_zero(ledger)
+    if negative is not None:
+        found.append(negative)
     if whole and abs(absorbed / whole) > ABSORBED and "note" not in ledger:
         found.append(
             _(

@@ -54,7 +54,8 @@ def below_zero(ledger: Mapping[str, Any]) -> Sentence | None:
         return None
     return _(
         "The target value is below 0: the map shares out what speaks against the target, and what speaks for it may be"
-        " negative in it, too, as rules that go by positive contributions have it; compare another method, such as occlusion."
+        " negative in it, too, as rules that go by positive contributions have it; compare another method, such as"
+        " occlusion."
     )
 
 

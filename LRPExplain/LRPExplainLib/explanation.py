@@ -49,7 +49,8 @@ class Prediction:
         segmentation: uint8 label map in the geometry of the first volume (None for a classification); a voxel's
             value is an index of `classes`, 0 being the background.
         probabilities: class name -> probability, or for a regression name -> value (empty for a segmentation).
-        classes: {"name": str, "color": [r, g, b] in 0..255}.
+        classes: {"name": str, "color": [r, g, b] in 0..255}; where classes may overlap, which a label map cannot show,
+            also "voxels": how many have this class.
     """
 
     segmentation: sitk.Image | None
@@ -62,9 +63,10 @@ class Prediction:
             return []
         counts = np.bincount(sitk.GetArrayViewFromImage(self.segmentation).ravel(), minlength=len(self.classes))
         voxel_ml = float(np.prod(self.segmentation.GetSpacing())) / 1000
+        found = [entry.get("voxels", shown) for entry, shown in zip(self.classes, counts.tolist(), strict=False)]
         return [
             {"name": entry["name"], "voxels": count, "ml": count * voxel_ml}
-            for entry, count in zip(self.classes, counts.tolist(), strict=False)
+            for entry, count in zip(self.classes, found, strict=False)
         ]
 
     def __eq__(self, other: object) -> bool:

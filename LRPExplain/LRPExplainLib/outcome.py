@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
+import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
@@ -127,11 +129,16 @@ class Segmentation:
         return int(self._scores[:, region].mean(dim=1).argmax()) if self._each else 0
 
     def prediction(self, prepared: Prepared) -> Prediction:
-        return Prediction(prepared.labels_to_source(self._labels), {}, self._legend())
+        legend = self._legend()
+        if self._each and len(self._scores) > 1:  # of what overlaps a label map shows one class alone
+            for index, entry in enumerate(legend[1:]):
+                found = prepared.labels_to_source(self._found[index])
+                entry["voxels"] = int(np.count_nonzero(sitk.GetArrayViewFromImage(found)))
+        return Prediction(prepared.labels_to_source(self._labels), {}, legend)
 
     def _legend(self) -> list[dict[str, object]]:
         """What each label means: an index of this list."""
-        return [_BACKGROUND, *_entries(self._classes)] if self._each else _entries(self._classes)
+        return [dict(_BACKGROUND), *_entries(self._classes)] if self._each else _entries(self._classes)
 
 
 @dataclass(frozen=True)

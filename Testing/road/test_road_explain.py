@@ -9,6 +9,7 @@ from helpers.volumes import make_volume, rotation, write_series
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
+from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere, Grid, Segment
 from LRPExplainLib.ledgers import ledger_facts
 from LRPExplainLib.models import load_model
@@ -177,6 +178,15 @@ def test_sigmoid_classes_may_overlap_and_have_the_background_as_label_zero(tmp_p
     assert explanation.target["class"] == "whole"
     core = explain(model, [volume], "core")
     assert 0 < core.target["voxels"] < explanation.target["voxels"]
+    assert not (array(explanation.prediction.segmentation) == 1).any()  # whole is stronger wherever core is found
+    sizes = {row["name"]: row["voxels"] for row in explanation.prediction.sizes()}
+    assert sizes == {
+        "background": volume.GetNumberOfPixels() - explanation.target["voxels"],
+        "core": core.target["voxels"],
+        "whole": explanation.target["voxels"],
+    }
+    explanation.save(tmp_path / "out")
+    assert Explanation.load(tmp_path / "out").prediction.sizes() == explanation.prediction.sizes()
 
 
 def test_each_input_volume_gets_its_own_relevance_on_its_own_grid(tmp_path, oblique_volume):

@@ -13,14 +13,18 @@ import torch
 from torch import Tensor, fx
 
 from .call import Answer, Call, Sources, handed_out, is_value
+from .edit import packet
 from .errors import LRPError
 from .flow import Flow
 from .graph import layer_of, shape_of
+from .kinds import SOFTMAX
 from .layerwise import flow_through
 from .linear import LinearMap, unbroadcast
 from .precision import product
-from .rules import LinearRule, Rule, Stabilizer
+from .rules import TAYLOR, LinearRule, Rule, Stabilizer
 from .sums import total
+
+aten = torch.ops.aten
 
 
 class Unchanged(Answer):
@@ -176,6 +180,30 @@ class Softmax(Answer):
         x = torch.where(torch.isinf(x), torch.zeros_like(x), x)
         taken = total(relevance * (1 - x)) + total((x * p).sum(axis, keepdim=True) * together)
         return [source], Flow([x * (relevance - p * together)], changed=[taken])
+
+
+class Expanded(Answer):
+    """A softmax or sigmoid p of x that a network's answer is made of: R_i = x_i sum_j dp_j/dx_i R_j / p_j.
+
+    By any composite: handed through unchanged, p > 0 of x < 0 would turn what speaks for a class into what speaks
+    against it. The expansion's constant term takes the rest.
+    """
+
+    source = "taylor: Achtibat 2024, prop. 3.1; sigmoid(x) is the softmax over x and 0"
+
+    def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
+        return [node, *node.all_input_nodes]
+
+    def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
+        if packet(call.node) in SOFTMAX:
+            return Softmax().propagate(call, relevance, TAYLOR)
+        source, p = call.args[0], call.output
+        x = call.value(source)
+        if packet(call.node) is aten.sigmoid:
+            share = x * (1 - p)
+        else:  # (x + 3) / 6, cut to 0..1
+            share = torch.where((p > 0) & (p < 1), x / (x + 3), torch.zeros_like(x))
+        return [source], Flow([share * relevance], changed=[total((1 - share) * relevance)])
 
 
 class Winner(Answer):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from .affine import channel_affine
-from .answers import Held, LinearLayer, Product, SignalMatmul, Softmax, SoftWinner, Unchanged, Winner
+from .answers import Expanded, Held, LinearLayer, Product, SignalMatmul, Softmax, SoftWinner, Unchanged, Winner
 from .bicubic import resample
 from .call import Answer, Call
 from .edit import packet
@@ -43,6 +43,7 @@ RESAMPLING = LinearLayer("average", dense, "a linear layer with fixed weights of
 AVERAGE = LinearLayer("average", averaging, "a linear layer with fixed non-negative weights")
 SELECTION = Selection()
 DECISION = Switch()
+EXPANDED = Expanded()
 
 
 def _slice(call: Call, r: Tensor, shape: torch.Size) -> Tensor:
@@ -183,6 +184,8 @@ def answer_of(node: fx.Node, graph: Graph) -> Answer | None:
     """
     if is_decision(node):
         return DECISION
+    if node in graph.expanded:
+        return EXPANDED
     entry = OPERATORS.get(packet(node))
     return entry if entry is None or isinstance(entry, Answer) else entry(node, graph)
 

@@ -99,6 +99,13 @@ def _only(factors: Sequence[Any], condition: Callable[[Any], bool]) -> int | Non
 
 def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
     """Whether a value comes from nothing but such gates or decisions, and constants."""
+    return sources_of(value, graph, kinds) is not None
+
+
+def sources_of(value: Any, graph: Graph, kinds: Set[Any]) -> list[fx.Node] | None:
+    """The calls of these kinds (gates, say) that a value comes from; None where it comes from anything but such calls,
+    decisions and constants."""
+    found: list[fx.Node] = []
     seen: set[Any] = set()
     waiting = [value]
     while waiting:
@@ -107,15 +114,16 @@ def _is_made_of(value: Any, graph: Graph, kinds: Set[Any]) -> bool:
             continue
         seen.add(node)
         if not isinstance(node, fx.Node) or node.op != "call_function":
-            return False
+            return None
         kind = packet(node)
         if kind in kinds or is_decision(node) or (kinds is GATES and _reaches_one(node)):
+            found.append(node)
             continue
         signals = [source for source in node.all_input_nodes if not graph.is_constant(source)]
         if not signals or not (kind in TRANSPARENT or kind in GATE_KEEPING):
-            return False
+            return None
         waiting += signals[:1] if kind in TRANSPARENT else signals
-    return True
+    return found
 
 
 def _unscaled(node: Any, graph: Graph) -> Any:

@@ -132,6 +132,8 @@ class ModelCard:
                 f" {channels} channels: correct the card's output.classes."
             )
         own = ending.activation if ending and ending.scores else None
+        if ending and not ending.scores and self.output.activation == ending.activation:
+            own = "none"  # what the card names has been done
         if task == "regression":
             if self.output.activation not in (None, "none"):
                 raise UserError(
@@ -290,9 +292,8 @@ def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[s
         return [f"The network ends in {name} itself: explained is the logit before it, and windows are blended there."]
     if not ending.scores and stated != "none":
         return [
-            f"The network ends in {name} itself, so its output is read as probabilities, and what is explained as"
-            " 'logit' is the probability that it gives. Where that is made of a negative logit, signs are turned: give"
-            f" the network without its last {name}."
+            f"The network makes its answer of probabilities by {name} itself, so its output is read as it is, and what"
+            f" is explained as 'logit' is the value that it gives, of which the {name} takes a share of its own."
         ]
     return []
 

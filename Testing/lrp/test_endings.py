@@ -47,9 +47,23 @@ TAKEN_OFF = {
         lambda z: nn.functional.pad(z, (1, 1)).sigmoid()[:, 1:-1],
         torch.sigmoid,
     ),
-    "exp of log-softmax": ("softmax", lambda z: z.log_softmax(1).exp(), lambda z: z.softmax(1)),
     "softmax of log-softmax": ("softmax", lambda z: z.log_softmax(1).softmax(1), lambda z: z.softmax(1)),
 }
+
+
+TAKEN_OFF |= {
+    "softmax as exp of log-softmax": ("softmax", lambda z: z.log_softmax(1).exp(), lambda z: z.softmax(1)),
+    "log of softmax": ("softmax", lambda z: z.softmax(1).log(), lambda z: z.softmax(1).log()),
+    "softmax as arithmetic": ("softmax", lambda z: z.exp() / z.exp().sum(1, keepdim=True), lambda z: z.softmax(1)),
+    "softmax against overflow": ("softmax", lambda z: _shifted(z), lambda z: z.softmax(1)),
+    "branches": ("sigmoid", lambda z: torch.cat([z[:, :1].sigmoid(), z[:, 1:].sigmoid()], 1), torch.sigmoid),
+    "branches, stacked": ("sigmoid", lambda z: torch.stack([z[:, n].sigmoid() for n in range(3)], 1), torch.sigmoid),
+}
+
+
+def _shifted(z: Tensor) -> Tensor:
+    large = (z - z.amax(1, keepdim=True)).exp()
+    return large / large.sum(1, keepdim=True)
 
 
 @pytest.mark.parametrize("kind", TAKEN_OFF)
@@ -81,16 +95,96 @@ def test_what_speaks_for_a_class_of_small_probability_speaks_for_it() -> None:
     assert float(kept.sum()) < 0 < float(taken.sum())
 
 
+# What is made of the scores z, and the scores of which a sigmoid (of the first: a softmax) makes the same
+REWRITTEN = {
+    "1 - p and p": (
+        lambda z: torch.cat([1 - z[:, :1].sigmoid(), z[:, :1].sigmoid()], 1),
+        "softmax",
+        lambda z: torch.cat([-z[:, :1], z[:, :1]], 1) / 2,
+    ),
+    "p and 1 - p, each made anew": (
+        lambda z: torch.stack([z[:, 0].sigmoid(), 1 - z[:, 0].sigmoid()], 1),
+        "softmax",
+        lambda z: torch.stack([z[:, 0], -z[:, 0]], 1) / 2,
+    ),
+    "-p + 1 and p": (
+        lambda z: torch.cat([-z[:, :1].sigmoid() + 1, z[:, :1].sigmoid()], 1),
+        "softmax",
+        lambda z: torch.cat([-z[:, :1], z[:, :1]], 1) / 2,
+    ),
+    "p and one minus another": (
+        lambda z: torch.cat([z[:, :1].sigmoid(), torch.ones(1, 1) - z[:, 1:2].sigmoid()], 1),
+        "sigmoid",
+        lambda z: torch.cat([z[:, :1], -z[:, 1:2]], 1),
+    ),
+    "the second of two classes": (lambda z: z[:, :2].softmax(1)[:, 1:], "sigmoid", lambda z: z[:, 1:2] - z[:, :1]),
+    "softmaxes of two classes each": (
+        lambda z: torch.cat([z[:, :2].softmax(1), z[:, 1:].softmax(1)], 1),
+        "sigmoid",
+        lambda z: torch.stack([z[:, 0] - z[:, 1], z[:, 1] - z[:, 0], z[:, 1] - z[:, 2], z[:, 2] - z[:, 1]], 1),
+    ),
+    "in another order": (lambda z: z.sigmoid()[:, [2, 0, 1]], "sigmoid", lambda z: z[:, [2, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("kind", REWRITTEN)
+def test_scores_of_probabilities_that_are_put_together(kind: str) -> None:
+    end, name, scored = REWRITTEN[kind]
+    network = Ends(end).eval()
+    graph = lrp.to_scores(lrp.capture(network, X))
+    assert lrp.ending(graph) == lrp.Ending(name, scores=True)
+    with torch.no_grad():
+        scores = scored(network.body(X))
+        torch.testing.assert_close(graph(X), scores)
+        torch.testing.assert_close(scores.softmax(1) if name == "softmax" else scores.sigmoid(), network(X))
+    bare = lrp.capture(Ends(scored).eval(), X)
+    for channel in range(scores.shape[1]):
+        found = lrp.attribute(graph, X, lrp.Target(channel), composite="epsilon")
+        wanted = lrp.attribute(bare, X, lrp.Target(channel), composite="epsilon")
+        torch.testing.assert_close(found.relevance, wanted.relevance)
+
+
+# What more is made of probabilities; relevance crosses them by x dp/dx, so that no sign is turned
+MADE_OF = {
+    "mean of two": lambda z: (z.sigmoid() + (z * 2).sigmoid()) / 2,
+    "mean of softmaxes": lambda z: torch.stack([z.softmax(1), (z * 2).softmax(1)]).mean(0),
+    "the larger": lambda z: torch.maximum(z.sigmoid(), (z * 2).sigmoid()),
+    "scaled": lambda z: z.sigmoid() * torch.tensor([0.5, 0.9, 0.8]),
+    "per cent": lambda z: 100 * z.sigmoid(),
+    "cut off": nn.functional.hardsigmoid,
+    "one class out of three": lambda z: z.softmax(1)[:, 1:],
+}
+
+
+@pytest.mark.parametrize("kind", MADE_OF)
+@pytest.mark.parametrize("composite", ["epsilon-plus", "volume"])
+def test_what_is_made_of_probabilities_reaches_the_scores_as_gradient_times_score(kind: str, composite: str) -> None:
+    z = torch.tensor([[-1.0, -0.5, -2.0]], requires_grad=True)
+
+    class Head(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return MADE_OF[kind](x.flip(1))
+
+    graph = lrp.to_scores(lrp.capture(Head(), z))
+    assert lrp.ending(graph) == lrp.Ending("softmax" if "softmax" in kind or "class" in kind else "sigmoid", False)
+    output = Head()(z)
+    torch.testing.assert_close(graph(z.detach()), output.detach())
+    for channel in range(output.shape[1]):
+        (gradient,) = torch.autograd.grad(output[0, channel], z, retain_graph=True)
+        found = lrp.attribute(graph, z.detach(), lrp.Target(channel), composite=composite)
+        torch.testing.assert_close(found.relevance, (gradient * z).detach(), rtol=1e-3, atol=1e-5)
+        assert abs(found.ledger.gap) < 1e-5
+
+
 KEPT = {
     "none": (lambda z: z, None),
     "hard sigmoid": (nn.functional.hardsigmoid, "sigmoid"),
     "resampled": (lambda z: nn.functional.interpolate(z.softmax(1)[..., None], scale_factor=2), "softmax"),
-    "over another axis": (lambda z: z.reshape(1, 3, 1).expand(1, 3, 2).softmax(2), "softmax"),
+    "over another axis": (lambda z: z.reshape(1, 3, 1).expand(1, 3, 4).softmax(2), "softmax"),
     "classes left out": (lambda z: z.softmax(1)[:, 1:], "softmax"),
     "classes turned round": (lambda z: z.softmax(1).flip(1), "softmax"),
     "pushed around": (lambda z: z.reshape(1, 3, 1, 1).expand(1, 3, 3, 1).softmax(1).transpose(1, 2), "softmax"),
     "mean of probabilities": (lambda z: (z.sigmoid() + (2 * z).sigmoid()) / 2, "sigmoid"),
-    "probability and its rest": (lambda z: torch.cat([1 - z.sigmoid(), z.sigmoid()], 1), "sigmoid"),
     "only where it is sure": (lambda z: z.sigmoid() * (z > 0), "sigmoid"),
     "signals beside": (lambda z: torch.cat([z.sigmoid(), z], 1), None),
     "within": (lambda z: z * z.sigmoid(), None),

@@ -171,3 +171,58 @@ def test_a_regression_between_0_and_1_is_explained_through_its_sigmoid(
     row = found.ledger["by_layer"][0]
     assert (row["layer"], row["relevance_in"]) == ("sigmoid", pytest.approx(score * p * (1 - p), rel=1e-4))
     assert "which the ledger shows as its first row" in found.model["card"]["notes"][-1]
+
+
+class MeanOfTwo(nn.Module):
+    """The mean of two networks' probabilities, as ensembles give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = body_of("classification"), body_of("classification")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.one(x).sigmoid() + self.other(x).sigmoid()) / 2
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "none", None])
+def test_probabilities_that_more_is_made_of_are_not_squeezed_again(
+    tmp_path: Path, oblique_volume: sitk.Image, activation: str | None
+) -> None:
+    network = MeanOfTwo()
+    card = {} if activation is None else {"output": classes(*NAMES, activation=activation)}
+    model = load_model(save_model(tmp_path, network, task="classification", preprocessing=WISHES, **card))
+    found = explain(model, [oblique_volume], 1)
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
+    with torch.no_grad():
+        wanted = network(x)[0]
+    assert list(found.prediction.probabilities.values()) == pytest.approx(wanted.tolist(), rel=1e-4)
+    assert found.ledger["target_value"] == pytest.approx(float(wanted[1]), rel=1e-4)
+    assert found.ledger["relative_gap"] < 1e-4
+    notes = [note for note in found.model["card"]["notes"] if "makes probabilities by sigmoid itself" in note]
+    assert len(notes) == (activation != "none")
+
+
+def test_lesion_or_not_by_one_probability_is_a_segmentation_with_background(
+    tmp_path: Path, oblique_volume: sitk.Image
+) -> None:
+    """1 - p and p exclude each other: class 0 is the background, and not a class of its own beside the lesion."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = segmenter(outputs=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            p = self.body(x).sigmoid()
+            return torch.cat([1 - p, p], 1)
+
+    output = classes("background", "lesion", activation="none")
+    model = load_model(save_model(tmp_path, Both(), preprocessing=WISHES, output=output))
+    found = explain(model, [oblique_volume])
+    x = (torch.from_numpy(array(oblique_volume)) / 100).clamp(0, 1)[None, None]
+    with torch.no_grad():
+        wanted = (Both().body(x)[0, 0] > 0).numpy()
+    assert found.target["class"] == "lesion"
+    assert found.prediction.segmentation is not None
+    assert 0 < wanted.mean() < 1
+    assert ((array(found.prediction.segmentation) > 0) == wanted).mean() > 0.999

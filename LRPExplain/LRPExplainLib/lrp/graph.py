@@ -87,21 +87,27 @@ class Graph:
     def _result(self) -> Any:
         return next(node for node in self._calls.nodes if node.op == "output")
 
-    def take_off(self, name: str, activation: fx.Node, layout: Sequence[fx.Node]) -> None:
-        """Let the first output be what an activation reads, laid out as the activation's result is."""
+    def take_off(self, scored: Callable[[fx.Graph], tuple[str, fx.Node] | None]) -> None:
+        """Let the first output be the scores of which an activation makes it.
+
+        Args:
+            scored: adds the calls that make these scores, and names the activation; None: there are none, and what it
+                added is taken out again.
+        """
         calls, result = self._calls, self._result
-        score = arguments(activation)[0]
+        before = set(calls.nodes)
         with calls.inserting_before(result):
-            for node in layout:
-                copied = calls.node_copy(node)
-                copied.args = (score, *arguments(node)[1:])
-                score = copied
+            found = scored(calls)
+        if found is None:
+            for added in reversed([node for node in calls.nodes if node not in before]):
+                calls.erase_node(added)
+            return
+        self.taken_off, score = found
         result.args = ([score, *self.outputs[1:]],)
         calls.eliminate_dead_code()
         alive = set(calls.nodes)
         self.constants = {node: value for node, value in self.constants.items() if node in alive}
         self.cache.clear()
-        self.taken_off = name
         self._read_calls()
 
     def is_constant(self, argument: Any) -> bool:

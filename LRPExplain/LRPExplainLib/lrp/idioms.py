@@ -1,4 +1,4 @@
-"""Norms that converters and authors spell out in arithmetic, put back as the one call that they are.
+"""Norms and softmaxes that converters and authors spell out in arithmetic, put back as the one call that they are.
 
 ONNX has no group norm before opset 21 and no layer norm before 17; authors write a layer norm over the channels of
 images themselves (ConvNeXt, SAM). The relevance of a network must not depend on the way it came. What is not recognised
@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from .edit import constant, packet, replace
 from .graph import arguments, shape_of
+from .kinds import SOFTMAX
 
 aten = torch.ops.aten
 Constants = dict[fx.Node, Tensor]
@@ -81,6 +82,40 @@ def restore_layer_norm(graph: fx.Graph, constants: Constants) -> None:
                 result = call(aten.permute.default, result, [turned.index(i) for i in axes], val=like)
         replace(graph, node, result)
     graph.eliminate_dead_code()
+
+
+def restore_softmax(graph: fx.Graph, constants: Constants) -> None:
+    """exp(log_softmax(x)) and exp(x) / sum(exp(x)); and log(softmax(x)), which is a log_softmax."""
+    for node in list(graph.nodes):
+        found = _softmax(node)
+        if found is None or node in constants:
+            continue
+        target, x, axis = found
+        with graph.inserting_before(node):
+            call = graph.call_function(target, (x, axis, False))
+            call.meta = dict(node.meta)
+        replace(graph, node, call)
+    graph.eliminate_dead_code()
+
+
+def _softmax(node: fx.Node) -> tuple[Any, fx.Node, int] | None:
+    """Which of the two a call makes, of what, and over which axis."""
+    kind = packet(node)
+    x: Any = arguments(node)[0] if node.args else None
+    if kind is aten.exp and _kind(x) is aten._log_softmax:
+        return (aten._softmax.default, *arguments(x)[:2])
+    if kind is aten.log and _kind(x) in SOFTMAX:
+        return (aten._log_softmax.default, *arguments(x)[:2])
+    summed = _summed(arguments(node)[1]) if kind is aten.div and not node.kwargs else None
+    if summed is None or packet(arguments(node)[1]) is not aten.sum or not _kind(x) is _kind(summed[0]) is aten.exp:
+        return None
+    scores, axis = arguments(x)[0], summed[1]
+    if scores is not arguments(summed[0])[0]:
+        return None
+    shift = arguments(scores) if _kind(scores) is aten.sub and not scores.kwargs else ()
+    if shift and _kind(shift[1]) is aten.amax and arguments(shift[1])[0] is shift[0]:  # against overflow
+        scores = shift[0]
+    return aten._softmax.default, scores, axis
 
 
 def _standardised(node: fx.Node, constants: Constants) -> tuple[fx.Node, int, float] | None:

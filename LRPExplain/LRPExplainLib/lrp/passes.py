@@ -13,7 +13,7 @@ from .bicubic import spell_bicubic
 from .dense_bias import join_dense_biases
 from .edit import constant, packet, replace
 from .graph import arguments, differentiable, first_of, is_whole, shape_of
-from .idioms import restore_group_norm, restore_layer_norm
+from .idioms import restore_group_norm, restore_layer_norm, restore_softmax
 from .norms import spell_computed_affine, spell_instance_norm_as_group_norm, spell_results
 from .recognised import restore_functions, restore_resampling
 
@@ -64,6 +64,7 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     restore_group_norm(graph, constants)
     restore_layer_norm(graph, constants)
     restore_functions(graph, constants)
+    restore_softmax(graph, constants)
     fold_affine(graph, constants)
     forget_how_constants_were_made(graph, constants)
     spell_results(graph)

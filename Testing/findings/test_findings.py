@@ -342,7 +342,8 @@ def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> Non
     assert any("absorbed by biases" in text for text in caution(inside, None, {"absorbed": 9.2}))
     assert any("92 %" in text for text in caution(inside, None, {"absorbed": 9.2}))
     assert any("outside the field of view" in text for text in caution(inside, None, {"outside": 2.0}))
-    assert any("target value is below 0" in text for text in caution(inside, None, {"target_value": -10.0}))
+    assert any("is below 0" in text for text in caution(inside, None, {"target_value": -10.0}))
+    assert any("is below 0" in text for text in caution(inside, None, {"in_volume": -1.0}))
     assert not any("below 0" in text for text in caution(inside, None, {"target_value": -10.0, "note": "n"}))
 
 

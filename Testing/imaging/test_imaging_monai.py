@@ -52,6 +52,20 @@ def test_orientation_and_spacing(name, pixdim):
     assert_agrees(ours, theirs, VOLUMES[name])
 
 
+@pytest.mark.parametrize("pixdim", [(2.0, 1.0, 1.5), (0.6, 0.7, 1.5), (0.9, 1.1, 2.0)])
+@pytest.mark.parametrize("angles", [(0.2, -0.1, 0.3), (0.35, 0.2, -0.15), (0.0, 0.0, 0.0)])
+def test_spacing_of_an_oblique_file(tmp_path, pixdim, angles):
+    """NIfTI's axes are in single precision, of which MONAI makes another grid."""
+    file = tmp_path / "v.nii.gz"
+    sitk.WriteImage(make_volume(angles=angles), str(file))
+    theirs = [mt.LoadImage(), mt.EnsureChannelFirst(), mt.Orientation("RAS"), mt.Spacing(pixdim, mode="bilinear")]
+    ours = Preprocessing(orientation="RAS", spacing=pixdim, resampling="first-voxel", interpolation="linear")
+    found = prepare([sitk.ReadImage(str(file))], ours)
+    expected = mt.Compose(theirs)(file)
+    torch.testing.assert_close(found.tensor[0].permute(0, 3, 2, 1), expected.as_tensor(), atol=1e-2, rtol=0)
+    np.testing.assert_allclose(found.grid.ijk_to_ras, expected.affine, atol=1e-3)
+
+
 def test_arrays_as_they_are():
     assert_agrees(Preprocessing(), [mt.Identity()], VOLUMES["oblique"])
     assert_agrees(Preprocessing(orientation="LPS"), [mt.Orientation("LPS")], VOLUMES["flipped"])

@@ -369,3 +369,13 @@ def test_there_is_nothing_to_trust_in_a_usual_bundle(tmp_path):
 def test_other_formats_run_nothing(tmp_path):
     torch.jit.script(torch.nn.Conv3d(1, 1, 1)).save(tmp_path / "net.ts")
     assert trust_request(tmp_path / "net.ts").sentences == ()
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, None, "$scripts.bound()"])
+def test_another_threshold_than_a_cards_is_told(tmp_path, threshold):
+    after = {"_target_": "AsDiscreted", "keys": "pred", "threshold": threshold}
+    steps = [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}, after]
+    found = card(tmp_path, post={"_target_": "Compose", "transforms": steps})
+    assert found.output.activation == "sigmoid"
+    assert [note for note in found.notes if "from 0.3 on" in note] == list(found.notes)
+    assert bool(found.notes) == (threshold == 0.3)

@@ -132,6 +132,27 @@ def test_a_network_that_averages_probabilities_keeps_its_signs(tmp_path: Path, o
     assert float(array(found.relevance[0]).max()) > 0
 
 
+def test_a_scaled_sigmoid_of_a_regression_keeps_its_signs(tmp_path: Path, oblique_volume: sitk.Image) -> None:
+    """Of 100 p, x (1 - p) p 100 reaches the score x, which is negative: relevance with the score's sign."""
+
+    class Age(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = classifier(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 100 * torch.sigmoid(self.body(x) - 3)
+
+    model = load_model(save_model(tmp_path, Age(), task="regression", preprocessing=WISHES))
+    found = explain(model, [oblique_volume], composite="epsilon")
+    p = found.ledger["target_value"] / 100
+    score = np.log(p / (1 - p))
+    assert score < 0
+    (row,) = [row for row in found.ledger["by_layer"] if row["role"] == "ending"]
+    assert row["relevance_in"] == pytest.approx(100 * score * p * (1 - p), rel=1e-4)
+    assert "in rows of the role 'ending'" in found.model["card"]["notes"][-1]
+
+
 @pytest.mark.parametrize("method", ["gradient-x-input", "occlusion"])
 def test_other_methods_explain_the_score_as_well(tmp_path: Path, oblique_volume: sitk.Image, method: str) -> None:
     models = pair(tmp_path, "classification", "sigmoid", WISHES)

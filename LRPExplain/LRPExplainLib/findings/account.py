@@ -50,12 +50,13 @@ def below_zero(ledger: Mapping[str, Any]) -> Sentence | None:
     Relevance -|z| of a neuron goes by z+ to its positive contributions: a missed lesion is the most negative place,
     although the score would be lower still without it.
     """
-    if "note" in ledger or float(ledger["target_value"]) >= 0:
+    reached = float(ledger.get("in_volume", 0.0))  # a probability is above 0, but the score behind it may not be
+    if "note" in ledger or min(float(ledger["target_value"]), reached) >= 0:
         return None
     return _(
-        "The target value is below 0: the map shares out what speaks against the target, and what speaks for it may be"
-        " negative in it, too, as rules that go by positive contributions have it; compare another method, such as"
-        " occlusion."
+        "The target value, or what of it reaches the volume, is below 0: the map shares out what speaks against the"
+        " target, and what speaks for it may be negative in it, too, as rules that go by positive contributions have"
+        " it; compare another method, such as occlusion."
     )
 
 

@@ -17,6 +17,8 @@ _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "
 _SLIVER = 1e-3
 # Voxels that lie this close together (in voxels) are the same.
 _ALIKE = 0.01
+# MONAI's tolerance (in voxels) for an index to be the least.
+_LEAST = 1e-8
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -155,9 +157,21 @@ def respace(grid: Grid, spacing: Triple) -> Grid:
 
 
 def respace_from_first_voxel(grid: Grid, spacing: Triple) -> Grid:
-    """The first voxel's centre stays where it is; the last one's lies within half a voxel of the old last one's."""
-    i, j, k = (round((n - 1) * old / new + 1) for n, old, new in zip(grid.size, grid.spacing, spacing, strict=True))
-    return replace(grid, size=(i, j, k), spacing=spacing)
+    """The first voxel's centre stays where it is; the last one's lies within half a voxel of the old last one's.
+
+    So MONAI means it, but it looks for the corner where all new indices are least, to 1e-8. Of oblique axes in single
+    precision, as NIfTI has them, none is, and it puts index n / 2 of the one grid on n / 2 of the other instead.
+    """
+    upright = grid.axes @ np.linalg.inv(np.linalg.cholesky(grid.axes.T @ grid.axes).T)
+    matrix = np.linalg.solve(upright * spacing, grid.axes)  # new index = matrix @ old index, but for the origin
+    last = np.asarray(grid.size) - 1
+    i, j, k = (int(n) for n in np.round(np.abs(matrix) @ last + 1))
+    found = replace(grid, size=(i, j, k), spacing=spacing)
+    aside = np.minimum(matrix, 0) @ last
+    if aside.min() >= -_LEAST:
+        return found
+    middle = grid.point([n / 2 for n in grid.size])
+    return replace(found, origin=_triple(np.subtract(middle, found.axes @ (np.asarray(found.size) / 2))))
 
 
 def respace_rounded(grid: Grid, spacing: Triple) -> Grid:

@@ -186,7 +186,7 @@ class ClosingSoftmax(Softmax):
 
 
 class ClosingSigmoid(Answer):
-    """The same of a sigmoid, the softmax over a score and a fixed 0: R_i = x_i p'_i / p_i R_i = x_i (1 - p_i) R_i."""
+    """The same of a sigmoid, the softmax over a score and a fixed 0: R_i x_i p'_i / p_i = R_i x_i (1 - p_i)."""
 
     source = "as softmax: Achtibat 2024, prop. 3.1"
     role = "ending"

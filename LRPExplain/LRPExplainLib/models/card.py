@@ -295,8 +295,9 @@ def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[s
             f"The card asks for {stated}, but the network ends in {name} itself, which is used alone: set the card's"
             f" output.activation to {name if ending.scores else 'none'}."
         ]
-    if ending.scores and task == "regression":
-        return [f"The network ends in {name} itself, which the ledger shows as its first row."]
+    if task == "regression":
+        rows = "as its first row" if ending.scores else "in rows of the role 'ending'"
+        return [f"The network ends in {name} itself, which the ledger shows {rows}."]
     if ending.scores and stated != name:
         return [f"The network ends in {name} itself: explained is the logit before it, and windows are blended there."]
     if not ending.scores and stated != "none":

@@ -94,6 +94,7 @@ def _card(metadata: Metadata, config: Config | None, weights: str) -> ModelCard:
         except UserError as error:  # it may be anything; the output's own shape then suggests one
             activation = None
             notes.append(f"What the bundle does after the network could not be read: {error}")
+        notes += _other_threshold(config)
     if not fields.get("window") and "size_multiple" not in fields:
         fields["size_multiple"] = metadata.size_multiple
     return ModelCard(
@@ -136,18 +137,36 @@ def _preprocessing(
 
 def _activation(config: Config) -> str | None:
     """From the postprocessing, of which nothing else matters for logits."""
-    key = next((name for name in _POST if config.has(name)), None)
-    if key is None:
-        return None
     found = None
-    for component in config.components(key, config.raw(key)):
-        name = component.name.removesuffix("Dict").removesuffix("d").removesuffix("D")
+    for name, component in _postprocessing(config):
         if name == "Activations":
             softmax, sigmoid = component.get("softmax", False), component.get("sigmoid", False)
             return "softmax" if _any(softmax) else "sigmoid" if _any(sigmoid) else found
         if name == "AsDiscrete" and found is None:
             found = "softmax" if _any(component.get("argmax", False)) else "none"
     return found
+
+
+def _other_threshold(config: Config) -> list[str]:
+    """What to say where the bundle calls a voxel of a class from another probability on than a card does."""
+    try:
+        given = [component.get("threshold") for name, component in _postprocessing(config) if name == "AsDiscrete"]
+    except UserError:  # which is no hindrance
+        return []
+    found = next((value for value in given if isinstance(value, (int, float)) and not isinstance(value, bool)), 0.5)
+    if found == 0.5:
+        return []
+    return [
+        f"The bundle calls a voxel of a class from {found:g} on, but here 0.5 is the bound: a question without a region"
+        " is about other voxels than the bundle's own segmentation has."
+    ]
+
+
+def _postprocessing(config: Config) -> Iterator[tuple[str, Component]]:
+    """Its transforms by name, be they of arrays or of dictionaries."""
+    key = next((name for name in _POST if config.has(name)), None)
+    for component in config.components(key, config.raw(key)) if key is not None else ():
+        yield component.name.removesuffix("Dict").removesuffix("d").removesuffix("D"), component
 
 
 def _any(value: Any) -> bool:

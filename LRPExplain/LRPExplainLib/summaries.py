@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .findings.account import shares_tell
+from .findings.account import below_zero, shares_tell
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -129,4 +129,5 @@ def summary(explanation: Explanation) -> str:
         *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
         *([f"Note: {ledger['note']}"] if "note" in ledger else []),
+        *([f"Note: {against}"] if (against := below_zero(ledger, explanation.model["card"], target)) else []),
     ])  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..sentences import Sentences
+from ..sentences import Sentence, Sentences
 
 _ = Sentences("findings.account")
 _ALIKE = 1e-5  # of a volume's relevance: rounding of float32 sums
@@ -34,6 +34,21 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
         absorbed=part("absorbed"),
         outside=part("outside"),
         closes=_("closes to {gap}").format(gap=f"{gap:.0e}") if gap else _("closes exactly"),
+    )
+
+
+def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any]) -> Sentence | None:
+    """How to read the map of an answer below 0; None: it is above, or the value of a regression, which may be."""
+    if not float(ledger["target_value"]) < 0 or card.get("task") == "regression":
+        return None
+    if (card.get("output") or {}).get("activation") == "softmax" and "rather_than" not in target:
+        return _(
+            "The target value is below 0, which says nothing by itself: under softmax only the differences between"
+            " classes count. Ask about this class rather than another one to see what decided between them."
+        )
+    return _(
+        "The target value is below 0: the model speaks against what was asked about. What is negative in the map is"
+        " why; what is positive speaks for it all the same."
     )
 
 

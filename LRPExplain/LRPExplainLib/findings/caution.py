@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
-from .account import shares_tell
+from .account import below_zero, shares_tell
 from .body import relevance_outside
 from .field import Field
 from .reference import Share
@@ -35,6 +35,7 @@ def warnings_of(
     names: Sequence[str],
     ledger: Mapping[str, Any],
     card: Mapping[str, Any],
+    target: Mapping[str, Any] | None = None,
 ) -> list[Sentence | str]:
     """The sentences that apply, the most alarming first.
 
@@ -42,8 +43,11 @@ def warnings_of(
         maps, volumes, names: relevance, source (None where these have gone) and name of each input.
         ledger: of the explanation.
         card: of the model, as `ModelCard.as_dict` gives it; may be empty.
+        target: of the explanation.
     """
     found = _of_ledger(ledger)
+    against = below_zero(ledger, card, target or {})
+    found += [] if against is None else [against]
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
         if relevance is None:

@@ -35,9 +35,11 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int], in
         wanted = _wanted_channels(model, error, shape)
         if wanted is not None:
             made = "" if shape[1] == volumes else f", which make {shape[1]} channels"
+            repeated = f', or say in its card that one is for all of them ("channels": {wanted} of its input)'
             raise UserError(
                 f"The model '{model.card.name}' takes {wanted} input channel{'s' if wanted != 1 else ''}, but {volumes}"
-                f" volume{'s were' if volumes != 1 else ' was'} given{made}: give one volume for each channel."
+                f" volume{'s were' if volumes != 1 else ' was'} given{made}: give one volume for each channel"
+                f"{repeated if volumes == 1 < wanted else ''}."
             ) from error
         if _wants_depth(model, shape):
             raise UserError(
@@ -49,13 +51,15 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int], in
             size = "x".join(str(n) for n in _window(model.shape[2:], shape[2:]))
             raise UserError(
                 f"'{model.path.name}' was exported for inputs of {sides} voxels alone, but would get"
-                f" {' x '.join(str(n) for n in reversed(shape[2:]))}: use windows of that size (--window {size})."
+                f" {' x '.join(str(n) for n in reversed(shape[2:]))}: use windows of that size (--window {size}), or"
+                f' "resize" in its card if it was trained on whole images brought to that size.'
             ) from error
         if isinstance(error, RefusedInput):
             sides = " x ".join(str(n) for n in reversed(shape[2:]))
             raise UserError(
                 f"The model '{model.card.name}' refuses an input of {sides} voxels ({error.reason}):"
-                f" {instead}, or state it in its card (size, or size_multiple)."
+                f" {instead}, or state it in its card (size, size_multiple, or resize if it was trained on whole images"
+                " brought to one size)."
             ) from error
         raise
 

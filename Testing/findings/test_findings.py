@@ -506,3 +506,23 @@ def test_a_warning_can_be_said_in_another_language(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(saying, "translate", lambda context, text: "{anteil} fehlt")
     assert saying.said(warning) == warning
     assert saying.said("no sentence of ours") == "no sentence of ours"
+
+
+def _of_answer_below_zero(
+    activation: str, target: dict, task: str = "classification", value: float = -10.0
+) -> list[str]:
+    field = Field(two_blocks(), MATRIX)
+    card = {"task": task, "output": {"activation": activation}}
+    said = warnings_of([field], [None], ["CXR"], LEDGER | {"target_value": value}, card, target)
+    return [str(sentence) for sentence in said if "below 0" in sentence]
+
+
+def test_of_an_answer_below_zero_it_is_said_how_to_read_the_map() -> None:
+    """Under softmax a score by itself says nothing: (-3, -1) is the same answer as (0, 2)."""
+    assert _of_answer_below_zero("sigmoid", {"class": "nodule"})[0].startswith(
+        "The target value, or what of it reaches the volume, is below 0: the model speaks against"
+    )
+    assert "rather than another one" in _of_answer_below_zero("softmax", {"class": "nodule"})[0]
+    assert "speaks against" in _of_answer_below_zero("softmax", {"class": "nodule", "rather_than": "normal"})[0]
+    assert not _of_answer_below_zero("sigmoid", {"class": "nodule"}, value=10.0)
+    assert not _of_answer_below_zero("none", {"class": "value"}, task="regression")

@@ -55,6 +55,19 @@ def test_each_frame_has_its_own_rescaling(tmp_path, volume):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), stored * 2 - 1024)
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_frames_whose_low_values_are_bright_are_read_as_they_are_seen(tmp_path, volume, signed):
+    """MONOCHROME1: of 12 bits without a sign v becomes 4095 - v, of 16 with one -1 - v; before the rescaling."""
+    stored = sitk.GetArrayFromImage(sitk.Abs(volume)).astype(int)
+    dataset = enhanced(sitk.Cast(sitk.Abs(volume), sitk.sitkInt16), rescale=lambda k: (2, -1000))
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    if not signed:
+        dataset.PixelRepresentation, dataset.BitsStored, dataset.HighBit = 0, 12, 11
+    dataset.save_as(tmp_path / "many.dcm")
+    seen = -1 - stored if signed else 4095 - stored
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(tmp_path / "many.dcm")), 2 * seen - 1000)
+
+
 def _moved(change):
     def make(volume):
         dataset = enhanced(volume)

@@ -287,6 +287,23 @@ def test_an_x_ray_has_the_pixel_spacing_that_it_tells(tmp_path, tags, expected):
     assert read_volume(path).GetSpacing() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_an_x_ray_whose_low_values_are_bright_is_read_as_it_is_seen(tmp_path, folder):
+    """MONOCHROME1, as many detectors store it: of 12 bits v becomes 4095 - v, before the rescaling."""
+    pydicom = pytest.importorskip("pydicom")
+    (tmp_path / "x").mkdir()
+    flat = sitk.Cast(make_volume()[:, :, 3:4], sitk.sitkUInt16)
+    path = _written(tmp_path / "x", flat, "x-ray.dcm")
+    dataset = pydicom.dcmread(path)
+    dataset.Modality, dataset.PhotometricInterpretation = "DX", "MONOCHROME1"
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.RescaleSlope, dataset.RescaleIntercept = 2, -1000
+    dataset.save_as(path)
+    read = sitk.GetArrayFromImage(read_volume(tmp_path / "x" if folder else path)).astype(int)
+    np.testing.assert_array_equal(read, 2 * (4095 - sitk.GetArrayFromImage(flat).astype(int)) - 1000)
+
+
 def test_a_series_of_one_slice_is_as_thick_as_it_says(tmp_path):
     one = sitk.Cast(make_volume(), sitk.sitkInt16)[:, :, 4:5]
     write_series(one, tmp_path / "one", told=lambda k, tags: {**tags, "0018|0050": "4.5"})

@@ -14,6 +14,8 @@ from LRPExplainLib.lrp import (
     LRPError,
     Row,
     Target,
+    attribute,
+    capture,
     composite_named,
     rules,
 )
@@ -261,3 +263,68 @@ def test_a_pattern_is_for_the_operators_that_can_have_its_rule() -> None:
     ledger = ledger_of(net, PLUS.override({"0.*": rules.gamma(0.5)}))
     assert rules_of(ledger)["0.0"] == "gamma(0.5)"
     assert rules_of(ledger)["0.1"] == "pass"
+
+
+class Pooled(nn.Module):
+    """The same scores twice: the mean of a map of scores, and the score of a mean of features."""
+
+    def __init__(self, pooled_first: bool, bias: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()
+        )
+        dense = nn.Linear(6, 1)
+        with torch.no_grad():
+            dense.bias.fill_(bias)
+        self.pooled_first, self.dense, self.head = pooled_first, dense, nn.Conv2d(6, 1, 1)
+        self.head.weight.data, self.head.bias.data = dense.weight.data[..., None, None], dense.bias.data
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.features(x)
+        return self.dense(z.mean((2, 3))) if self.pooled_first else self.head(z).mean((2, 3))
+
+
+@pytest.mark.parametrize("composite", ["epsilon-plus", "volume"])
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+def test_a_map_of_scores_that_is_pooled_is_explained_as_the_score_of_what_is_pooled(
+    composite: str, bias: float
+) -> None:
+    """z+ and sharing by magnitude would give all of a map of scores the sign of their mean: of a mean below 0 what
+    speaks for the class would count against it."""
+    x = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    chosen = composite_named(composite).with_biases("absorb")
+    found = []
+    for pooled_first in (True, False):
+        network = Pooled(pooled_first, bias).eval()
+        found.append(attribute(capture(network, x), x, Target(0), composite=chosen))
+    assert float(found[0].output) == pytest.approx(float(found[1].output), rel=1e-5)
+    assert float(found[0].output) * bias >= 0
+    torch.testing.assert_close(found[1].relevance, found[0].relevance, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("composite", ["epsilon-plus", "gamma", "volume"])
+def test_of_the_mean_of_two_networks_scores_each_keeps_its_own_sign(composite: str) -> None:
+    """(3 + -1) / 2 = 1.5 - 0.5; by size the second would get (3 + -1) / 2 * 1 / 4 = 0.25."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+            self.one.weight.data[:], self.other.weight.data[:] = 1.0, -1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.one(x[:, :1]) + self.other(x[:, 1:])) / 2
+
+    x = torch.tensor([[3.0, 1.0]])
+    found = attribute(capture(Two(), x), x, Target(0), composite=composite)
+    torch.testing.assert_close(found.relevance, torch.tensor([[1.5, -0.5]]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_scores_of_a_segmentation_are_shared_as_before() -> None:
+    """They are read voxel by voxel."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.Upsample(scale_factor=2))
+    x = torch.rand(1, 1, 4, 4)
+    found = attribute(capture(network, x), x, Target(0), composite="volume")
+    told = {row.layer: row.rule for row in found.ledger.by_layer}
+    assert "z+" in told["2"]

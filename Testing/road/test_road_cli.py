@@ -414,3 +414,21 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "cannot be read or written (" in said
+
+
+def test_of_a_score_below_0_it_is_said_how_to_read_the_map(tmp_path, volume, capsys):
+    network = classifier(1)
+    with torch.no_grad():
+        network[-1].bias -= 3
+    model = save_model(tmp_path, network, task="classification", output=classes("nodule", activation="sigmoid"))
+    assert explain(model, volume, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "is below 0: the model speaks against what was asked about" in said
+    assert "With '--biases absorb'" in said
+    assert explain(model, volume, tmp_path / "out", "--biases", "absorb") == 0
+    assert "With '--biases absorb'" not in capsys.readouterr().out
+    with torch.no_grad():
+        network[-1].bias += 6
+    model = save_model(tmp_path, network, task="classification", output=classes("nodule", activation="sigmoid"))
+    assert explain(model, volume, tmp_path / "out") == 0
+    assert "below 0" not in capsys.readouterr().out

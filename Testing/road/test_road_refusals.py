@@ -52,6 +52,7 @@ def test_another_number_of_volumes_without_a_card(tmp_path, kind, count):
         with pytest.raises(UserError, match=f"takes 2 input channels, but {given}: give one volume for each") as caught:
             ask(path, volumes, device="cpu")
         assert "\n" not in str(caught.value)
+        assert ('"channels": 2' in str(caught.value)) == (count == 1)  # a grey image for a network of colour
     assert explain(
         path, [make_volume(size=(16, 16, 16), seed=n) for n in range(2)], 1, device="cpu", region=Everywhere()
     )
@@ -106,6 +107,7 @@ def test_a_program_of_one_size_looks_through_windows_of_it(tmp_path):
     model = load_model(path)
     assert model.card.preprocessing.window == {"size": [20, 16, 12]}
     assert "20 x 16 x 12 voxels alone" in model.card.notes[0]
+    assert '"resize"' in model.card.notes[0]
     explanation = explain(path, [make_volume(size=(30, 26, 14))], 1, device="cpu", region=Everywhere())
     assert explanation.provenance["run"]["window_size"] == [20, 16, 12]
     assert explanation.provenance["run"]["windows"] > 1

@@ -37,27 +37,34 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
     )
 
 
+def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any]) -> Sentence | None:
+    """How to read the map of an answer below 0; None: it is above, the value of a regression, which may be, or nothing
+    was shared out.
+
+    Relevance -|z| of a neuron goes by z+ to its positive contributions: a missed lesion may be the most negative place,
+    although the score would be lower still without it.
+    """
+    reached = float(ledger.get("in_volume", 0.0))  # a probability is above 0, but the score behind it may not be
+    negative = min(float(ledger["target_value"]), reached) < 0
+    if not negative or "note" in ledger or card.get("task") == "regression":
+        return None
+    if (card.get("output") or {}).get("activation") == "softmax" and "rather_than" not in target:
+        return _(
+            "The target value is below 0, which says nothing by itself: under softmax only the differences between"
+            " classes count. Ask about this class rather than another one to see what decided between them."
+        )
+    return _(
+        "The target value, or what of it reaches the volume, is below 0: the model speaks against what was asked about,"
+        " and the map shares that out. What speaks for it may be negative there, too, as rules that go by positive"
+        " contributions have it; compare another method, such as occlusion."
+    )
+
+
 def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[str, float, float]]:
     """For each input volume: name, relevance in it, and that as a share of the target value."""
     whole = float(ledger["target_value"])
     parts = ledger.get("in_volume_by_input") or [ledger.get("in_volume", 0.0)]
     return [(name, float(part), float(part) / whole if whole else 0.0) for name, part in zip(names, parts, strict=True)]
-
-
-def below_zero(ledger: Mapping[str, Any]) -> Sentence | None:
-    """What a map of a negative value cannot tell; None of another one, and of methods that share nothing out.
-
-    Relevance -|z| of a neuron goes by z+ to its positive contributions: a missed lesion is the most negative place,
-    although the score would be lower still without it.
-    """
-    reached = float(ledger.get("in_volume", 0.0))  # a probability is above 0, but the score behind it may not be
-    if "note" in ledger or min(float(ledger["target_value"]), reached) >= 0:
-        return None
-    return _(
-        "The target value, or what of it reaches the volume, is below 0: the map shares out what speaks against the"
-        " target, and what speaks for it may be negative in it, too, as rules that go by positive contributions have"
-        " it; compare another method, such as occlusion."
-    )
 
 
 def shares_tell(ledger: Mapping[str, Any]) -> bool:

@@ -35,6 +35,7 @@ def warnings_of(
     names: Sequence[str],
     ledger: Mapping[str, Any],
     card: Mapping[str, Any],
+    target: Mapping[str, Any] | None = None,
 ) -> list[Sentence | str]:
     """The sentences that apply, the most alarming first.
 
@@ -42,8 +43,11 @@ def warnings_of(
         maps, volumes, names: relevance, source (None where these have gone) and name of each input.
         ledger: of the explanation.
         card: of the model, as `ModelCard.as_dict` gives it; may be empty.
+        target: of the explanation.
     """
     found = _of_ledger(ledger)
+    against = below_zero(ledger, card, target or {})
+    found += [] if against is None else [against]
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
         if relevance is None:
@@ -74,9 +78,6 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
                 gap=f"{gap:.2%}"
             )
         )
-    negative = below_zero(ledger)
-    if negative is not None:
-        found.append(negative)
     if whole and abs(absorbed / whole) > ABSORBED and "note" not in ledger:
         found.append(
             _(

@@ -77,6 +77,7 @@ class Findings:
         selection: what counts as a hot spot.
         reference: segments on the grid of the first map, if there are any.
         shown: which of the maps the hot spots, profiles and shares are of.
+        target: of the explanation, if that is known.
 
     Attributes are computed when they are first read, so that a panel can ask for one after the other.
     """
@@ -92,9 +93,10 @@ class Findings:
         reference: Reference | None = None,
         shown: int = 0,
         magnitudes: Magnitudes | None = None,
+        target: Mapping[str, Any] | None = None,
     ) -> None:
         self.maps, self.volumes, self.names = tuple(maps), tuple(volumes), tuple(names)
-        self.ledger, self.card = ledger, card
+        self.ledger, self.card, self.target = ledger, card, target
         self.selection, self.reference = selection, reference
         field = self.maps[shown]
         assert field is not None
@@ -141,7 +143,7 @@ class Findings:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Sentences worth a radiologist's attention; empty if nothing stands out."""
-        of_all = warnings_of(self.maps, self.volumes, self.names, self.ledger, self.card)
+        of_all = warnings_of(self.maps, self.volumes, self.names, self.ledger, self.card, self.target)
         judged = self.reference is not None and self.reference.judges
         return (*of_all, *(of_reference(self.shares) if judged else ()))
 

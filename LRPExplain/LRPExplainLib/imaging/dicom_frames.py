@@ -50,7 +50,8 @@ def _volume(dataset: Dataset, frames: list[Frame], path: Path) -> sitk.Image:
         raise UserError(f"The DICOM file '{path}' {problem}.")
     depths = along_normal(frames)
     grid = frame_grid(frames[0], len(frames), float(np.ptp(depths)) / (len(frames) - 1), dataset, path)
-    return grid.image(_rescaled(pixels_of(dataset, path)[order], [frame.rescale for frame in frames]))
+    values = _as_seen(pixels_of(dataset, path)[order], dataset)
+    return grid.image(_rescaled(values, [frame.rescale for frame in frames]))
 
 
 def open_dicom(path: Path) -> Dataset:
@@ -167,6 +168,14 @@ def _frame(dataset: Dataset, n: int) -> Frame:
         None if thickness is None else abs(float(thickness[0])) or None,
         rescale_of(said_of_frame(dataset, n, "PixelValueTransformationSequence")),
     )
+
+
+def _as_seen(values: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Stored values turned around where low ones are bright (MONOCHROME1), as GDCM does in files of one frame."""
+    if dataset.get("PhotometricInterpretation") != "MONOCHROME1":
+        return values
+    highest = (1 << int(dataset.BitsStored)) - 1
+    return (-1 if values.dtype.kind == "i" else highest) - values  # of both the largest becomes the smallest
 
 
 def _rescaled(values: NDArray[Any], rescales: Sequence[tuple[float, float]]) -> NDArray[Any]:

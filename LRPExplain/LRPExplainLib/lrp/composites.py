@@ -1,8 +1,9 @@
 """Composites: which rule goes where, as tables.
 
 A row matches a layer by its role (see :mod:`.operators`; `input` is a weighted layer that no other precedes, `head` one
-that no other follows) or, with a pattern, by its name; the first row that matches decides. To change a composite, put
-rows before its own (:meth:`Composite.override`).
+that no other follows, `scores` a sum or mean of what heads give, where one answer is for the whole input) or, with a
+pattern, by its name; the first row that matches decides. To change a composite, put rows before its own
+(:meth:`Composite.override`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, LinearRule, Rule
 
 Biases = Literal["absorb", "share"]
 ROLES = (
-    "input", "head", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate", "product",
-    "matmul", "softmax", "ending", "max", "move", "switch",
+    "input", "head", "scores", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate",
+    "product", "matmul", "softmax", "ending", "max", "move", "switch",
 )  # fmt: skip
 
 
@@ -114,14 +115,17 @@ def _composite(
 
 
 # What most composites agree on away from weighted layers. Where signals that can cancel meet (residual sums, averages,
-# constants), sharing by magnitude keeps relevance bounded; on non-negative signals it equals epsilon and z+.
+# constants), sharing by magnitude keeps relevance bounded; on non-negative signals it equals epsilon and z+. Scores are
+# shared as they are added: by magnitude a negative one's relevance would have the sign of the answer, which turns what
+# speaks for a class into what speaks against it; and there is nothing to bound, as the answer is their sum.
 BOUNDED: dict[str, Rule] = {
+    "scores": rules.epsilon(),
     "norm": PASS, "sum": rules.magnitude(), "bias": rules.magnitude(), "average": rules.magnitude(),
     "activation": PASS, "scale": PASS, "gate": SIGNAL, "product": UNIFORM, "matmul": SIGNAL, "softmax": PASS,
     "ending": TAYLOR, "max": WINNER, "move": PASS, "switch": PASS,
 }  # fmt: skip
 # Epsilon everywhere a layer is linear, as the epsilon rule is defined.
-EPSILON: dict[str, Rule] = BOUNDED | dict.fromkeys(("sum", "bias", "average"), rules.epsilon(1e-2))
+EPSILON: dict[str, Rule] = BOUNDED | dict.fromkeys(("scores", "sum", "bias", "average"), rules.epsilon(1e-2))
 
 # Achtibat 2024: products are shared, softmax is expanded around its input, normalisation is passed unchanged.
 ATTENTION: dict[str, Rule] = EPSILON | {"gate": UNIFORM, "matmul": UNIFORM, "softmax": TAYLOR}

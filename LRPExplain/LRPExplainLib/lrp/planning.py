@@ -12,7 +12,7 @@ from .call import Answer
 from .composites import ROLES, Composite
 from .edit import packet
 from .errors import LRPError
-from .graph import Graph, arguments, layer_of, results_of
+from .graph import Graph, arguments, layer_of, results_of, shape_of
 from .inner import steps_to
 from .layers import matrices_of
 from .norms import NORMS
@@ -58,6 +58,8 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     norms = {} if composite.normalization == "identity" else _foldable(answers, graph)
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
+    # Of one answer for the whole input. A segmentation's scores are read voxel by voxel
+    scores = _of_scores(steps, answers, last) if shape_of(output)[2:].numel() == 1 else set()
     _require_layers(composite, answers)
     never_negative = non_negative(graph)
     rules: dict[fx.Node, Rule] = {}
@@ -66,6 +68,10 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     for node, answer in answers.items():
         special = ("input",) if node in first else ("head",) if node in last else ()
         roles = (*special, answer.role)
+        if scores and special == ("head",):
+            roles = ("head", "linear")  # a convolution that gives the classes' scores is a dense layer at each place
+        elif node in scores and answer.role in ("sum", "average"):
+            roles = ("scores", answer.role)
         rule = composite.rule_for(roles, layer_of(node), answer.accepts)
         if answer is NORM and composite.normalization == "identity":
             rule = PASS
@@ -133,6 +139,19 @@ def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set
         if weighted or node in before:
             before.update(node.all_input_nodes)
     return last
+
+
+def _of_scores(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], last: Set[fx.Node]) -> set[fx.Node]:
+    """The last layers, and what is made of their results, with no weighted layer in between."""
+    found = set(last)
+    before: set[fx.Node] = set()
+    for node in reversed(steps):
+        if answers[node] in (CONVOLUTION, DENSE) or node in before:
+            before.update(node.all_input_nodes)
+    for node in steps:
+        if node not in before and any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> None:

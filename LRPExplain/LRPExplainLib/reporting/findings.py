@@ -44,10 +44,10 @@ def findings_of(explanation: Explanation, names: Sequence[str]) -> list[Findings
     maps = [_field(image) for image in explanation.relevance]
     volumes = [_source(entry) for entry in explanation.volumes]
     magnitudes = Magnitudes([field.values for field in maps])
-    card = explanation.model["card"]
+    card, ledger, target = explanation.model["card"], explanation.ledger, explanation.target
     references = [_predicted(explanation, n) for n in range(len(maps))]
     return [
-        Findings(maps, volumes, list(names), explanation.ledger, card, selection, reference, n, magnitudes)
+        Findings(maps, volumes, list(names), ledger, card, selection, reference, n, magnitudes, target)
         for n, reference in enumerate(references)
     ]
 

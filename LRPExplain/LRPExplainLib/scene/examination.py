@@ -77,6 +77,7 @@ def findings_of(
         reference_on(reference, relevance, segment) if reference is not None else None,
         presented.inputs[chosen.input],
         magnitudes_of(presented.relevance),
+        facts.get("target"),
     )
     found.key, found.node = voxels_key(relevance), relevance
     return found

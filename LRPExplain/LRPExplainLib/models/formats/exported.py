@@ -96,7 +96,8 @@ def _windowed(path: Path, shape: tuple[int | None, ...] | None) -> ModelCard | N
     usual = default_card(path)
     note = (
         f"The program takes inputs of {' x '.join(str(n) for n in reversed(sides))} voxels alone, so it looks at"
-        " volumes through windows of that size."
+        " volumes through windows of that size. If it was trained on whole images brought to that size, give it a card"
+        ' with "resize".'
     )
     return replace(usual, preprocessing=replace(usual.preprocessing, window={"size": size}), notes=(note,))
 

@@ -41,6 +41,17 @@ TAKEN_OFF = {
         lambda z: z[:, None].softmax(2).transpose(1, 2),
         lambda z: z.softmax(1)[..., None],
     ),
+    "softmax, laid out twice": (
+        "softmax",
+        lambda z: z[:, None].softmax(2).transpose(1, 2).reshape(1, 3, 1, 1),
+        lambda z: z.softmax(1)[..., None, None],
+    ),
+    "softmax over the last axis, which moves": (
+        "softmax",
+        lambda z: z[:, None, None].softmax(-1).permute(0, 3, 1, 2),
+        lambda z: z.softmax(1)[..., None, None],
+    ),
+    "softmax of a column": ("softmax", lambda z: z.t().softmax(0).t(), lambda z: z.softmax(1)),
     "sigmoid, cut to float32": ("sigmoid", lambda z: z.sigmoid().float()[..., None], lambda z: z.sigmoid()[..., None]),
 }
 
@@ -81,6 +92,7 @@ KEPT = {
     "over another axis": (lambda z: z.reshape(1, 3, 1).expand(1, 3, 2).softmax(2), "softmax"),
     "classes left out": (lambda z: z.softmax(1)[:, 1:], "softmax"),
     "pushed around": (lambda z: z.reshape(1, 3, 1, 1).expand(1, 3, 3, 1).softmax(1).transpose(1, 2), "softmax"),
+    "no batch": (lambda z: z.flatten().softmax(0), "softmax"),
     "within": (lambda z: z * z.sigmoid(), None),
 }
 
@@ -92,6 +104,15 @@ def test_what_is_more_than_another_layout_stays(kind: str) -> None:
     graph = lrp.to_scores(lrp.capture(network, X))
     assert lrp.ending(graph) == (name and lrp.Ending(name, scores=False))
     torch.testing.assert_close(graph(X), network(X))
+
+
+def test_probabilities_of_voxels_are_taken_off_whatever_order_they_are_made_in() -> None:
+    kernel = nn.Conv2d(1, 3, 3, padding=1).eval()
+    network = Ends(lambda z: z.flatten(2).softmax(1).unflatten(2, (8, 8)))
+    network.body = kernel
+    graph = lrp.to_scores(lrp.capture(network, X))
+    torch.testing.assert_close(graph(X), kernel(X))
+    assert "aten._softmax" not in {operator.name for operator in lrp.count_operators(graph)}
 
 
 def test_a_network_that_is_nothing_else_stays() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from .edit import packet
-from .graph import Graph, arguments, shape_of
+from .graph import Graph, arguments, function_of, shape_of
 from .kinds import PROBABILITIES, SOFTMAX
 from .origins import made_by
 
@@ -57,7 +57,7 @@ def to_scores(graph: Graph) -> Graph:
         layout.append(last)
         last = arguments(last)[0]
     name = next((name for name, kinds in _SCORED_BY.items() if packet(last) in kinds), None)
-    if name is None or graph.is_constant(last) or arguments(last)[0].op != "call_function":
+    if name is None or arguments(last)[0].op != "call_function":
         return graph
     if name == "softmax" and not _over_classes(last, layout):
         return graph
@@ -71,7 +71,8 @@ def _over_classes(softmax: fx.Node, layout: list[fx.Node]) -> bool:
     axis = arguments(softmax)[1] % len(shape)
     places: Any = torch.arange(shape[axis]).reshape([-1 if n == axis else 1 for n in range(len(shape))]).expand(shape)
     for node in reversed(layout):
-        if packet(node) is not aten._to_copy:
-            places = node.target(places, *arguments(node)[1:])  # type: ignore[operator]
+        places = function_of(node)(places, *arguments(node)[1:])
+    if places.dim() < 2 or places.shape[1] != shape[axis]:
+        return False
     wanted = torch.arange(shape[axis]).reshape([-1 if n == 1 else 1 for n in range(places.dim())])
-    return places.dim() > 1 and places.shape[1] == shape[axis] and bool((places == wanted).all())
+    return bool((places == wanted).all())

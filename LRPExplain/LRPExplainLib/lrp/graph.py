@@ -96,9 +96,6 @@ class Graph:
                 score = copied
         result.args = ([score, *self.outputs[1:]],)
         calls.eliminate_dead_code()
-        alive = set(calls.nodes)
-        self.constants = {node: value for node, value in self.constants.items() if node in alive}
-        self.cache.clear()
         self.taken_off = name
         self._read_calls()
 

@@ -63,6 +63,7 @@ def test_relevance_is_that_of_the_score_before_it(kind: str, composite: str) -> 
     network = Ends(end).eval()
     graph = lrp.to_scores(lrp.capture(network, X))
     assert lrp.ending(graph) == lrp.Ending(name, scores=True)
+    assert graph(X).shape == network(X).shape
     bare = lrp.capture(network.body, X)
     with torch.no_grad():
         scores = network.body(X)
@@ -106,9 +107,16 @@ def test_what_is_more_than_another_layout_stays(kind: str) -> None:
     torch.testing.assert_close(graph(X), network(X))
 
 
-def test_probabilities_of_voxels_are_taken_off_whatever_order_they_are_made_in() -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda z: z.flatten(2).softmax(1).unflatten(2, (8, 8)),
+        lambda z: z.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2),
+    ],
+)
+def test_probabilities_of_voxels_are_taken_off_however_they_are_laid_out(end: Callable[[Tensor], Tensor]) -> None:
     kernel = nn.Conv2d(1, 3, 3, padding=1).eval()
-    network = Ends(lambda z: z.flatten(2).softmax(1).unflatten(2, (8, 8)))
+    network = Ends(end)
     network.body = kernel
     graph = lrp.to_scores(lrp.capture(network, X))
     torch.testing.assert_close(graph(X), kernel(X))

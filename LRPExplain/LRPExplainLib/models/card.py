@@ -278,7 +278,7 @@ def _on_ending(stated: str | None, ending: "Ending | None", task: str) -> list[s
     if ending is None:
         return []
     name = ending.activation
-    if stated not in (None, "none", name):
+    if stated not in (None, "none", name if ending.scores else None):
         used = "which is used alone" if ending.scores else "so that its probabilities are squeezed twice"
         return [
             f"The card asks for {stated}, but the network ends in {name} itself, {used}: set the card's"

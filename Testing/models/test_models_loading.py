@@ -11,6 +11,7 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.lrp import Ending
 from LRPExplainLib.models import ModelCard, OutputInfo, default_card, load_model, read_card
 from LRPExplainLib.models.architectures import ARCHITECTURES
+from LRPExplainLib.models.card import recorded_card
 from safetensors.torch import save_file
 from torch import nn
 
@@ -33,6 +34,9 @@ CARD = {
     "licence": "Apache-2.0",
     "training": {"dice": 0.9},
 }
+
+
+LABELS = {"name": "organs", "labels": [1, 2]}
 
 
 def network() -> nn.Module:
@@ -116,6 +120,8 @@ def test_a_card_survives_being_written_down(tmp_path):
     assert content["explanation"] == {"composite": "epsilon"}
     assert content["preprocessing"]["spacing"] == [2, 2, 2]
     assert json.loads(json.dumps(content)) == content
+    assert recorded_card(content) == card
+    assert not recorded_card(default_card(tmp_path / "net.ts").completed([1, 2]).as_dict()).stated
 
 
 def test_a_card_with_the_wrong_number_of_classes_is_refused(tmp_path):
@@ -183,6 +189,10 @@ def test_a_network_that_makes_probabilities_and_its_card_agree_or_a_note_says_so
         ({"preprocessing": {"intensity": [{"type": "magic"}]}}, "at preprocessing/intensity/0"),
         ({"surprise": 1}, "'surprise' was unexpected"),
         ({"schema": 2}, "at schema"),
+        ({"output": {"classes": [{"name": "a"}, {"name": "a"}]}}, "two classes the same name: tell them apart"),
+        ({"inputs": [LABELS, {"name": "T1"}]}, "label map before an image: put it behind"),
+        ({"inputs": [{"name": "T1"}, LABELS, {"name": "T2"}]}, "label map before an image: put it behind"),
+        ({"inputs": [LABELS]}, "label map before an image: put it behind"),
     ],
 )
 def test_a_card_against_the_schema_is_refused(tmp_path, changes, expected):

@@ -264,16 +264,14 @@ def test_a_pattern_is_for_the_operators_that_can_have_its_rule() -> None:
 
 
 def test_the_rules_of_input_and_head_are_for_the_first_and_the_last_layer_of_whatever_kind() -> None:
-    """`flat` shares relevance out among all inputs alike; the layer behind the first has another rule."""
+    """`flat` shares relevance out among all inputs alike; the layers behind the first have another rule."""
     x = noise(1, 4)
-    model = seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)))
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)))
     found = explain(model, x, Target(0), COMPOSITES["epsilon"].override({"input": "flat"}))
-    assert [(row.layer, row.rule.split("(")[0]) for row in found.ledger.by_layer] == [
-        ("2", "epsilon"), ("tanh", "pass"), ("0", "flat"),
-    ]  # fmt: skip
+    assert [row.rule.split("(")[0] for row in found.ledger.by_layer] == ["epsilon", "pass", "epsilon", "pass", "flat"]
     assert difference(found.relevance, found.relevance.mean().expand(1, 4)) < 1e-12
     last = explain(model, x, Target(0), COMPOSITES["epsilon"].override({"head": "z+"})).ledger.by_layer
-    assert [row.rule.split("(")[0] for row in last] == ["z+", "pass", "epsilon"]
+    assert [row.rule.split("(")[0] for row in last] == ["z+", "pass", "epsilon", "pass", "epsilon"]
 
 
 def test_a_norm_is_no_part_of_a_layer_that_others_read_too() -> None:

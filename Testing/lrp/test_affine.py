@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import CONV, CONV_TRANSPOSE, Function, difference, noise, one_rule, seeded
+from lrp_helpers import CONV, CONV_TRANSPOSE, Function, Map, difference, noise, one_rule, seeded
 from LRPExplainLib.lrp import attribute, capture, count_operators, rules
 from torch import Tensor, nn
 
@@ -117,6 +117,119 @@ def test_a_norm_of_the_sample_is_one_call_with_its_own_factors(
     assert [operator.name for operator in count_operators(graph)] == [name]
 
 
+C, D = noise(6, seed=7), noise(6, seed=8)
+MAPS, ROWS = noise(2, 4, 5, 5), noise(2, 3, 4)
+
+
+def convolution(factor: Tensor | float = 1.0, shift: Tensor | float = 0.0, channels: int = 6) -> nn.Module:
+    """A convolution whose author multiplied its output by a factor and shifted it."""
+    layer = seeded(lambda: nn.Conv2d(4, channels, 3))
+    layer.weight.data *= torch.as_tensor(factor).reshape(-1, 1, 1, 1)
+    layer.bias.data = layer.bias.data * factor + shift
+    return layer
+
+
+def dense(factor: Tensor | float = 1.0, shift: Tensor | float = 0.0, bias: bool = True) -> nn.Module:
+    layer = seeded(lambda: nn.Linear(4, 6, bias=bias))
+    layer.weight.data *= torch.as_tensor(factor).reshape(-1, 1)
+    if bias:
+        layer.bias.data = layer.bias.data * factor + shift
+    return layer
+
+
+def norm(
+    kind: type[nn.Module], *size: int, factor: Tensor | float = 1.0, shift: Tensor | float = 0.0, by: int = 6
+) -> nn.Module:
+    made = seeded(lambda: kind(*size, by))
+    made.weight.data *= factor
+    made.bias.data = made.bias.data * factor + shift
+    return made
+
+
+W, MATRICES = noise(6, 4, seed=2), noise(2, 4, 6, seed=2)
+# As it may be written, the same with the constants where they belong, and the input
+SAME: dict[str, tuple[Map, Map, Tensor]] = {
+    "layer scale behind batch norm": (
+        lambda x, layer=convolution(), bn=norm(nn.BatchNorm2d): bn(layer(x)) * per_channel(C, x),
+        lambda x, layer=convolution(), bn=norm(nn.BatchNorm2d, factor=C): bn(layer(x)),
+        MAPS,
+    ),
+    "behind a norm of the sample": (
+        lambda x, own=norm(nn.GroupNorm, 3): own(x) * per_channel(C, x) + per_channel(D, x),
+        norm(nn.GroupNorm, 3, factor=C, shift=D),
+        noise(2, 6, 5, 5),
+    ),
+    "a number behind a norm of the sample": (
+        lambda x: F.group_norm(x, 3) * 2,
+        lambda x: F.group_norm(x, 3, torch.full((6,), 2).double(), torch.zeros(6).double()),
+        noise(2, 6, 5, 5),
+    ),
+    "behind a view that swaps axes": (
+        lambda x, layer=convolution(): layer(x).flatten(2).transpose(1, 2) * C,
+        lambda x, layer=convolution(C): layer(x).flatten(2).transpose(1, 2),
+        MAPS,
+    ),
+    "behind a view that swaps axes, from the end": (
+        lambda x, layer=convolution(): layer(x).flatten(2).transpose(-1, 1) * C,
+        lambda x, layer=convolution(C): layer(x).flatten(2).transpose(-1, 1),
+        MAPS,
+    ),
+    "behind a view that swaps other axes": (
+        lambda x, layer=convolution(): layer(x).transpose(2, 3) * per_channel(C, x),
+        lambda x, layer=convolution(C): layer(x).transpose(2, 3),
+        MAPS,
+    ),
+    "behind a view with axes from the end": (
+        lambda x, layer=dense(): layer(x).permute(-1, 0) + C[:, None],
+        lambda x, layer=dense(shift=C): layer(x).permute(-1, 0),
+        ROWS[0],
+    ),
+    "behind a matrix on its side": (
+        lambda x: torch.mm(W, x.t()).t() * C,
+        lambda x: torch.mm(W * C[:, None], x.t()).t(),
+        ROWS[0],
+    ),
+    "of one channel": (
+        lambda x, layer=convolution(channels=1), bn=norm(nn.BatchNorm1d, by=1): bn(layer(x).flatten(2)),
+        lambda x, layer=convolution(channels=1), bn=norm(nn.BatchNorm2d, by=1): bn(layer(x)).flatten(2),
+        MAPS[:1],
+    ),
+    "a factor gives no bias": (
+        lambda x, layer=dense(bias=False): layer(x) * C,
+        dense(C, bias=False),
+        ROWS,
+    ),
+    "a matrix for each sample": (lambda x: torch.bmm(x, MATRICES) * C, lambda x: torch.bmm(x, MATRICES * C), ROWS),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_constant_is_part_of_the_layer_that_it_belongs_to(name: str) -> None:
+    written, wanted, x = SAME[name]
+    alike(Function(written), Function(wanted), x)
+
+
+def test_a_layer_keeps_its_name_and_a_norm_has_its_modules() -> None:
+    """The ledger's rows are called as the user's modules are, whatever became part of them."""
+
+    def names(model: nn.Module, x: Tensor) -> list[str]:
+        return [row.layer for row in attribute(capture(model, x), x, noise(*model(x).shape), "epsilon").ledger.by_layer]
+
+    assert names(nn.Sequential(convolution(), norm(nn.BatchNorm2d)), MAPS) == ["0"]
+    assert names(nn.Sequential(nn.ReLU(), norm(nn.BatchNorm2d, by=4)), MAPS) == ["1", "relu"]
+
+    class Scaled(nn.Module):
+        def __init__(self, own: nn.Module) -> None:
+            super().__init__()
+            self.own, self.scale = own, nn.Linear(4, 1, bias=False).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.own(x) * self.scale.weight[0]
+
+    assert names(Scaled(nn.LayerNorm(4, elementwise_affine=False)), ROWS) == ["scale"]
+    assert names(Scaled(norm(nn.LayerNorm, by=4)), ROWS) == ["own"]
+
+
 CHANNELWISE = {
     "einsum": lambda x, w: torch.einsum("bchw,oc->bohw", x, w),
     "linear": lambda x, w: F.linear(x.permute(0, 2, 3, 1), w).permute(0, 3, 1, 2),
@@ -126,12 +239,13 @@ CHANNELWISE = {
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("name", CHANNELWISE)
-def test_batch_norm_is_part_of_a_product_along_the_channels(name: str, batch: int) -> None:
+@pytest.mark.parametrize("spelled", [lambda norm, x: norm(x), frozen])
+def test_batch_norm_is_part_of_a_product_along_the_channels(name: str, batch: int, spelled: Norm) -> None:
     """The same numbers as a 1x1 convolution, once the rule is the same."""
     w, norm, x = noise(6, 4, seed=2), seeded(lambda: nn.BatchNorm2d(6)), noise(batch, 4, 5, 5)
     product = CHANNELWISE[name]
     convolution = Function(lambda x: norm(F.conv2d(x, w[..., None, None])))
-    graphs = [capture(model, x) for model in (Function(lambda x: norm(product(x, w))), convolution)]
+    graphs = [capture(model, x) for model in (Function(lambda x: spelled(norm, product(x, w))), convolution)]
     assert difference(graphs[0](x), graphs[1](x)) < 1e-12
     for rule in (rules.epsilon(1e-12, False), rules.z_plus()):
         found, expected = (attribute(graph, x, noise(batch, 6, 5, 5), one_rule(rule)) for graph in graphs)
@@ -155,6 +269,43 @@ def test_a_scale_of_a_branch_is_that_of_its_last_layer() -> None:
     folded.weight.data *= gamma[:, None]
     folded.bias.data *= gamma
     alike(Function(lambda x: x + gamma * dense(x)), Function(lambda x: x + folded(x)), x)
+
+
+UNCHANGED: dict[str, tuple[Map, Tensor, list[str]]] = {
+    "a layer scale of its own": (lambda x: x.relu() * per_channel(C, x), noise(2, 6, 5), ["relu", "mul"]),
+    "a shift of its own": (lambda x: x.relu() + per_channel(C, x), noise(2, 6, 5), ["relu", "add"]),
+    "one minus a signal": (lambda x: 1 - x.sigmoid(), MAPS, ["sigmoid", "rsub"]),
+    "along the width": (lambda x: x.relu() * C + D, noise(2, 6, 6), ["relu", "mul", "add"]),
+    "no channels": (lambda x: x[0].relu() * C + D, noise(1, 6), ["select", "relu", "mul", "add"]),
+    "complex": (
+        lambda x: torch.view_as_real((torch.fft.fft(x) * 1j + C) * C),
+        noise(1, 6, 6),
+        ["_fft_r2c", "mul", "add", "mul", "view_as_real"],
+    ),
+    "a factor along the width, then batch norm": (
+        lambda x, bn=norm(nn.BatchNorm2d): bn(x.relu() * C),
+        noise(2, 6, 6, 6),
+        ["relu", "mul", "channel_affine"],
+    ),
+    "batch norm behind an activation": (
+        lambda x, layer=convolution(), bn=norm(nn.BatchNorm2d): bn(layer(x).relu()),
+        MAPS,
+        ["convolution", "relu", "channel_affine"],
+    ),
+    "a batch norm as it is made, then a number": (
+        lambda x, bn=nn.BatchNorm2d(4).double().eval(): bn(x.relu()) * 2,
+        MAPS,
+        ["relu", "channel_affine", "mul"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_what_belongs_to_no_layer_stays(name: str) -> None:
+    function, x, steps = UNCHANGED[name]
+    graph = capture(Function(function), x)
+    assert sorted(o.name.removeprefix("aten.") for o in count_operators(graph) for _ in range(o.count)) == sorted(steps)
+    assert difference(graph(x), function(x)) < 1e-12
 
 
 def test_what_others_read_too_stays() -> None:
@@ -185,8 +336,27 @@ CONSTANTS = [noise(*shape, seed=2) for shape in ((1, 4, 5, 5), (5,), (20, 1), (2
         lambda y: y.half() * 0.5,
         lambda y: torch.div(y, 2, rounding_mode="floor"),
         lambda y: 1 / y,
+        lambda y: F.conv2d(y, CONSTANTS[0]) + CONSTANTS[4],
+        lambda y: F.conv2d(y.float(), CONSTANTS[0].float()) * CONSTANTS[4][:1],
+        lambda y: y.expand(4, -1, -1, -1).flatten(1) * CONSTANTS[4].flatten(1),
+        lambda y: (y / torch.tensor([1, 0, 2, -1]).double()[:, None, None]).clamp(-1, 1),
+        lambda y: F.layer_norm(y, (5,)) * CONSTANTS[1][:, None],
+        lambda y: F.layer_norm(y, (5, 5)) * CONSTANTS[1],
+        lambda y: torch.native_layer_norm(y, (5,), None, None, 1e-5)[1] * 2,
+        lambda y: (y[0, 0] @ CONSTANTS[0][0, 0]) * CONSTANTS[1][:, None],
+        lambda y: (y[0, 0] @ y[0, 1]) * 2,
+        lambda y: y.sort(1)[0] * 2,
+        lambda y: ((y > 0) * (CONSTANTS[4] > 0) + (CONSTANTS[4] > 0)) * y,
+        lambda y: torch.bmm(y[0], CONSTANTS[0][0]) + CONSTANTS[1],
+        lambda y: torch.addmm(y[0, 0], y[0, 1], CONSTANTS[0][0, 0]) * CONSTANTS[1],
+        lambda y: torch.addmm(CONSTANTS[1], CONSTANTS[0][0, 0], y[0, 1]) * CONSTANTS[1][:, None],
+        lambda y: torch.addmm(CONSTANTS[1], y[0, 1], CONSTANTS[0][0, 0], alpha=2, beta=3) * CONSTANTS[1],
+        lambda y: F.conv2d(y, y[:, :, :3, :3]) * 2,
+        lambda y: F.conv2d(y, CONSTANTS[0][:, :, :3, :3], y[0, 0, 0, :1]) * 2,
     ],
 )
 def test_what_is_not_along_the_channels_keeps_its_value(shift: Callable[[Tensor], Tensor]) -> None:
     layer, x = seeded(lambda: nn.Conv2d(4, 4, 3, padding=1)), noise(1, 4, 5, 5)
-    assert difference(capture(Function(lambda x: shift(layer(x))), x)(x), shift(layer(x))) < 1e-3
+    found, wanted = capture(Function(lambda x: shift(layer(x))), x)(x), shift(layer(x))
+    assert difference(found, wanted) < 1e-3
+    assert found.dtype == wanted.dtype

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import difference, explain, noise, seeded
+from lrp_helpers import Function, difference, explain, noise, seeded
 from LRPExplainLib.lrp import (
     COMPOSITES,
     DEFAULT_COMPOSITE,
@@ -328,3 +328,29 @@ def test_the_scores_of_a_segmentation_are_shared_as_before() -> None:
     found = attribute(capture(network, x), x, Target(0), composite="volume")
     told = {row.layer: row.rule for row in found.ledger.by_layer}
     assert "z+" in told["2"]
+
+
+def test_the_rules_of_input_and_head_are_for_the_first_and_the_last_layer_of_whatever_kind() -> None:
+    """`flat` shares relevance out among all inputs alike; the layers behind the first have another rule."""
+    x = noise(1, 4)
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)))
+    found = explain(model, x, Target(0), COMPOSITES["epsilon"].override({"input": "flat"}))
+    assert [row.rule.split("(")[0] for row in found.ledger.by_layer] == ["epsilon", "pass", "epsilon", "pass", "flat"]
+    assert difference(found.relevance, found.relevance.mean().expand(1, 4)) < 1e-12
+    last = explain(model, x, Target(0), COMPOSITES["epsilon"].override({"head": "z+"})).ledger.by_layer
+    assert [row.rule.split("(")[0] for row in last] == ["z+", "pass", "epsilon", "pass", "epsilon"]
+
+
+def test_a_norm_is_no_part_of_a_layer_that_others_read_too() -> None:
+    layer, norm, x = seeded(lambda: nn.Conv2d(2, 4, 3)), seeded(lambda: nn.GroupNorm(2, 4)), noise(1, 2, 6, 6)
+
+    def roles(network: Function) -> list[str]:
+        return [row.role for row in explain(network, x, noise(*network(x).shape), "epsilon").ledger.by_layer]
+
+    assert "norm" not in roles(Function(lambda x: norm(layer(x))))
+
+    def twice(x: Tensor) -> Tensor:
+        y = layer(x)
+        return torch.cat([norm(y), y], 1)
+
+    assert "norm" in roles(Function(twice))

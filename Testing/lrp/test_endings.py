@@ -41,6 +41,17 @@ TAKEN_OFF = {
         lambda z: z[:, None].softmax(2).transpose(1, 2),
         lambda z: z.softmax(1)[..., None],
     ),
+    "softmax, laid out twice": (
+        "softmax",
+        lambda z: z[:, None].softmax(2).transpose(1, 2).reshape(1, 3, 1, 1),
+        lambda z: z.softmax(1)[..., None, None],
+    ),
+    "softmax over the last axis, which moves": (
+        "softmax",
+        lambda z: z[:, None, None].softmax(-1).permute(0, 3, 1, 2),
+        lambda z: z.softmax(1)[..., None, None],
+    ),
+    "softmax of a column": ("softmax", lambda z: z.t().softmax(0).t(), lambda z: z.softmax(1)),
     "sigmoid, cut to float32": ("sigmoid", lambda z: z.sigmoid().float()[..., None], lambda z: z.sigmoid()[..., None]),
     "sigmoid, padded and cropped": (
         "sigmoid",
@@ -73,6 +84,7 @@ def test_relevance_is_that_of_the_score_before_it(kind: str, composite: str) -> 
     network = Ends(end).eval()
     graph = lrp.to_scores(lrp.capture(network, X))
     assert lrp.ending(graph) == lrp.Ending(name, scores=True)
+    assert graph(X).shape == network(X).shape
     bare = lrp.capture(network.body, X)
     with torch.no_grad():
         scores = network.body(X)
@@ -187,6 +199,7 @@ KEPT = {
     "mean of probabilities": (lambda z: (z.sigmoid() + (2 * z).sigmoid()) / 2, "sigmoid"),
     "only where it is sure": (lambda z: z.sigmoid() * (z > 0), "sigmoid"),
     "signals beside": (lambda z: torch.cat([z.sigmoid(), z], 1), None),
+    "no batch": (lambda z: z.flatten().softmax(0), "softmax"),
     "within": (lambda z: z * z.sigmoid(), None),
 }
 
@@ -237,6 +250,22 @@ def test_a_resampling_of_the_callers_is_one_of_scores_too() -> None:
         graph = lrp.to_scores(lrp.capture(network, X), resampled=True)
         assert lrp.ending(graph) == lrp.Ending(name, scores=True)
         torch.testing.assert_close(graph(X), up(network.body(X)[..., 0]))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda z: z.flatten(2).softmax(1).unflatten(2, (8, 8)),
+        lambda z: z.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2),
+    ],
+)
+def test_probabilities_of_voxels_are_taken_off_however_they_are_laid_out(end: Callable[[Tensor], Tensor]) -> None:
+    kernel = nn.Conv2d(1, 3, 3, padding=1).eval()
+    network = Ends(end)
+    network.body = kernel
+    graph = lrp.to_scores(lrp.capture(network, X))
+    torch.testing.assert_close(graph(X), kernel(X))
+    assert "aten._softmax" not in {operator.name for operator in lrp.count_operators(graph)}
 
 
 def test_a_network_that_is_nothing_else_stays() -> None:

@@ -2,13 +2,16 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.models import default_card, load_model, read_card
+from LRPExplainLib.lrp import Ending
+from LRPExplainLib.models import ModelCard, OutputInfo, default_card, load_model, read_card
 from LRPExplainLib.models.architectures import ARCHITECTURES
+from LRPExplainLib.models.card import recorded_card
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,6 +34,9 @@ CARD = {
     "licence": "Apache-2.0",
     "training": {"dice": 0.9},
 }
+
+
+LABELS = {"name": "organs", "labels": [1, 2]}
 
 
 def network() -> nn.Module:
@@ -93,9 +99,11 @@ def test_a_model_without_a_card_gets_the_stated_defaults(torchscript):
     segmentation = card.completed([1, 3, 8, 8, 8])
     assert (segmentation.task, segmentation.output.activation) == ("segmentation", "softmax")
     assert [c.name for c in segmentation.output.classes] == ["class 0", "class 1", "class 2"]
-    assert len({c.color for c in segmentation.output.classes}) == 3
+    black, orange, blue = (0, 0, 0), (230, 159, 0), (86, 180, 233)  # the last two are Okabe and Ito's first
+    assert [c.color for c in segmentation.output.classes] == [black, orange, blue]
     classification = card.completed([1, 1])
     assert (classification.task, classification.output.activation) == ("classification", "sigmoid")
+    assert card.completed([1, 2, 1, 1, 1]).task == "classification"
 
 
 def test_half_precision_weights_become_float32(tmp_path):
@@ -112,14 +120,63 @@ def test_a_card_survives_being_written_down(tmp_path):
     assert content["explanation"] == {"composite": "epsilon"}
     assert content["preprocessing"]["spacing"] == [2, 2, 2]
     assert json.loads(json.dumps(content)) == content
+    assert recorded_card(content) == card
+    assert not recorded_card(default_card(tmp_path / "net.ts").completed([1, 2]).as_dict()).stated
 
 
 def test_a_card_with_the_wrong_number_of_classes_is_refused(tmp_path):
     card = read_card(write_card(tmp_path))
     with pytest.raises(UserError, match=r"names 2 classes.*3 channels"):
         card.completed([1, 3, 8, 8, 8])
-    with pytest.raises(UserError, match="batch of 1"):
-        card.completed([4, 2])
+    for shape in ([4, 2], [1]):
+        with pytest.raises(UserError, match="batch of 1"):
+            card.completed(shape)
+
+
+def test_the_values_of_a_regression_are_no_probabilities():
+    card = ModelCard("Age", "age.ts", "regression")
+    assert [entry.name for entry in card.completed([1, 1]).output.classes] == ["value"]
+    assert [entry.name for entry in card.completed([1, 2]).output.classes] == ["value 0", "value 1"]
+    for activation in (None, "none"):
+        stated = replace(card, output=OutputInfo(activation))
+        assert stated.completed([1, 1]).output.activation == "none"
+    with pytest.raises(UserError, match="wants sigmoid for a regression"):
+        replace(card, output=OutputInfo("sigmoid")).completed([1, 1])
+
+
+def test_a_regression_through_a_sigmoid_is_said_to_start_behind_it():
+    card = ModelCard("Share", "share.ts", "regression")
+    notes = [card.completed([1, 1], Ending("sigmoid", scores)).notes[0] for scores in (True, False)]
+    assert "which the ledger shows as its first row" in notes[0]
+    assert "which the ledger shows in rows of the role 'ending'" in notes[1]
+
+
+SCORES, PROBABILITIES = Ending("softmax", scores=True), Ending("softmax", scores=False)
+
+
+@pytest.mark.parametrize(
+    ("stated", "ending", "activation", "note"),
+    [
+        (None, None, "softmax", ""),
+        (None, SCORES, "softmax", "the logit before it"),
+        ("none", SCORES, "softmax", "the logit before it"),
+        ("softmax", SCORES, "softmax", ""),
+        ("sigmoid", SCORES, "softmax", "used alone: set the card's output.activation to softmax"),
+        (None, PROBABILITIES, "none", "its output is read as such"),
+        ("none", PROBABILITIES, "none", ""),
+        ("softmax", PROBABILITIES, "none", "its output is read as such"),
+        ("sigmoid", PROBABILITIES, "none", "used alone: set the card's output.activation to none"),
+    ],
+)
+def test_a_network_that_makes_probabilities_and_its_card_agree_or_a_note_says_so(stated, ending, activation, note):
+    """The scores before a network's own ending become probabilities by that ending, whatever the card says."""
+    card = ModelCard("Ends", "ends.ts", "classification", output=OutputInfo(stated), notes=("Of before.",))
+    completed = card.completed([1, 3], ending)
+    assert completed.output.activation == activation
+    before, *found = completed.notes
+    assert before == "Of before."
+    assert len(found) == bool(note)
+    assert note in "".join(found)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +189,10 @@ def test_a_card_with_the_wrong_number_of_classes_is_refused(tmp_path):
         ({"preprocessing": {"intensity": [{"type": "magic"}]}}, "at preprocessing/intensity/0"),
         ({"surprise": 1}, "'surprise' was unexpected"),
         ({"schema": 2}, "at schema"),
+        ({"output": {"classes": [{"name": "a"}, {"name": "a"}]}}, "two classes the same name: tell them apart"),
+        ({"inputs": [LABELS, {"name": "T1"}]}, "label map before an image: put it behind"),
+        ({"inputs": [{"name": "T1"}, LABELS, {"name": "T2"}]}, "label map before an image: put it behind"),
+        ({"inputs": [LABELS]}, "label map before an image: put it behind"),
     ],
 )
 def test_a_card_against_the_schema_is_refused(tmp_path, changes, expected):

@@ -96,10 +96,10 @@ def _arithmetic(node: fx.Node, constants: Constants) -> Affine | None:
         return None
     (x,) = signals
     other = second if x is first else first
-    like = x.meta["val"]
-    value = constants[other] if other in constants else torch.tensor(other, dtype=torch.float64, device="cpu")
-    if is_whole(x) or shape_of(node) != like.shape or node.meta["val"].dtype != like.dtype or value.is_complex():
+    like, result = x.meta["val"], node.meta["val"]
+    if is_whole(x) or result.shape != like.shape or result.dtype != like.dtype or result.is_complex():
         return None
+    value = constants[other] if other in constants else torch.tensor(other, dtype=torch.float64, device="cpu")
     shape = (1,) * (like.dim() - value.dim()) + tuple(value.shape)
     wide = [axis for axis, n in enumerate(shape) if n > 1]
     if len(wide) > 1:
@@ -113,14 +113,14 @@ def _arithmetic(node: fx.Node, constants: Constants) -> Affine | None:
         scale, shift = 1 / c if kind is aten.div else c, none
     if not bool(scale.isfinite().all() and shift.isfinite().all()):  # a mask
         return None
-    normal = isinstance(other, fx.Node) and value.dim() > 0 and shape[1:2] == like.shape[1:2]
+    normal = value.dim() > 0 and like.dim() > 1 and shape[1] == like.shape[1]
     return Affine(node, x, scale, shift, wide[0] if wide else None, normal)
 
 
 def _folded(graph: fx.Graph, constants: Constants, affine: Affine) -> fx.Node | None:
     """The source when the layer before it is changed, seen through views that nothing else reads."""
     layer, axis = affine.source, affine.axis
-    while layer.op == "call_function" and len(layer.users) == 1:
+    while len(layer.users) == 1:
         fold = FOLDS.get(packet(layer))
         if fold is not None:
             with graph.inserting_before(layer):
@@ -155,20 +155,16 @@ def _axis_before(view: fx.Node, axis: int | None) -> tuple[int | None] | None:
 
 def _standing(graph: fx.Graph, constants: Constants, affine: Affine) -> fx.Node | None:
     """A batch norm by itself, or the factor and the shift that it is written as; together with one that it follows."""
-    called = packet(affine.call) in (aten.native_batch_norm, channel_affine)
+    if not affine.normal:
+        return None
     before = _affine(affine.source, constants) if len(affine.source.users) == 1 else None
-    if before is not None and before.normal and affine.normal:
+    if before is not None and before.normal:
         scale, shift = before.scale * affine.scale, before.shift * affine.scale + affine.shift
         affine = affine._replace(source=before.source, scale=scale, shift=shift)
-    elif packet(affine.call) is channel_affine:
+    called = packet(affine.call) is aten.native_batch_norm
+    if not (called or bool(affine.shift.any() and (affine.scale != 1).any())):
         return None
-    if not (called or (affine.normal and bool(affine.shift.any() and (affine.scale != 1).any()))):
-        return None
-    channels = shape_of(affine.source)[1]
-    parameters = [
-        constant(graph, constants, value.expand(channels).contiguous(), affine.call)
-        for value in (affine.scale, affine.shift)
-    ]
+    parameters = [constant(graph, constants, value, affine.call) for value in (affine.scale, affine.shift)]
     made = graph.call_function(channel_affine, (affine.source, *parameters))
     made.meta = {**affine.call.meta, "val": affine.source.meta["val"]}
     return made
@@ -231,15 +227,14 @@ def _into_norm(graph: fx.Graph, constants: Constants, result: fx.Node, affine: A
     axis = len(shape_of(norm)) - 1 if by_rows else 1
     at = AFFINE_AT[packet(norm)]
     gamma, beta = norm.args[at : at + 2]
-    if affine.axis not in (None, axis) or not {gamma, beta} <= {None, *constants}:
+    if affine.axis not in (None, axis):
         return None
     if by_rows and len(arguments(norm)[1]) > 1:
         return None
     scale, shift = (value.expand(shape_of(norm)[axis]) for value in (affine.scale, affine.shift))
     factor = scale if gamma is None else constants[gamma] * scale
     shift = shift if beta is None else constants[beta] * scale + shift
-    with graph.inserting_before(norm):
-        both = [constant(graph, constants, value.contiguous(), norm) for value in (factor, shift)]
+    both = [constant(graph, constants, value.contiguous(), norm) for value in (factor, shift)]
     made = graph.call_function(function_of(norm), (*norm.args[:at], *both, *norm.args[at + 2 :]))
     made.meta = {**affine.call.meta, **norm.meta}
     picked = graph.call_function(operator.getitem, (made, 0))

@@ -18,7 +18,7 @@ from torch import fx
 
 from .affine import channel_affine
 from .edit import call_like, packet
-from .graph import Graph, arguments, shape_of
+from .graph import Graph, arguments, function_of, shape_of
 from .kinds import PROBABILITIES, SOFTMAX
 from .origins import gates_of
 
@@ -205,7 +205,8 @@ def _over_classes(softmax: fx.Node, layout: list[fx.Node]) -> bool:
     first = torch.arange(float(shape[axis]))  # which a resampling can take, too
     places: Any = first.reshape([-1 if n == axis else 1 for n in range(len(shape))]).expand(shape)
     for node in reversed(layout):
-        if packet(node) is not aten._to_copy:
-            places = node.target(places, *arguments(node)[1:])  # type: ignore[operator]
+        places = function_of(node)(places, *arguments(node)[1:])
+    if places.dim() < 2 or places.shape[1] != shape[axis]:
+        return False
     wanted = first.reshape([-1 if n == 1 else 1 for n in range(places.dim())])
-    return places.dim() > 1 and places.shape[1] == shape[axis] and bool((places - wanted).abs().max() < _SAME)
+    return bool((places - wanted).abs().max() < _SAME)

@@ -105,9 +105,6 @@ class Graph:
         self.taken_off, score = found
         result.args = ([score, *self.outputs[1:]],)
         calls.eliminate_dead_code()
-        alive = set(calls.nodes)
-        self.constants = {node: value for node, value in self.constants.items() if node in alive}
-        self.cache.clear()
         self._read_calls()
 
     def is_constant(self, argument: Any) -> bool:

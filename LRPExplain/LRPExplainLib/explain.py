@@ -63,8 +63,9 @@ def explain(
         progress: called with the stage and the share done (0..1).
         rules: rules (or their names) for roles or layer name patterns, put before the composite's own and the card's.
         biases: "share" what biases receive among the contributions they were added to, so that the map accounts for
-            the target value, or let them "absorb" it, as the named composites do in the literature. None: the card's
-            choice, else "share"; a composite that is given as such keeps its own.
+            the target value (but for the last bias of a classification, which absorbs), or let them "absorb" it, as the
+            named composites do in the literature. None: the card's choice, else "share"; a composite that is given as
+            such keeps its own.
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device, refused where even the thriftiest way needs more; None: most

@@ -102,16 +102,6 @@ def _how(composite: Mapping[str, Any]) -> str:
     return f"Method: {composite['method']}" + (f" ({chosen})" if chosen else "")
 
 
-def _against(explanation: Explanation) -> list[str]:
-    """How to read the map of an answer below 0, in which a shared bias may have outweighed what speaks for it."""
-    said = below_zero(explanation.ledger, explanation.model["card"], explanation.target)
-    if said is None:
-        return []
-    shared = explanation.composite.get("biases") == "share"
-    hint = " With '--biases absorb' the bias that pulled the answer down has no part in the map." if shared else ""
-    return [f"Note: {said}{hint}"]
-
-
 def summary(explanation: Explanation) -> str:
     """What was explained, how, and where the relevance is, for people."""
     ledger, target, composite = explanation.ledger, explanation.target, explanation.composite
@@ -139,5 +129,5 @@ def summary(explanation: Explanation) -> str:
         *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
         *([f"Note: {ledger['note']}"] if "note" in ledger else []),
-        *_against(explanation),
+        *([f"Note: {negative}"] if (negative := below_zero(ledger, explanation.model["card"], target)) else []),
     ])  # fmt: skip

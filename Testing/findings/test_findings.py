@@ -520,7 +520,7 @@ def _of_answer_below_zero(
 def test_of_an_answer_below_zero_it_is_said_how_to_read_the_map() -> None:
     """Under softmax a score by itself says nothing: (-3, -1) is the same answer as (0, 2)."""
     assert _of_answer_below_zero("sigmoid", {"class": "nodule"})[0].startswith(
-        "The target value, or what of it reaches the volume, is below 0: the model speaks against"
+        "The target value, or what of it reaches the volume, is below 0: what the model sees"
     )
     assert "rather than another one" in _of_answer_below_zero("softmax", {"class": "nodule"})[0]
     assert "speaks against" in _of_answer_below_zero("softmax", {"class": "nodule", "rather_than": "normal"})[0]

@@ -321,6 +321,44 @@ def test_of_the_mean_of_two_networks_scores_each_keeps_its_own_sign(composite: s
     torch.testing.assert_close(found.relevance, torch.tensor([[1.5, -0.5]]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus", "gamma", "volume"])
+def test_the_bias_that_an_answer_starts_from_absorbs_where_others_share(composite: str) -> None:
+    """Scores [3 - 10, 1 - 10] of a feature of 1: shared, a bias of -10 would leave -7 and -9 on what speaks for both
+    of them."""
+    chosen = composite_named(composite).with_biases("share")
+    head, x = nn.Linear(1, 2), torch.ones(1, 1)
+    head.weight.data, head.bias.data = torch.tensor([[3.0], [1.0]]), torch.tensor([-10.0, -10.0])
+    added = nn.Linear(1, 2, bias=False)
+    added.weight.data = head.weight.data
+
+    class Apart(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return added(x) - 10
+
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([head(x), Apart()(x)]).mean(0)
+
+    for network in (head, nn.Sequential(nn.Identity(), head), Apart(), Mean()):
+        chosen = chosen.override({"input": "epsilon"})  # a network of one layer begins with its last
+        for channel, wanted in enumerate((3.0, 1.0)):
+            found = attribute(capture(network, x), x, Target(channel), composite=chosen)
+            torch.testing.assert_close(found.relevance, torch.tensor([[wanted]]), rtol=0.02, atol=0)
+            assert found.ledger.absorbed == pytest.approx(-10.0, rel=0.02)
+
+
+def test_biases_within_a_classifier_are_shared_all_the_same() -> None:
+    """relu(2 + 2) = 4 and 3 * 4 - 1: of the 12 that reach the feature its bias gets nothing."""
+    network = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    for layer, weight, bias in ((network[0], 2.0, 2.0), (network[2], 3.0, -1.0)):
+        layer.weight.data.fill_(weight)
+        layer.bias.data.fill_(bias)
+    x = torch.ones(1, 1)
+    found = attribute(capture(network, x), x, Target(0), COMPOSITES["epsilon"].with_biases("share"))
+    torch.testing.assert_close(found.relevance, torch.tensor([[12.0]]), rtol=0.03, atol=0)
+    assert found.ledger.absorbed_bias == pytest.approx(-1.0, rel=0.03)
+
+
 def test_the_scores_of_a_segmentation_are_shared_as_before() -> None:
     """They are read voxel by voxel."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.Upsample(scale_factor=2))

@@ -54,9 +54,9 @@ def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mappi
             " classes count. Ask about this class rather than another one to see what decided between them."
         )
     return _(
-        "The target value, or what of it reaches the volume, is below 0: the model speaks against what was asked about,"
-        " and the map shares that out. What speaks for it may be negative there, too, as rules that go by positive"
-        " contributions have it; compare another method, such as occlusion."
+        "The target value, or what of it reaches the volume, is below 0: what the model sees speaks against what was"
+        " asked about, and the map shares that out. What speaks for it may be negative there, too, as rules that go by"
+        " positive contributions have it; compare another method, such as occlusion."
     )
 
 

@@ -47,7 +47,9 @@ class Composite:
             them, mean and variance held fixed; `linear`: folded, the mean a linear function of the input; `identity`:
             relevance passes them unchanged.
         biases: what they receive: `absorb` keeps it, as rules are written in the literature; `share` hands it to the
-            contributions that the bias was added to (:meth:`~.rules.LinearRule.sharing_bias`).
+            contributions that the bias was added to (:meth:`~.rules.LinearRule.sharing_bias`), but for the last ones of
+            one answer for the whole input: a strong negative one would outweigh what speaks for the answer, and turn
+            its sign.
     """
 
     name: str
@@ -56,15 +58,20 @@ class Composite:
     normalization: Literal["fixed", "linear", "identity"] = "fixed"
     biases: Biases = "absorb"
 
-    def rule_for(self, roles: tuple[str, ...], layer: str, accepts: Callable[[Rule], bool]) -> Rule:
+    def rule_for(
+        self, roles: tuple[str, ...], layer: str, accepts: Callable[[Rule], bool], prior: bool = False
+    ) -> Rule:
         """The rule for a call that plays these roles (most special first) in the layer of this name.
 
         A pattern like `encoder.*` names all that is in there, activations with parameters included; its rule is for
         those calls that can have it.
+
+        Args:
+            prior: the bias is what one answer for the whole input starts from, and is of no part of the input.
         """
         for row in self.rows:
             if row.matches(roles, layer) and (row.match in ROLES or accepts(row.rule)):
-                if self.biases == "share" and isinstance(row.rule, LinearRule):
+                if self.biases == "share" and isinstance(row.rule, LinearRule) and not prior:
                     return row.rule.sharing_bias()
                 return row.rule
         raise LRPError(f"The composite {self.name} has no rule for {layer} ({roles[-1]}); add a row for that role.")

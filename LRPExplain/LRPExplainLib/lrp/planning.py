@@ -70,9 +70,9 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
         roles = (*special, answer.role)
         if scores and special == ("head",):
             roles = ("head", "linear")  # a convolution that gives the classes' scores is a dense layer at each place
-        elif node in scores and answer.role in ("sum", "average"):
+        elif node in scores and answer.role in ("sum", "average", "bias"):
             roles = ("scores", answer.role)
-        rule = composite.rule_for(roles, layer_of(node), answer.accepts)
+        rule = composite.rule_for(roles, layer_of(node), answer.accepts, prior=node in scores)
         if answer is NORM and composite.normalization == "identity":
             rule = PASS
         if not answer.accepts(rule):

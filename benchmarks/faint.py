@@ -4,10 +4,10 @@
 
 Two networks of three convolutions look for a square of 8 x 8 pixels, brighter by 0.03 to 0.28 than a noisy picture of
 64 x 64: one pools its features and has a dense last layer, one has a convolution for its last layer and pools the map
-of scores. Each is trained twice: squares in one of 20 pictures, with a last bias that begins where that prevalence has it
-(-4.6), and in one of five with a bias of 0. Whether a square speaks for the answer is known: it does if the score falls
-when it is replaced by background. Told is in how many pictures with a square the relevance in it has that sign, by the
-score: where the square is missed, it is below 0.
+of scores. Each is trained twice: squares in one of 20 pictures, with a last bias that begins where that prevalence has
+it (-4.6), and in one of five with a bias of 0. Whether a square speaks for the answer is known: it does if the score
+falls when it is replaced by background. Told is in how many pictures with a square the relevance in it has that sign,
+by the score: where the square is missed, it is below 0.
 """
 
 from __future__ import annotations

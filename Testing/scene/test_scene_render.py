@@ -95,3 +95,30 @@ def test_drawing_twice_gives_the_same_slices_and_adds_no_node(tmp_path: Path, pi
     assert shown.scene.GetNumberOfNodes() == count
     for a, b in zip(first[:3], second[:3], strict=True):
         assert a.read_bytes() == b.read_bytes()
+
+
+def _slice_of_head(kind: str) -> sitk.Image:
+    """Through the ball, of the head that is stored left to right, back to front; or as a file without any geometry."""
+    whole = head()
+    i, j, k = whole.TransformPhysicalPointToIndex((-24.0, -30.0, 20.0))
+    cuts = {"axial": whole[:, :, k : k + 1], "coronal": whole[:, j : j + 1, :], "sagittal": whole[i : i + 1, :, :]}
+    if kind in cuts:
+        return cuts[kind]
+    values = sitk.GetArrayFromImage(cuts["axial"])[:, ::-1, ::-1]  # a picture's rows go from front to back
+    return sitk.GetImageFromArray(np.ascontiguousarray(values))
+
+
+@pytest.mark.parametrize("kind", ["axial", "coronal", "sagittal", "picture"])
+def test_of_a_single_slice_there_is_the_picture_along_it(tmp_path: Path, kind: str) -> None:
+    """Letters of directions where the file says which they are: at the middle of the right edge."""
+    missing = missing_renderer()
+    if missing:
+        pytest.skip(missing)
+    presented = present(build(tmp_path, [_slice_of_head(kind)]))
+    (path,) = render(presented, tmp_path / "views")
+    assert path.stem == ("axial" if kind == "picture" else kind)
+    picture = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(int)
+    shown = picture[:, int(0.1 * SIZE) : int(0.8 * SIZE)].max(axis=2) > 60
+    assert min(shown.any(axis=1).sum(), shown.any(axis=0).sum()) > SIZE / 4  # no line
+    letter = near(picture[int(0.47 * SIZE) : int(0.53 * SIZE), int(0.97 * SIZE) :], np.array([255, 255, 255])).any()
+    assert letter == (kind != "picture")

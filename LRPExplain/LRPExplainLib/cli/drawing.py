@@ -40,14 +40,17 @@ def render(explanation: "Explanation", folder: Path, bundle: Path | None = None,
 def pictures_of(
     explanation: "Explanation", views: Sequence[str] = ("axial", "sagittal", "coronal", "3d")
 ) -> tuple[dict[str, bytes], str | None]:
-    """What the views draw of an explanation as PNG, by the view's name; or why there is nothing."""
+    """What the views draw of an explanation as PNG, by the view's name (of a single slice one alone); or why there is
+    nothing.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             require_views()
             render(explanation, Path(folder), slices_only="3d" not in views)
         except UserError as missing:  # figures are worth having without them; the page says why it has none
             return {}, str(missing)
-        return {name: (Path(folder) / f"{name}.png").read_bytes() for name in views}, None
+        drawn = {name: Path(folder) / f"{name}.png" for name in views}
+        return {name: path.read_bytes() for name, path in drawn.items() if path.is_file()}, None
 
 
 @contextmanager

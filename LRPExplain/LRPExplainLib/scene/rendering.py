@@ -6,9 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from ..errors import UserError
 from ..progress import Progress, nobody
 from .display import read
+from .geometry import matrix_of
 from .host import SLICE_VIEWS, THREE_D_VIEW, Application
 from .nodes import announce_legend
 from .presented import PresentedNodes
@@ -27,6 +30,7 @@ def render(
 ) -> list[Path]:
     """Write axial.png, sagittal.png, coronal.png and 3d.png (900 x 900) to ``folder`` and return their paths.
 
+    Of a single slice, such as an X-ray, there is one picture, along the slice: across it would be lines.
     The slices cut through the place of the strongest relevance; the scene's own views are left showing what the
     pictures show. Outside Slicer only: inside it the user has the views themselves. ``progress`` is told the picture
     that is being drawn and the share that is done. ``slices_only`` leaves 3d.png out.
@@ -39,21 +43,25 @@ def render(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     application = presented.application or Application(presented.scene)
+    planes = _planes(presented)
+    slices_only = slices_only or len(planes) < len(SLICE_VIEWS)
+    oriented = not _is_picture(presented)
     if not slices_only:
         show_in_3d(presented)
     paths: list[Path] = []
     with ExitStack() as views:  # each is closed whatever goes wrong in another
-        slices = {name: _open(views, SliceView(application, name)) for name in SLICE_VIEWS}
+        slices = {name: _open(views, SliceView(application, name)) for name in planes}
         three_d = None if slices_only else _open(views, ThreeDView(application, THREE_D_VIEW))
         if presented.legend is not None:
             announce_legend(presented.scene, presented.legend)
         count = len(slices) + (three_d is not None)
-        for name, orientation in SLICE_VIEWS.items():
+        for name, orientation in planes.items():
             progress(orientation, len(paths) / count)
             view = slices[name]
             view.show(orientation, presented.focus)
-            view.annotate(caption_of(presented), view.place())
-            view.mark_directions()
+            view.annotate(caption_of(presented), view.place() if oriented else "")
+            if oriented:
+                view.mark_directions()
             paths.append(view.write(folder / f"{orientation.lower()}.png"))
         if three_d is not None:
             progress("3D", len(paths) / count)
@@ -71,6 +79,27 @@ def caption_of(presented: PresentedNodes) -> tuple[str, ...]:
     called = (presented.facts["model"]["card"].get("inputs") or [])[number : number + 1]
     name = f" ({called[0]['name']})" if called else ""
     return (*presented.caption, f"Volume {number + 1} of {len(presented.facts['volumes'])}{name}")
+
+
+def _planes(presented: PresentedNodes) -> dict[str, str]:
+    """The slice views that show more than a line of the map, and their orientations."""
+    relevance = presented.relevance[0]
+    thin = [axis for axis, n in enumerate(relevance.GetImageData().GetDimensions()) if n == 1]
+    if len(thin) != 1:
+        return SLICE_VIEWS
+    across = int(np.argmax(np.abs(matrix_of(relevance, world=True)[:3, thin[0]])))
+    wanted = ("Sagittal", "Coronal", "Axial")[across]
+    return {name: orientation for name, orientation in SLICE_VIEWS.items() if orientation == wanted}
+
+
+def _is_picture(presented: PresentedNodes) -> bool:
+    """Whether it is a single slice at the origin along the axes, as of files that say nothing of the patient's own
+    (PNG, DICOM X-rays): letters for these would be made up.
+    """
+    relevance = presented.relevance[0]
+    matrix = matrix_of(relevance, world=True)
+    as_stored = np.diag([*(np.array([-1, -1, 1]) * relevance.GetSpacing()), 1.0])
+    return bool(relevance.GetImageData().GetDimensions()[2] == 1 and np.allclose(matrix, as_stored))
 
 
 def _open(views: ExitStack, view: _View) -> _View:

@@ -286,3 +286,21 @@ def test_in_half_precision_too() -> None:
     network = Ends(torch.sigmoid).eval()
     graph = lrp.to_scores(lrp.capture(network, X)).to(torch.bfloat16)
     torch.testing.assert_close(graph(X), network.body(X), rtol=0.02, atol=0.02)
+
+
+def test_a_deep_network_that_is_asked_twice_is_not_compared_along_all_its_paths() -> None:
+    """There are 2^200 of them, since each sum reads what it is the double of twice."""
+
+    def doubled(x: Tensor) -> Tensor:
+        for _ in range(200):
+            x = (x + x) * 0.5
+        return x
+
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([1 - doubled(x).sigmoid(), doubled(x).sigmoid()], 1)
+
+    x = torch.randn(1, 1)
+    graph = lrp.to_scores(lrp.capture(Twice(), x))
+    assert lrp.ending(graph) == lrp.Ending("sigmoid", scores=True)
+    torch.testing.assert_close(graph(x), torch.cat([-x, x], 1))

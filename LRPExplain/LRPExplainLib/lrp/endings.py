@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ _MOVES = _LAYS_OUT | {
     aten.unsafe_split, aten.unbind, operator.getitem,
 }  # fmt: skip
 _SAME = 1e-3
+_FEW = 8  # steps of views in which a score is read twice
 _RESAMPLES = {aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d}
 
 
@@ -158,12 +160,12 @@ def _negated(a: fx.Node, b: fx.Node) -> bool:
     return packet(a) is aten.neg and _alike(arguments(a)[0], b)
 
 
-def _alike(a: Any, b: Any) -> bool:
-    """Whether two arguments are the same, or made in the same way."""
+def _alike(a: Any, b: Any, steps: int = _FEW) -> bool:
+    """Whether two arguments are the same, or made of the same in the same few steps."""
     if not (isinstance(a, fx.Node) and isinstance(b, fx.Node)) or a is b:
         return bool(a == b)
-    same = a.op == b.op == "call_function" and (a.target, a.kwargs) == (b.target, b.kwargs)
-    return same and len(a.args) == len(b.args) and all(map(_alike, a.args, b.args))
+    same = steps > 0 and a.op == b.op == "call_function" and (a.target, a.kwargs) == (b.target, b.kwargs)
+    return same and len(a.args) == len(b.args) and all(map(_alike, a.args, b.args, repeat(steps - 1)))
 
 
 def _has_scores(activation: fx.Node, graph: Graph) -> bool:
@@ -208,5 +210,5 @@ def _over_classes(softmax: fx.Node, layout: list[fx.Node]) -> bool:
         places = function_of(node)(places, *arguments(node)[1:])
     if places.dim() < 2 or places.shape[1] != shape[axis]:
         return False
-    wanted = first.reshape([-1 if n == 1 else 1 for n in range(places.dim())])
-    return bool((places - wanted).abs().max() < _SAME)
+    others = [n for n in range(places.dim()) if n != 1]  # nothing as large as many classes of a volume is made
+    return all(bool((ends - first).abs().max() < _SAME) for ends in (places.amin(others), places.amax(others)))

@@ -59,10 +59,6 @@ TAKEN_OFF = {
         torch.sigmoid,
     ),
     "softmax of log-softmax": ("softmax", lambda z: z.log_softmax(1).softmax(1), lambda z: z.softmax(1)),
-}
-
-
-TAKEN_OFF |= {
     "softmax as exp of log-softmax": ("softmax", lambda z: z.log_softmax(1).exp(), lambda z: z.softmax(1)),
     "log of softmax": ("softmax", lambda z: z.softmax(1).log(), lambda z: z.softmax(1).log()),
     "softmax as arithmetic": ("softmax", lambda z: z.exp() / z.exp().sum(1, keepdim=True), lambda z: z.softmax(1)),

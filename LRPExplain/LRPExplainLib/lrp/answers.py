@@ -6,7 +6,7 @@ the relevance of its output and the rule the composite chose for it, and returns
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -193,15 +193,12 @@ class ClosingSigmoid(Answer):
     rules = ("taylor",)
 
     def saves(self, node: fx.Node, rule: Rule, by_sign: bool) -> list[fx.Node]:
-        return list(node.all_input_nodes)
+        return [node, *node.all_input_nodes]
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
-        source = call.args[0]
-        x = call.value(source).detach().requires_grad_()
-        with torch.enable_grad():
-            p = call.run(x)
-        (slope,) = torch.autograd.grad(p, [x], torch.ones_like(p))
-        share = torch.where(p > 0, x * slope / p, 0).detach()
+        source, p = call.args[0], call.output
+        (slope,) = _derived(call, [source], torch.ones_like(p))
+        share = torch.where(p > 0, call.value(source) * slope / p, 0)
         return [source], Flow([relevance * share], changed=[total(relevance * (1 - share))])
 
 
@@ -220,12 +217,7 @@ class Winner(Answer):
 
     def propagate(self, call: Call, relevance: Any, rule: Rule) -> tuple[Sources, Flow]:
         rivals = [node for node in call.node.all_input_nodes if is_value(call.values[node])]
-        leaves = {node: call.value(node).detach().requires_grad_() for node in rivals}
-        args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
-        with torch.enable_grad():
-            y = call.run(*args, **kwargs)
-        values = y[0] if isinstance(y, (tuple, list)) else y
-        return handed_out(call, rivals, torch.autograd.grad(values, list(leaves.values()), relevance))
+        return handed_out(call, rivals, _derived(call, rivals, relevance))
 
 
 class SoftWinner(Answer):
@@ -240,7 +232,13 @@ class SoftWinner(Answer):
 
     def propagate(self, call: Call, relevance: Tensor, rule: Rule) -> tuple[Sources, Flow]:
         source = call.args[0]
-        leaf = call.value(source).detach().requires_grad_()
-        with torch.enable_grad():
-            y = call.run(leaf, *call.args[1:], **call.node.kwargs)
-        return [source], Flow(list(torch.autograd.grad(y, [leaf], relevance)))  # whose derivative is the softmax
+        return [source], Flow(list(_derived(call, [source], relevance)))  # the derivative is the softmax
+
+
+def _derived(call: Call, sources: Sequence[fx.Node], relevance: Any) -> tuple[Tensor, ...]:
+    """The adjoint of a call's (first) result, at its arguments' values, for each of these arguments."""
+    leaves = {node: call.value(node).detach().requires_grad_() for node in sources}
+    args, kwargs = fx.node.map_arg((call.args, call.node.kwargs), lambda n: leaves.get(n, call.values[n]))
+    with torch.enable_grad():
+        y = call.run(*args, **kwargs)
+    return torch.autograd.grad(y[0] if isinstance(y, (tuple, list)) else y, list(leaves.values()), relevance)

@@ -79,9 +79,7 @@ def to_scores(graph: Graph, resampled: bool = False) -> Graph:
             scores just as well.
     """
     open_to = _RESAMPLES if resampled else set()
-    graph.take_off(lambda calls: _before_softmax(graph, calls, open_to))
-    if graph.taken_off is None:
-        graph.take_off(lambda calls: _before_sigmoids(graph, calls, open_to))
+    graph.take_off(lambda calls: _before_softmax(graph, calls, open_to) or _before_sigmoids(graph, calls, open_to))
     graph.closing = _closing(graph)
     return graph
 

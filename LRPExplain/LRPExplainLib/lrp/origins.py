@@ -63,7 +63,7 @@ def require_scores(output: fx.Node, graph: Graph) -> None:
             "The model's output is the same whatever its input, so there is nothing to explain; ask about another"
             " output, or give the model all inputs that it answers to."
         )
-    if made_by(output, DECISIONS):
+    if _seen(output, DECISIONS):
         raise LRPError(
             "The model returns decisions (such as an argmax), which relevance cannot cross; give it without its last"
             " step, so that it returns the scores that were compared."
@@ -177,7 +177,7 @@ def _is_divisor(node: Any, graph: Graph) -> bool:
     return False
 
 
-def made_by(argument: Any, kinds: set[Any]) -> bool:
+def _seen(argument: Any, kinds: set[Any]) -> bool:
     """Whether a signal comes from one of these operators, seen through views."""
     node = argument
     while isinstance(node, fx.Node) and node.op == "call_function":

@@ -59,7 +59,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     folded = frozenset(norms.values())
     first, last = _first_layers(steps, answers), _last_layers(steps, answers)
     # Of one answer for the whole input. A segmentation's scores are read voxel by voxel
-    scores = _of_scores(steps, answers, last) if shape_of(output)[2:].numel() == 1 else set()
+    scores = _of_scores(steps, last) if shape_of(output)[2:].numel() == 1 else set()
     _require_layers(composite, answers)
     never_negative = non_negative(graph)
     rules: dict[fx.Node, Rule] = {}
@@ -141,15 +141,11 @@ def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set
     return last
 
 
-def _of_scores(steps: list[fx.Node], answers: Mapping[fx.Node, Answer], last: Set[fx.Node]) -> set[fx.Node]:
-    """The last layers, and what is made of their results, with no weighted layer in between."""
+def _of_scores(steps: list[fx.Node], last: Set[fx.Node]) -> set[fx.Node]:
+    """The last layers, and what is made of their results."""
     found = set(last)
-    before: set[fx.Node] = set()
-    for node in reversed(steps):
-        if answers[node] in (CONVOLUTION, DENSE) or node in before:
-            before.update(node.all_input_nodes)
     for node in steps:
-        if node not in before and any(source in found for source in node.all_input_nodes):
+        if any(source in found for source in node.all_input_nodes):
             found.add(node)
     return found
 

@@ -137,10 +137,12 @@ class ModelCard:
                 f" {channels} channels: correct the card's output.classes."
             )
         stated = self.output.activation
-        own = None if ending is None else ending.activation if ending.scores else "none"
+        own = made = None
+        if ending is not None:
+            own = ending.activation if ending.scores else "none"
+            made = ending.activation if stated in (None, "none") else stated
         separate = self.output.separate
         if separate is None:
-            made = stated if stated not in (None, "none") or ending is None else ending.activation
             separate = own == "none" and made == "sigmoid"
         if task == "regression":
             if self.output.activation not in (None, "none"):

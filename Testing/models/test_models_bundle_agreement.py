@@ -9,6 +9,7 @@ import torch
 from helpers.bundles import CHANNEL_FIRST, LOAD, UNET, config, make_network, metadata, their_logits, write_bundle
 from helpers.volumes import make_volume
 from LRPExplainLib import lrp
+from LRPExplainLib.errors import UserError
 from LRPExplainLib.imaging import prepare, read_volume
 from LRPExplainLib.models import ExplainableModel, load_model
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 AGREE = 1e-3
 IMAGE = {"keys": "image"}
 PAD = {"_target_": "DivisiblePadd", **IMAGE, "k": 4}
-DENSENET = {
+DENSENET: dict[str, Any] = {
     "_target_": "monai.networks.nets.DenseNet",
     "spatial_dims": 3,
     "in_channels": 2,
@@ -166,6 +167,38 @@ def test_a_classifier_of_joined_volumes_of_fixed_size(tmp_path):
     model = assert_agree(content, path, data, files)
     assert model.card.task == "classification"
     assert model.card.preprocessing.resize == {"size": [20, 24, 16], "mode": "area"}
+
+
+IMAGENET = {"_target_": "NormalizeIntensityd", **IMAGE, "subtrahend": [0.485, 0.456, 0.406],
+            "divisor": [0.229, 0.224, 0.225], "channel_wise": True}  # fmt: skip
+REPEATED = [
+    LOAD, CHANNEL_FIRST, {"_target_": "ScaleIntensityd", **IMAGE}, {"_target_": "RepeatChanneld", **IMAGE, "repeats": 3}
+]  # fmt: skip
+
+
+def test_channels_of_one_volume_with_statistics_of_their_own(tmp_path):
+    content = config([*REPEATED, IMAGENET], {**DENSENET, "in_channels": 3})
+    facts = metadata(["grey"], ["A", "B", "C"], form="labels")
+    file = volume(tmp_path, "mr", 0)
+    model = assert_agree(content, write_bundle(tmp_path, content, facts), {"image": str(file)}, [file])
+    (entry,) = model.card.inputs
+    assert (entry.channels, entry.mean, entry.std) == (3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([*REPEATED, {**IMAGENET, "nonzero": True}], "standardises the channels of one volume"),
+        ([*REPEATED, {**IMAGENET, "divisor": None}], "standardises the channels of one volume"),
+        ([*REPEATED, IMAGENET, {"_target_": "ScaleIntensityd", **IMAGE}], "after each channel has been standardised"),
+        ([*REPEATED[:3], IMAGENET], "standardises 3 channels of a volume that has 1"),
+    ],
+)
+def test_other_statistics_of_repeated_channels_are_refused(tmp_path, steps, said):
+    content = config(steps, {**DENSENET, "in_channels": 3})
+    facts = metadata(["grey"], ["A", "B", "C"], form="labels")
+    with pytest.raises(UserError, match=said):
+        load_model(write_bundle(tmp_path, content, facts))
 
 
 def test_relevance_crosses_what_is_adapted(tmp_path):

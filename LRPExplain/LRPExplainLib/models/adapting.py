@@ -2,21 +2,20 @@
 
 Our tensors have the spatial axes k, j, i ([D, H, W], as SimpleITK and PyTorch have them) and a channel per volume. A
 card may say that the network wants i, j, k (MONAI, nibabel), a volume repeated over several channels (a grey X-ray for
-a network made for colour), or a fixed number of voxels. Each is linear in the voxels, so relevance passes it without
-loss.
+a network made for colour), each with its own mean and standard deviation, or a fixed number of voxels. Each is linear
+in the voxels, so relevance passes it without loss; what the means subtract has no part in it, as if the network had
+been given what comes out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import lrp
 from .card import ModelCard
-
-_LINEAR = {3: "linear", 4: "bilinear", 5: "trilinear"}
+from .resizing import Resize
 
 
 def captured(module: nn.Module, x: Tensor) -> lrp.Graph:
@@ -44,7 +43,10 @@ class Adapted(nn.Module):
         super().__init__()
         self.network = network
         self._repeats = [n for entry in card.inputs for n in [entry.channels] * entry.width]
-        self._resize: Mapping[str, Any] | None = card.preprocessing.resize
+        self._resize = Resize(card.preprocessing.resize) if card.preprocessing.resize else None
+        each = [entry for entry in card.inputs for _ in range(entry.width)]
+        self._mean = [value for entry in each for value in entry.mean or [0.0] * entry.channels]
+        self._std = [value for entry in each for value in entry.std or [1.0] * entry.channels]
         self.turned = card.preprocessing.axes == "ijk"
         self.training = network.training
 
@@ -54,7 +56,11 @@ class Adapted(nn.Module):
 
     @property
     def needed(self) -> bool:
-        return self.turned or self._resize is not None or any(n > 1 for n in self._repeats)
+        return self.turned or self.resizes or self._standardises or any(n > 1 for n in self._repeats)
+
+    @property
+    def _standardises(self) -> bool:
+        return any(self._mean) or set(self._std) - {1.0} != set()
 
     def forward(self, x: Tensor) -> Any:
         if self.turned:
@@ -62,11 +68,13 @@ class Adapted(nn.Module):
         before = x.shape[2:]
         if any(n > 1 for n in self._repeats):
             x = _repeated(x, self._repeats)
-        if self._resize:
-            x = _resized(x, self._resize["size"], self._resize.get("mode", "area"))
+        if self._resize is not None:
+            x = self._resize(x)
+        if self._standardises:
+            x = _standardised(x, self._mean, self._std)
         output = self.network(x)
-        if self._resize and isinstance(output, Tensor) and list(output.shape[2:]) == list(self._resize["size"]):
-            output = _resized(output, before, "linear")
+        if self._resize is not None and isinstance(output, Tensor) and list(output.shape[2:]) == self._resize.size:
+            output = self._resize.undone(output, before)
         return _reversed(output) if self.turned and isinstance(output, Tensor) else output
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
@@ -79,15 +87,15 @@ class Adapted(nn.Module):
         return self.network.state_dict(*args, **kwargs)
 
 
-def _resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    if mode == "linear":
-        return F.interpolate(x, size=list(size), mode=_LINEAR[x.dim()], align_corners=False)
-    return F.interpolate(x, size=list(size), mode=mode)
-
-
 def _repeated(x: Tensor, repeats: Sequence[int]) -> Tensor:
     parts = [x[:, n : n + 1].expand(-1, count, *x.shape[2:]) for n, count in enumerate(repeats)]
     return torch.cat(parts, dim=1)
+
+
+def _standardised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x - mean) / std for each channel, as torchvision's Normalize does it."""
+    each = (1, -1, *[1] * (x.dim() - 2))
+    return (x - x.new_tensor(mean).reshape(each)) / x.new_tensor(std).reshape(each)
 
 
 def _reversed(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UserError, reason
+from ..errors import UserError, number_of, reason
 from ..schemas import read_schema, schema_problem
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ class CardInput:
     """One volume, which is one input channel or several alike; or a label map, with a channel for each label.
 
     Attributes:
+        mean, std: of each of an image's channels, by which the network's input is standardised; empty: it is not.
         labels: the label values that have a channel each; empty: the volume is an image.
     """
 
     name: str
     modality: str | None = None
     channels: int = 1
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     labels: tuple[int, ...] = ()
 
     @property
@@ -198,7 +201,11 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     mapped = ["labels" in entry for entry in content["inputs"]]
     if mapped != sorted(mapped) or mapped[0]:
         raise UserError(f"The model card '{path}' has a label map before an image: put it behind all images.")
-    return _card(content)
+    card = _card(content)
+    problem = _contradiction(card)
+    if problem is not None:
+        raise UserError(f"The model card '{path}' contradicts itself: {problem}.")
+    return card
 
 
 def recorded_card(content: Mapping[str, Any]) -> ModelCard:
@@ -209,7 +216,7 @@ def recorded_card(content: Mapping[str, Any]) -> ModelCard:
     """
     try:
         card = replace(_card(content), stated=bool(content.get("stated", True)))
-        problem = preprocessing_problem(card.preprocessing) or _rest_problem(card)
+        problem = preprocessing_problem(card.preprocessing) or _rest_problem(card) or _contradiction(card)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The recorded model card is damaged ({reason(error)}): explain the volume again.") from error
     if problem is not None:
@@ -243,11 +250,37 @@ def _rest_problem(card: ModelCard) -> str | None:
     }
     told = {
         "task": card.task,
-        "inputs": [{"channels": each.channels, "labels": list(each.labels) or None} for each in card.inputs],
+        "inputs": [
+            {"channels": each.channels, **{key: list(getattr(each, key)) or None for key in ("mean", "std", "labels")}}
+            for each in card.inputs
+        ],
         "output": {"activation": card.output.activation, "overlap": card.output.overlap},
         "explanation": {"composite": card.composite, "rules": card.rules, "biases": card.biases},
     }
     return schema_problem(_told(as_json(told)), {"properties": schema})
+
+
+def _contradiction(card: ModelCard) -> str | None:
+    """What the schema cannot refuse, in words on what to do."""
+    for entry in card.inputs:
+        for key, values in (("mean", entry.mean), ("std", entry.std)):
+            wanted = 0 if entry.labels else entry.channels
+            if values and len(values) != wanted:
+                return f"'{entry.name}' has {wanted} channels to standardise, but a {key} of {len(values)}: correct one"
+    last = max((n for step in card.preprocessing.intensity for n in step.get("channels", ())), default=0)
+    volumes = sum(entry.width for entry in card.inputs)
+    if card.inputs and last >= volumes:
+        return (
+            f"an intensity step is for channel {last}, but there {'is' if volumes == 1 else 'are'}"
+            f" {number_of(volumes, 'volume')}, of which the first is channel 0: correct the step (for the channels that"
+            ' one volume is repeated over there are "mean" and "std" of the input)'
+        )
+    resize = card.preprocessing.resize or {}
+    if "shorter" in resize and resize.get("aspect") != "crop":
+        return '"shorter" of its resize goes with the aspect "crop" alone: correct one'
+    if card.task == "segmentation" and resize.get("aspect") == "crop":
+        return 'a segmentation cannot be resized with the aspect "crop", which leaves voxels without a class: use "pad"'
+    return None
 
 
 def _told(value: Any) -> Any:

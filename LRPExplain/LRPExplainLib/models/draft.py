@@ -19,6 +19,12 @@ from .monai import Untranslated, bundle_card, bundle_files
 
 # Cubes that a network is tried with to see what it returns.
 _SIDES = (32, 64, 96, 128, 224, 256)
+_COLOURS = 3
+_COLOURED = (
+    "A network of images with three channels is taken for one of colour, which sees a grey image three times: give"
+    ' "mean" and "std" of the input if it was trained with those of ImageNet; an input for each channel if it takes'
+    " three volumes; one input of one channel, and slices.neighbours, if it takes a slice and those beside it."
+)
 # Of the preprocessing, what is written even where it says nothing, as every card should be asked for it.
 _ASKED = ("orientation", "spacing", "intensity")
 
@@ -47,10 +53,15 @@ def draft_card(
         card = replace(card, task=card.task or "segmentation")
     else:
         card = card.completed(output.shape, ending)
+    flat = kernel_dimensions(model) == 2
     if not card.inputs:
-        names = [f"channel {n + 1}" for n in range(input_channels(model))]
-        card = replace(card, inputs=tuple(CardInput(name) for name in names))
-    if card.preprocessing.slices is None and kernel_dimensions(model) == 2:
+        channels = input_channels(model)
+        if flat and channels == _COLOURS:
+            card = replace(card, inputs=(CardInput("image", channels=channels),))
+            notes.append(_COLOURED)
+        else:
+            card = replace(card, inputs=tuple(CardInput(f"channel {n + 1}") for n in range(channels)))
+    if card.preprocessing.slices is None and flat:
         card = replace(card, preprocessing=replace(card.preprocessing, slices={"axis": "k"}))
     if not card.stated:
         notes.append("Inputs, orientation, spacing, intensity and class names are guesses: correct them.")

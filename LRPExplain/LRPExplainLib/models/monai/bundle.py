@@ -131,6 +131,13 @@ def _preprocessing(
         )
     if channels.repeats > 1:
         inputs = tuple(replace(entry, channels=channels.repeats) for entry in inputs[:1])
+    if channels.std:
+        if len(channels.std) != inputs[0].channels:
+            raise UserError(
+                f"The bundle standardises {len(channels.std)} channels of a volume that has"
+                f" {inputs[0].channels}: correct it, or write a card for this model."
+            )
+        inputs = tuple(replace(entry, mean=channels.mean, std=channels.std) for entry in inputs)
     fields = arrange(steps, dimensions, None if size is None else size[:dimensions])
     return {**fields, **windows}, inputs, []
 

@@ -11,11 +11,14 @@ from .steps import AXES, Step
 
 @dataclass
 class Channels:
-    """Which entries of MONAI's dictionary become the network's channels, and how often each is repeated."""
+    """Which entries of MONAI's dictionary become the network's channels, how often each is repeated, and the mean and
+    standard deviation that each of the repeated ones has of its own."""
 
     keys: list[str] = field(default_factory=list)
     joined: bool = False
     repeats: int = 1
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 def read_transform(component: Component, channels: Channels, volumes: int) -> list[Step]:
@@ -40,7 +43,14 @@ def read_transform(component: Component, channels: Channels, volumes: int) -> li
             " this model (lrpexplain card) without the bundle's preprocessing, or leave the transform out."
         )
     with component.understood():
-        return reader(component, channels, volumes)
+        standardised = bool(channels.std)
+        steps = reader(component, channels, volumes)
+    if standardised and any(step.kind == "intensity" for step in steps):
+        raise component.complaint(
+            "changes the intensity after each channel has been standardised by itself, an order that a card cannot say:"
+            " write a card for this model."
+        )
+    return steps
 
 
 def _keys(component: Component) -> list[str]:
@@ -169,6 +179,8 @@ def _normalise(component: Component, channels: Channels, volumes: int) -> list[S
     given = {"mean": component.get("subtrahend"), "std": component.get("divisor")}
     lists = [value for value in given.values() if isinstance(value, list)]
     count = max([len(value) for value in lists], default=1)
+    if count > volumes == 1:
+        return _of_repeated(component, channels, count)
     steps = []
     for n in range(count):
         step: dict[str, Any] = {"type": "zscore", "nonzero": bool(component.get("nonzero", False))}
@@ -179,6 +191,18 @@ def _normalise(component: Component, channels: Channels, volumes: int) -> list[S
             step |= _together(component, channels, volumes)
         steps.append(step | ({"channels": [n]} if count > 1 else {}))
     return [Step("intensity", step, component) for step in steps]
+
+
+def _of_repeated(component: Component, channels: Channels, count: int) -> list[Step]:
+    """One volume over several channels, each with a mean and a standard deviation: ImageNet's, most often."""
+    given = [component.get(argument) for argument in ("subtrahend", "divisor")]
+    lists = [value if isinstance(value, list) else [value] * count for value in given]
+    if component.get("nonzero", False) or any(len(each) != count or None in each for each in lists):
+        raise component.complaint(
+            "standardises the channels of one volume by what cannot be translated: write a card for this model."
+        )
+    channels.mean, channels.std = (tuple(float(value) for value in each) for each in lists)
+    return []
 
 
 def _together(component: Component, channels: Channels, volumes: int) -> dict[str, Any]:

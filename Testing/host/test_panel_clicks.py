@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+import torch
+from helpers.networks import save_model
+from torch import nn
 
 from host.hands import Person
 from host.host import Host
@@ -85,6 +88,27 @@ def test_from_the_demo_model_to_findings_side_by_side_and_back_after_saving(pers
     host.wait(lambda: ui.predictionTable.visible and ui.plotFrame.visible, 30)
     assert ui.predictionTable.item(0, 0).text() == "lesion"
     assert person.volume_selector().currentNode() is not None
+
+
+def test_an_x_ray_before_a_network_of_colour_that_ends_in_a_softmax(person: Person, tmp_path: Path) -> None:
+    """What the network does itself is told beside the account."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1)
+    )
+    entry = {"name": "X-ray", "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    wishes = {"slices": {"axis": "k"}, "resize": {"size": [16, 16], "aspect": "crop"}}
+    model = save_model(tmp_path, network, "colour", task="classification", inputs=[entry], preprocessing=wishes)
+    slicer.util.addVolumeFromArray(np.random.default_rng(0).random((1, 24, 20)).astype(np.float32), name="chest")
+    person.choose_model(model)
+    person.host.choose(person.volume_selector(), "chest")
+    person.host.wait(lambda: person.ui.explainButton.enabled, 30)
+    person.explain()
+    person.open(person.ui.findingsCollapsibleButton)
+    person.host.wait(lambda: person.ui.ledgerLabel.visible, 30)
+    account, note = person.ui.ledgerLabel.text.splitlines()
+    assert account.startswith("Target value")
+    assert note.startswith("Note: The network ends in softmax itself: explained is the logit before it")
 
 
 def test_a_box_that_was_drawn_is_asked_about(with_small_model: Person) -> None:

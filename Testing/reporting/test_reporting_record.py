@@ -33,6 +33,7 @@ from LRPExplainLib.reporting.curves import curves
 from LRPExplainLib.reporting.findings_again import findings_problem
 from LRPExplainLib.reporting.fingerprint import block_sums, distance, fingerprint
 from LRPExplainLib.reporting.record import SCHEMA
+from torch import nn
 
 CARD = {
     "preprocessing": {"orientation": "RAS", "intensity": RANGE},
@@ -181,6 +182,15 @@ def test_predicted_classes_are_told_in_ml(whole, explanation):
     for index, row in enumerate(whole.facts["prediction"]["classes"]):
         assert row["voxels"] == (labels == index).sum()
         assert row["ml"] == pytest.approx(row["voxels"] * 0.9 * 1.1 * 2.7 / 1000)
+
+
+def test_what_the_network_is_given_and_does_itself_is_told(tmp_path):
+    network = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Softmax(1))
+    entry = {"name": "CT", "channels": 2, "mean": [0.5, 0.25], "std": [0.125, 2]}
+    model = save_model(tmp_path, network, task="classification", inputs=[entry], preprocessing={"intensity": RANGE})
+    page = make_record(explain(model, [make_volume()]), "case.html").html()
+    assert "<dt>input CT</dt><dd>repeated over 2 channels; mean 0.5, 0.25; std 0.125, 2</dd>" in page
+    assert "<p>The network ends in softmax itself: explained is the logit before it" in page
 
 
 def test_an_evaluation_of_another_explanation_is_refused(explanation, evaluation):

@@ -104,6 +104,11 @@ class Findings:
         self.volume = self.volumes[shown]
         self.magnitudes = magnitudes or Magnitudes([self.field.values])
 
+    @property
+    def notes(self) -> list[str]:
+        """What was assumed or noticed of the model, such as that its network ends in a softmax."""
+        return list(self.card.get("notes", ()))
+
     @cached_property
     def level(self) -> float:
         """The threshold in units of relevance."""

@@ -222,9 +222,10 @@ def _provenance(facts: Mapping[str, Any]) -> str:
     patients = [(f"Patient of {entry['name']}", ", ".join(f"{key} {value}" for key, value in who.items()))
                 for entry in facts["volumes"] if (who := entry.get("patient"))]  # fmt: skip
     run = [("Device", made["device"]), *_run(made.get("run", {}))]
-    settings = [
-        (_label(key), _plain(value)) for key, value in model["card"]["preprocessing"].items() if value is not None
-    ]
+    card = model["card"]
+    settings = [*_inputs(card), *((_label(key), _plain(value)) for key, value in card["preprocessing"].items()
+                                  if value is not None)]  # fmt: skip
+    notes = "".join(f"<p>{escape(note)}</p>" for note in card.get("notes", ()))
     commands = facts["commands"]
     explain = (
         "<p>The command line has no words for this question (a rotated box, something from memory, or a map that is"
@@ -241,9 +242,20 @@ def _provenance(facts: Mapping[str, Any]) -> str:
         f" agrees; the files lie beside it, or are given with <code>--model</code> and"
         f" <code>--volume</code>:</p><pre>{escape(commands['verify'])}</pre>"
         f"<h3>Versions and run</h3>{_list([(key, value) for key, value in made['versions'].items()] + run)}"
-        f"<h3>What the model's card asks for</h3>{_list(settings)}"
+        f"<h3>What the model's card asks for</h3>{_list(settings)}{notes}"
         + (f"<h3>Rules</h3>{table(['layers', 'rule'], rows=rules)}" if rules else "")
     )
+
+
+def _inputs(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the network's channels are made of each volume, where they are not the volume itself."""
+    told = []
+    for entry in card.get("inputs", ()):
+        parts = [f"repeated over {entry['channels']} channels"] if entry.get("channels", 1) > 1 else []
+        parts += [f"{key} {_plain(entry[key])}" for key in ("mean", "std", "labels") if entry.get(key)]
+        if parts:
+            told.append((f"input {entry['name']}", "; ".join(parts)))
+    return told
 
 
 def _run(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -179,7 +179,9 @@ class FindingsSection(Section):
         self.ui.sharesLabel.setVisible(bool(rows))
 
     def _show_account(self) -> None:
-        self.ui.ledgerLabel.text = said(self.found.ledger_line)
+        self.ui.ledgerLabel.text = "\n".join(
+            [said(self.found.ledger_line), *(_("Note: {note}").format(note=note) for note in self.found.notes)]
+        )
         self.ui.ledgerLabel.setVisible(True)
         inputs = self.found.inputs
         rows = [(name, percent(share)) for name, _relevance, share in inputs] if len(inputs) > 1 else []

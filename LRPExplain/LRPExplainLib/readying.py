@@ -150,11 +150,18 @@ def _windowed(model: ExplainableModel, window: Mapping[str, Any] | None) -> Expl
 
 
 def choose_composite(card: ModelCard, volumes: int, how: How) -> lrp.Composite:
-    """The composite asked for, else the card's with the card's rules, else a default; the caller's rules go first."""
+    """The composite asked for, else the card's with the card's rules, else a default; the caller's rules go first.
+
+    What a card resizes to goes back to the voxels that it was made of as from any other grid: by how much each has to
+    do with it, not by how bright it is, which would leave black ones without any.
+    """
     default = lrp.DEFAULT_COMPOSITE if max(volumes, len(card.inputs)) < 2 else OF_SEVERAL
     chosen = lrp.composite_named(how.composite or card.composite or default)
     if how.composite is None and card.rules:
         chosen = chosen.override(card.rules)
+    told = "resampled" in {*(row.match for row in chosen.rows), *(how.rules or ())}
+    if card.preprocessing.resize is not None and not told:
+        chosen = chosen.override({"resampled": "flat"})
     if how.biases is not None or not isinstance(how.composite, lrp.Composite):
         chosen = chosen.with_biases(how.biases or card.biases or "share")
     return chosen.override(how.rules) if how.rules else chosen

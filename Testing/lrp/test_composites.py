@@ -392,3 +392,22 @@ def test_a_norm_is_no_part_of_a_layer_that_others_read_too() -> None:
         return torch.cat([norm(y), y], 1)
 
     assert "norm" in roles(Function(twice))
+
+
+def test_an_average_of_the_input_itself_can_have_a_rule_of_its_own() -> None:
+    """Also behind what moves it; averages of signals keep theirs."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.interpolate(F.pad(x.transpose(2, 3), (1, 1)), size=(8, 12), mode="bilinear")
+            return F.avg_pool2d(self.conv(F.avg_pool2d(x, 2)).relu(), 2)
+
+    model, x = seeded(Net), noise(1, 1, 6, 10).abs()
+    own = COMPOSITES["epsilon-plus"].override({"resampled": "flat"})
+    for composite, expected in ((own, ["magnitude", "flat", "flat"]), ("epsilon-plus", ["magnitude"] * 3)):
+        rows = explain(model, x, noise(*model(x).shape, seed=9), composite).ledger.by_layer
+        assert [row.rule for row in rows if row.role == "average"] == expected

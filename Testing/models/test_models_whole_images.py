@@ -133,6 +133,28 @@ def test_channels_of_their_own_statistics_get_the_relevance_of_a_standardised_in
     assert np.abs(array(found.relevance[0])[0] - whole).max() < 1e-4 * np.abs(whole).max()
 
 
+@pytest.mark.parametrize("composite", ["volume", "epsilon"])
+def test_relevance_goes_back_to_what_a_pixel_was_made_of(tmp_path, composite):
+    """By how much each voxel has to do with it: black ones too, which are below the mean that is subtracted."""
+    network, path = colour(tmp_path, resize=PILLOWS)
+    image = np.random.default_rng(4).random((1, 48, 40), dtype=np.float32) * 100
+    image[:, :, :24] = 0
+    found = explain(path, [sitk.GetImageFromArray(image)], target="nodule", composite=composite)
+    assert_closed(found, 1e-5)
+    voxels = torch.from_numpy(image / 100)[None].requires_grad_()
+    pixels = nn.functional.interpolate(voxels, size=[16, 16], mode="bilinear", antialias=True)
+    seen = ((pixels - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(STD).reshape(3, 1, 1)).detach()
+    chosen = lrp.composite_named(composite).with_biases("share")
+    at_pixels = lrp.attribute(lrp.capture(network, seen), seen, 1, chosen).relevance.sum(1, keepdim=True)
+    (expected,) = torch.autograd.grad(pixels, voxels, at_pixels)
+    relevance = array(found.relevance[0])
+    assert np.abs(relevance - expected[0].numpy()).max() < 1e-4 * np.abs(relevance).max()
+    assert np.abs(relevance[0, :, :16]).min(0).all()
+    own = lrp.composite_named(composite).override({"resampled": "epsilon"})
+    by_brightness = explain(path, [sitk.GetImageFromArray(image)], target="nodule", composite=own)
+    assert not array(by_brightness.relevance[0])[0, :, :16].any()
+
+
 def test_what_is_cut_off_gets_nothing(tmp_path):
     _, path = colour(tmp_path, resize={**PILLOWS, "aspect": "crop"})
     image = np.random.default_rng(2).random((1, 48, 30), dtype=np.float32) * 100

@@ -1,9 +1,9 @@
 """Composites: which rule goes where, as tables.
 
 A row matches a layer by its role (see :mod:`.operators`; `input` is a weighted layer that no other precedes, `head` one
-that no other follows, `scores` a sum or mean of what heads give, where one answer is for the whole input) or, with a
-pattern, by its name; the first row that matches decides. To change a composite, put rows before its own
-(:meth:`Composite.override`).
+that no other follows, `scores` a sum or mean of what heads give, where one answer is for the whole input, `resampled`
+an average or a resampling of the input itself) or, with a pattern, by its name; the first row that matches decides. To
+change a composite, put rows before its own (:meth:`Composite.override`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .rules import PASS, SIGNAL, TAYLOR, UNIFORM, WINNER, LinearRule, Rule
 
 Biases = Literal["absorb", "share"]
 ROLES = (
-    "input", "head", "scores", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale", "gate",
-    "product", "matmul", "softmax", "ending", "max", "move", "switch",
+    "input", "head", "scores", "resampled", "conv", "linear", "norm", "sum", "bias", "average", "activation", "scale",
+    "gate", "product", "matmul", "softmax", "ending", "max", "move", "switch",
 )  # fmt: skip
 
 

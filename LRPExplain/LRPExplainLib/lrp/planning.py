@@ -61,6 +61,7 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
     # Of one answer for the whole input. A segmentation's scores are read voxel by voxel
     scores = _of_scores(steps, last) if shape_of(output)[2:].numel() == 1 else set()
     _require_layers(composite, answers)
+    resampled = _of_the_input(graph, answers)
     never_negative = non_negative(graph)
     rules: dict[fx.Node, Rule] = {}
     saves: dict[fx.Node, list[fx.Node]] = {}
@@ -72,6 +73,8 @@ def make_plan(graph: Graph, composite: Composite, output: fx.Node) -> Plan:
             roles = ("head", "linear")  # a convolution that gives the classes' scores is a dense layer at each place
         elif node in scores and answer.role in ("sum", "average", "bias"):
             roles = ("scores", answer.role)
+        elif node in resampled:
+            roles = ("resampled", answer.role)
         rule = composite.rule_for(roles, layer_of(node), answer.accepts, prior=node in scores)
         if answer is NORM and composite.normalization == "identity":
             rule = PASS
@@ -126,6 +129,18 @@ def _first_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> se
             first.add(node)
             after.add(node)
     return first
+
+
+def _of_the_input(graph: Graph, answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:
+    """Averages and resamplings of the input itself, which has been moved about at most."""
+    raw, found = set(graph.inputs), set[fx.Node]()
+    for node, answer in answers.items():
+        sources = [source for source in node.all_input_nodes if source not in graph.constants]
+        if answer.role in ("move", "average") and all(source in raw for source in sources):
+            raw.add(node)
+            if answer.role == "average":
+                found.add(node)
+    return found
 
 
 def _last_layers(steps: list[fx.Node], answers: Mapping[fx.Node, Answer]) -> set[fx.Node]:

@@ -64,7 +64,7 @@ def draft_card(
     if card.preprocessing.slices is None and flat:
         card = replace(card, preprocessing=replace(card.preprocessing, slices={"axis": "k"}))
     if not card.stated:
-        notes.append("Inputs, orientation, spacing, intensity and class names are guesses: correct them.")
+        notes.append("Inputs, orientation, spacing, intensity, activation and class names are guesses: correct them.")
     return _content(card, model), [*card.notes, *notes]
 
 

@@ -6,7 +6,9 @@ from helpers.volumes import make_volume
 from LRPExplainLib.correlation import pearson
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import baselines, curves, similarity, supervoxels
+from LRPExplainLib.evaluation.imputation import imputed
 from LRPExplainLib.imaging import Grid
+from scipy.ndimage import convolve
 
 SMALL = Grid((6, 5, 4), (1.0, 2.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -84,7 +86,7 @@ def test_a_linear_ramp_is_imputed_exactly():
     """Every weight is symmetric, so that the mean of a voxel's neighbours on a ramp is the voxel."""
     k, j, i = np.meshgrid(*(np.arange(float(n)) for n in (6, 7, 8)), indexing="ij")
     ramp = (2 * k - j + 0.5 * i)[None]
-    assert np.abs(baselines.imputed(ramp, box()) - ramp).max() < 1e-4
+    assert np.abs(imputed(ramp, box()) - ramp).max() < 1e-4
 
 
 def test_imputation_in_a_slice_is_that_of_quantus(quantus):
@@ -94,21 +96,45 @@ def test_imputation_in_a_slice_is_that_of_quantus(quantus):
     mask[3:9, 4:13] = True
     mask[0, 0] = True
     theirs = noisy_linear_imputation(x, np.flatnonzero(mask), noise=0.0).reshape(x.shape)
-    ours = baselines.imputed(x[:, None], mask[None])[:, 0]
+    ours = imputed(x[:, None], mask[None])[:, 0]
     assert np.abs(ours - theirs).max() < 1e-4
+
+
+NEIGHBOURS = 2.0 ** (1 - np.abs(np.indices((3, 3, 3)) - 1).sum(0))
+NEIGHBOURS[1, 1, 1] = 0
+HOLES = {
+    "one large hole": lambda k, j, i: (k - 14) ** 2 + (j - 25) ** 2 + (i - 20) ** 2 < 16**2,
+    "all but a corner": lambda k, j, i: k + j + i > 2,
+    "blocks, up to the border": lambda k, j, i: (k // 7 + j // 5 + i // 9) % 2 == 0,
+    "all but single voxels": lambda k, j, i: (k * 7 + j * 3 + i) % 97 != 0,
+}
+
+
+@pytest.mark.parametrize("shape", [(29, 50, 41), (1, 64, 47)])
+@pytest.mark.parametrize("name", HOLES)
+def test_every_voxel_of_a_hole_is_the_mean_of_its_neighbours(name, shape):
+    """However large the hole is; beyond the border there are none."""
+    mask = HOLES[name](*np.indices(shape))
+    x = noise(2, *shape).astype(np.float32)
+    found = imputed(x, mask)
+    assert np.array_equal(found[:, ~mask], x[:, ~mask])
+    count = convolve(np.ones(shape), NEIGHBOURS, mode="constant")
+    for channel in found.astype(float):
+        around = convolve(channel, NEIGHBOURS, mode="constant") / count
+        assert np.abs(around - channel)[mask].max() < 1e-5 * np.abs(x).max()
 
 
 def test_everything_masked_leaves_the_mean():
     x = noise(1, 4, 5, 6)
-    assert np.allclose(baselines.imputed(x, np.ones((4, 5, 6), dtype=bool)), x.mean())
-    assert np.array_equal(baselines.imputed(x, np.zeros((4, 5, 6), dtype=bool)), x)
+    assert np.allclose(imputed(x, np.ones((4, 5, 6), dtype=bool)), x.mean())
+    assert np.array_equal(imputed(x, np.zeros((4, 5, 6), dtype=bool)), x)
 
 
 def test_the_noise_of_the_imputation_is_a_share_of_the_deviation():
     x = noise(1, 20, 20, 20)
     mask = np.zeros(x.shape[1:], dtype=bool)
     mask[5:15, 5:15, 5:15] = True
-    drawn = baselines.noisy_linear(original(x), noise=0.5)(mask) - baselines.imputed(x, mask)
+    drawn = baselines.noisy_linear(original(x), noise=0.5)(mask) - imputed(x, mask)
     assert drawn[0, mask].std() == pytest.approx(0.5 * x.std(), rel=0.1)
 
 

@@ -66,10 +66,10 @@ class Adapted(nn.Module):
         if self.turned:
             x = _reversed(x)
         before = x.shape[2:]
-        if any(n > 1 for n in self._repeats):
-            x = _repeated(x, self._repeats)
         if self._resize is not None:
             x = self._resize(x)
+        if any(n > 1 for n in self._repeats):
+            x = _repeated(x, self._repeats)
         if self._standardises:
             x = _standardised(x, self._mean, self._std)
         output = self.network(x)

@@ -56,23 +56,23 @@ class _System:
         u = torch.full_like(given, start).masked_fill_(~self._mask, 0)
         residual = given - self._applied(u)
         step, before = torch.zeros_like(u), torch.zeros_like(u)
-        energy = torch.ones((), dtype=u.dtype)
+        energy = 1.0
         for _ in range(_MOST_ITERATIONS):
             if residual.norm() <= _TOLERANCE * given.norm():
                 break
             better = _cycle(self._levels, residual.float()).double()
-            product = (residual * better).sum()
+            product = _dot(residual, better)
             # Polak and Ribiere's, since the cycle rounds in float32 and is not quite the same matrix each time
-            step.mul_((product - (before * better).sum()) / energy).add_(better)
+            step.mul_((product - _dot(before, better)) / energy).add_(better)
             applied = self._applied(step)
-            length = (step * residual).sum() / (step * applied).sum()
-            u.add_(step, alpha=float(length))
+            length = _dot(step, residual) / _dot(step, applied)
+            u.add_(step, alpha=length)
             before, energy = residual, product
-            residual = residual - length * applied
+            residual = torch.add(residual, applied, alpha=-length)
         return known + u
 
     def _applied(self, u: Tensor) -> Tensor:
-        return torch.mul(self._weights, u).sub_(_of_neighbours(u)).masked_fill_(~self._mask, 0)
+        return _of_neighbours(u).neg_().addcmul_(self._weights, u).mul_(self._mask)
 
 
 class _Level:
@@ -86,7 +86,7 @@ class _Level:
 
     def residual(self, right: Tensor, u: Tensor) -> Tensor:
         """Of w u - sum of the neighbours' u = right, at the unknown voxels."""
-        return (right - self.weights * u).add_(_of_neighbours(u)).mul_(self.mask)
+        return _of_neighbours(u).addcmul_(self.weights, u, value=-1).add_(right).mul_(self.mask)
 
 
 def _levels(mask: Tensor) -> Iterator[_Level]:
@@ -105,7 +105,7 @@ def _cycle(levels: list[_Level], right: Tensor) -> Tensor:
     level, *coarser = levels
     u = level.jacobi * right
     for _ in range((_SWEEPS if coarser else _LAST_SWEEPS) - 1):
-        u.add_(level.jacobi * level.residual(right, u))
+        u.addcmul_(level.jacobi, level.residual(right, u))
     if not coarser:
         return u
     halved = [axis for axis, n in enumerate(right.shape) if n > 1]
@@ -116,10 +116,14 @@ def _cycle(levels: list[_Level], right: Tensor) -> Tensor:
     error = _cycle(coarser, left * (4 / 2 ** len(halved)))
     for axis in reversed(halved):
         error = _spread(error, axis, right.shape[axis])
-    u.add_(error * level.mask)
+    u.add_(error.mul_(level.mask))
     for _ in range(_SWEEPS):
-        u.add_(level.jacobi * level.residual(right, u))
+        u.addcmul_(level.jacobi, level.residual(right, u))
     return u
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.flatten(), b.flatten()))
 
 
 def _spread(coarse: Tensor, axis: int, n: int) -> Tensor:

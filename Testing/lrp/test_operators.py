@@ -170,7 +170,8 @@ def test_what_only_moves_returns_relevance_to_where_it_came_from(case: Case) -> 
 
 PER_CHANNEL = shaped(3, 1)
 ACTIVATIONS = {
-    "relu": F.relu, "leaky_relu": F.leaky_relu, "prelu": lambda x: F.prelu(x, PER_CHANNEL.flatten()), "elu": F.elu,
+    "relu": F.relu, "leaky_relu": F.leaky_relu, "rrelu": F.rrelu, "elu": F.elu,
+    "prelu": lambda x: F.prelu(x, PER_CHANNEL.flatten()),
     "celu": F.celu, "selu": F.selu, "gelu": F.gelu, "gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu, "mish": F.mish, "softplus": F.softplus, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
     "hardtanh": F.hardtanh, "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "relu6": F.relu6,

@@ -35,7 +35,7 @@ AVERAGES = {
     aten.adaptive_avg_pool1d, aten.mean, aten.sum, aten.upsample_nearest1d, aten.upsample_nearest2d,
     aten.upsample_nearest3d, aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d,
     aten._upsample_nearest_exact3d, aten.upsample_linear1d, aten.upsample_bilinear2d,
-    aten.upsample_trilinear3d, aten.cumsum, aten.col2im,
+    aten._upsample_bilinear2d_aa, aten.upsample_trilinear3d, aten.cumsum, aten.col2im,
 }  # fmt: skip
 SELECTIONS = {
     aten.reflection_pad1d, aten.reflection_pad2d, aten.reflection_pad3d, aten.replication_pad1d,
@@ -67,8 +67,8 @@ TRANSPARENT = {
     aten.reshape, aten.expand, aten.permute, aten.transpose, aten.unsqueeze, aten.squeeze, aten.t, aten._to_copy,
     aten.select, aten.slice, aten.repeat, aten.upsample_nearest1d, aten.upsample_nearest2d, aten.upsample_nearest3d,
     aten._upsample_nearest_exact1d, aten._upsample_nearest_exact2d, aten._upsample_nearest_exact3d,
-    aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, operator.getitem, aten.split,
-    aten.split_with_sizes, aten.unsafe_split, aten.unbind,
+    aten.upsample_linear1d, aten.upsample_bilinear2d, aten._upsample_bilinear2d_aa, aten.upsample_trilinear3d,
+    operator.getitem, aten.split, aten.split_with_sizes, aten.unsafe_split, aten.unbind,
 }  # fmt: skip
 NON_NEGATIVE = {
     aten.relu, aten.sigmoid, aten.hardsigmoid, aten.abs, aten.exp, aten.softplus, aten.relu6, aten.sqrt, aten.square,

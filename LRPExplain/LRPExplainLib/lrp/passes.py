@@ -19,7 +19,7 @@ from .recognised import restore_functions, restore_resampling
 
 aten = torch.ops.aten
 
-SAME_VALUES = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.lift_fresh, aten.contiguous}
+SAME_VALUES = {aten.alias, aten.detach, aten.clone}
 FROM_SHAPE = {  # calls that read their first argument's shape and none of its values
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,

@@ -295,6 +295,28 @@ def test_decisions_absorb_what_they_get(name: str, joined: object) -> None:
     assert abs(found.ledger.gap) <= TOLERANCE
 
 
+JOINED: dict[str, Map] = {
+    "add": torch.add, "sub": torch.sub, "rsub": torch.rsub, "maximum": torch.maximum, "minimum": torch.minimum,
+    "fmax": torch.fmax, "fmin": torch.fmin, "where": lambda x, c: torch.where(x.abs() > 0.5, x, c),
+    "cat": lambda x, c: torch.cat([x, c], 1), "stack": lambda x, c: torch.stack([x, c]),
+    "sum": lambda x, c: x + c.sum(1, True, dtype=x.dtype), "mean": lambda x, c: x + c.mean(1, True, dtype=x.dtype),
+    "cumsum": lambda x, c: x + c.cumsum(1, dtype=x.dtype),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_mask_among_numbers_is_a_number(name: str) -> None:
+    join, x = JOINED[name], 3 * noise(2, 5)
+    start = noise(*join(x, x).shape, seed=9)
+    ours, written = (
+        explain(of(lambda x, mask=mask: join(x, mask(x)))(), x, start, "volume")
+        for mask in (lambda x: x > 0, lambda x: (x > 0).double())
+    )
+    assert difference(ours.relevance, written.relevance) <= TOLERANCE
+    assert ours.ledger.absorbed == pytest.approx(written.ledger.absorbed)
+    assert abs(ours.ledger.gap) <= TOLERANCE
+
+
 INTEGERS = {
     "divided": lambda x: x / 3, "shifted": lambda x: x - 0.5, "split": lambda x: x.split(1, 1)[1] * 0.5,
     "moved": lambda x: torch.cat([x, x.flip(1)], 1).transpose(1, 2)[:, 1:].double(),

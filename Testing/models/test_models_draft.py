@@ -185,7 +185,12 @@ def test_what_a_network_without_a_card_sees_is_told_from_its_kernels(tmp_path):
     flat = load_model(save_model(tmp_path, nn.Sequential(nn.Conv2d(3, 2, 3), nn.Conv2d(2, 2, 1)), "flat"))
     assert slices_of(flat) == {}
     assert input_channels(flat) == 3
-    assert slices_of(load_model(save_model(tmp_path, Linear(), "linear"))) is None
+    linear = load_model(save_model(tmp_path, Linear(), "linear"))
+    assert slices_of(linear) is None
+    assert input_channels(linear) == 1
+    wishes = Preprocessing(slices={"axis": "j"})
+    for stated, expected in ((flat.card, None), (replace(flat.card, preprocessing=wishes), {"axis": "j"})):
+        assert slices_of(replace(flat, card=replace(stated, stated=True))) == expected
     for layer in (nn.Conv3d(4, 2, 3), weight_norm(nn.Conv3d(4, 2, 3)), nn.utils.weight_norm(nn.Conv3d(4, 2, 3))):
         model = replace(flat, module=layer)
         assert slices_of(model) is None

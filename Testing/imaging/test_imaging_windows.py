@@ -55,6 +55,7 @@ def predict(module: nn.Module, x: Tensor, windows: Windows) -> Tensor:
         ((16, 16, 16), (8, 16, 4), 0.0),
         ((13, 12, 11), (12, 5, 11), 0.75),
         ((9, 9, 9), (4, 3, 5), 0.9),
+        ((8, 8, 12), (8, 8, 8), 0.5),
         ((8, 8, 8), (8, 8, 8), 0.5),
     ],
 )
@@ -129,6 +130,7 @@ def test_blended_output_is_that_of_nnunet(shape, size, overlap, mirror):
 def test_nnunets_2d_configuration_is_slices_and_windows():
     x, module = noise(1, 2, 5, 30, 23), network(dimensions=2)
     windows = Windows((5, 30, 23), {"size": [12, 16, 99], "placement": "nnunet", "mirror": ["i", "j"]}, {"axis": "k"})
+    assert len(windows.starts) == 5 * len({start[1:] for start in windows.starts})  # each slice once
     expected = nnunet_predict(module, x, (16, 12), 0.5, (0, 1))
     torch.testing.assert_close(predict(module, x, windows), expected, atol=1e-5, rtol=1e-4)
 

@@ -350,6 +350,7 @@ AVERAGES = table(
     ("linear", lambda: nn.Upsample(scale_factor=2, mode="linear"), (2, 2, 3)),
     ("bilinear", lambda: nn.Upsample(size=(3, 5), mode="bilinear"), (2, 1, 2, 3)),
     ("bilinear, corners", lambda: nn.Upsample(size=(3, 5), mode="bilinear", align_corners=True), (2, 1, 2, 3)),
+    ("bilinear, antialiased", of(lambda x: F.interpolate(x, (2, 3), mode="bilinear", antialias=True)), (2, 1, 5, 4)),
     ("trilinear", lambda: nn.Upsample(scale_factor=2, mode="trilinear"), (2, 1, 2, 1, 2)),
     ("downwards", lambda: nn.Upsample(size=(2, 2, 2), mode="trilinear"), (2, 1, 3, 3, 4)),
     ("antialiased", of(lambda x: F.interpolate(x, (2, 5), mode="bilinear", antialias=True)), (2, 1, 5, 4)),

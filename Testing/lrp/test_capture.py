@@ -292,6 +292,7 @@ SQUARE = torch.randn(1, 3, 4, 4)
 REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout in training mode": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout()), SQUARE, ["random", "model.eval()"]),
     "dropout3d in training mode": (nn.Dropout3d(), torch.randn(1, 3, 2, 2, 2), ["random", "model.eval()"]),
+    "rrelu in training mode": (nn.RReLU(), SQUARE, ["random", "model.eval()"]),
     "batch norm in training mode": (nn.BatchNorm2d(3), SQUARE, ["batch norm", "training mode", "model.eval()"]),
     "batch norm behind a convolution": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), SQUARE, ["model.eval()"]),
     "batch norm of what it is given": (

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Function, difference, explain, noise, seeded
+from lrp_helpers import CONV, Function, difference, explain, noise, seeded
 from LRPExplainLib.lrp import (
     COMPOSITES,
     DEFAULT_COMPOSITE,
@@ -359,10 +359,12 @@ def test_biases_within_a_classifier_are_shared_all_the_same() -> None:
     assert found.ledger.absorbed_bias == pytest.approx(-1.0, rel=0.03)
 
 
-def test_the_scores_of_a_segmentation_are_shared_as_before() -> None:
+@pytest.mark.parametrize("dims", CONV)
+def test_the_scores_of_a_segmentation_are_shared_as_before(dims: int) -> None:
     """They are read voxel by voxel."""
-    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 2, 1), nn.Upsample(scale_factor=2))
-    x = torch.rand(1, 1, 4, 4)
+    conv = CONV[dims]
+    network = nn.Sequential(conv(1, 2, 3, padding=1), nn.ReLU(), conv(2, 2, 1), nn.Upsample(scale_factor=2))
+    x = torch.rand(1, 1, *[4] * dims)
     found = attribute(capture(network, x), x, Target(0), composite="volume")
     told = {row.layer: row.rule for row in found.ledger.by_layer}
     assert "z+" in told["2"]

@@ -1,5 +1,8 @@
-"""Sizes that a network computes with tensors of integers are known while it is traced; its input's values are not."""
+"""Sizes and numbers of its own that a network decides by are known while it is traced; its input's values are not."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,3 +79,62 @@ def test_values_of_the_input_are_not_read(reads: object) -> None:
 def test_random_integers_are_still_refused() -> None:
     with pytest.raises(LRPError, match="random"):
         capture(Function(lambda x: x * torch.randint(2, (4,))), torch.randn(2, 4))
+
+
+class Decides(nn.Module):
+    """Searched codes, a learned threshold, and numbers as arguments."""
+
+    def __init__(self, how: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.how = how
+        self.codes = torch.tensor([1.0, 0.0, 1.0])
+        self.threshold = nn.Parameter(torch.tensor(0.4))
+        self.register_buffer("bounds", torch.tensor([-0.5, 0.75]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.how(self, x)
+
+
+def along_the_codes(model: Decides, x: Tensor) -> Tensor:
+    for i, code in enumerate(model.codes.data):
+        x = torch.relu(x - i) if code else x + 1
+    return x
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        along_the_codes,
+        lambda model, x: x * 3 if (model.bounds.abs() * model.threshold).sum().exp() > model.threshold else x,
+        lambda model, x: x * 3 if model.bounds.sort(descending=True)[1][0] == 0 else x,
+        lambda model, x: x.clamp(*(bound.item() for bound in model.bounds.unbind())),
+        lambda model, x: x[:, : int(4 * model.bounds.max())] * float(torch.linspace(0, 1, 3)[1]),
+    ],
+    ids=["codes", "threshold", "second result", "bounds", "size"],
+)
+def test_a_network_decides_by_numbers_of_its_own(how: Callable[..., Tensor]) -> None:
+    model, x = Decides(how), torch.randn(2, 4)
+    graph = capture(model, x)
+    assert torch.equal(graph(x), model(x))
+    with torch.no_grad():
+        for own in (model.threshold, model.bounds, model.codes):
+            own.neg_()
+    with pytest.raises(LRPError, match="written to"):
+        graph(x)
+
+
+def test_numbers_that_a_network_writes_while_it_runs_are_not_read() -> None:
+    def counted(model: Decides, x: Tensor) -> Tensor:
+        model.bounds += 1
+        return x if model.bounds[0] > 0 else -x
+
+    with pytest.raises(LRPError, match="data decide"):
+        capture(Decides(counted), torch.randn(2, 4))
+
+
+def test_a_searched_network_of_monai_is_captured() -> None:
+    nets = pytest.importorskip("monai.networks.nets")
+    codes = [np.array([[1.0, 1, 1, 1], [1, 0, 1, 1]]), np.ones((2, 4), dtype=int)]  # floats, as its decoding has them
+    space = nets.TopologyInstance(codes, 0.25, num_blocks=2, num_depths=2, use_downsample=True)
+    model, x = nets.DiNTS(space, 1, 2, use_downsample=True).eval(), torch.randn(1, 1, 16, 16, 16)
+    torch.testing.assert_close(capture(model, x)(x), model(x).detach())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lrp_helpers import CONV, Function, difference, noise, one_rule, seeded
 from LRPExplainLib.lrp import attribute, capture, count_operators, rules
 from torch import Tensor, nn
@@ -79,6 +80,27 @@ def test_what_only_resembles_gelu_stays(near: Callable[[Tensor], Tensor]) -> Non
     graph = capture(Function(near), x)
     assert "aten.erf" in names(graph)
     assert difference(graph(x), near(x)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "masked",
+    [
+        lambda x, mask: torch.where(mask, F.relu(x), x * 0.1),
+        lambda x, mask: (x * 0.5).masked_fill(mask, -9.0),
+        lambda x, mask: F.relu(x) * mask.long() * 2,
+    ],
+    ids=["where", "masked_fill", "factor"],
+)
+def test_what_differs_from_place_to_place_by_a_mask_stays(masked: Callable[[Tensor, Tensor], Tensor]) -> None:
+    x, mask = noise(2, 6), torch.tensor([True, False, False, True, True, False])
+    graph, start = capture(Function(lambda x: masked(x, mask)), x), noise(2, 6, seed=3)
+    leaf = x.clone().requires_grad_()
+    y = masked(leaf, mask)
+    assert difference(graph(x), y.detach()) < 1e-12
+    (slope,) = torch.autograd.grad(y.sum(), leaf)
+    # linear but for its decisions: relevance is the gradient times the input
+    found = attribute(graph, x, start * graph(x), "epsilon")
+    assert difference(found.relevance, start * slope * x) < 1e-12
 
 
 class SpelledGroupNorm(nn.Module):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from lrp_helpers import Case, Map, difference, explain, jacobian, noise, of, shaped, table
-from LRPExplainLib.lrp import COMPOSITES, Attribution, capture, rules
+from lrp_helpers import Case, Map, difference, explain, jacobian, noise, of, one_rule, shaped, table
+from LRPExplainLib.lrp import COMPOSITES, Attribution, attribute, capture, count_operators, rules
 from LRPExplainLib.lrp.origins import non_negative
 from torch import Tensor, nn
 
@@ -39,6 +39,33 @@ def zeroed(x: Tensor) -> Tensor:
     x = x.clone()
     x[:, 1:] = 0.0
     return x
+
+
+def written_to(x: Tensor) -> Tensor:
+    x[:, :2] = 2.0
+    x[:, 2:] = 3.0
+    return x
+
+
+MADE_LIKE: dict[str, Map] = {
+    "empty": lambda x: written_to(torch.empty_like(x)), "zeros": torch.zeros_like, "ones": torch.ones_like,
+    "full": lambda x: torch.full_like(x, 2.0), "new zeros": lambda x: x.new_zeros(2, 3),
+    "new ones": lambda x: x.new_ones(2, 3), "new full": lambda x: x.new_full((2, 3), 2.0),
+    "new empty": lambda x: written_to(x.new_empty(2, 3)), "filled": lambda x: x.clone().fill_(2.0),
+    "zeroed": lambda x: x.clone().zero_(), "of the sum": lambda x: torch.ones_like(x.sum(1, True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE_LIKE)
+def test_what_is_made_in_the_shape_of_a_signal_is_constant(name: str) -> None:
+    made, x = MADE_LIKE[name], noise(2, 3)
+    model = of(lambda x: 2 * x + made(x))()
+    graph = capture(model, x)
+    assert {operator.name for operator in count_operators(graph)} == {"aten.add", "aten.mul"}
+    assert difference(graph(x), 2 * x + made(x)) <= TOLERANCE
+    start = noise(2, 3, seed=9)
+    found = attribute(graph, x, start, one_rule(rules.norm(rules.Stabilizer(1e-15, relative=False))))
+    assert difference(found.relevance, start * 2 * x / (2 * x + made(x))) <= TOLERANCE
 
 
 def filled(x: Tensor, y: Tensor) -> Tensor:
@@ -170,7 +197,8 @@ def test_what_only_moves_returns_relevance_to_where_it_came_from(case: Case) -> 
 
 PER_CHANNEL = shaped(3, 1)
 ACTIVATIONS = {
-    "relu": F.relu, "leaky_relu": F.leaky_relu, "prelu": lambda x: F.prelu(x, PER_CHANNEL.flatten()), "elu": F.elu,
+    "relu": F.relu, "leaky_relu": F.leaky_relu, "rrelu": F.rrelu, "elu": F.elu,
+    "prelu": lambda x: F.prelu(x, PER_CHANNEL.flatten()),
     "celu": F.celu, "selu": F.selu, "gelu": F.gelu, "gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
     "silu": F.silu, "mish": F.mish, "softplus": F.softplus, "sigmoid": torch.sigmoid, "tanh": torch.tanh,
     "hardtanh": F.hardtanh, "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "relu6": F.relu6,
@@ -188,7 +216,7 @@ ACTIVATIONS = {
     "logit": lambda x: torch.logit(torch.sigmoid(x)), "sinc": torch.sinc, "nan_to_num": torch.nan_to_num,
     "softshrink": F.softshrink, "hardshrink": F.hardshrink, "round": torch.round, "floor": torch.floor,
     "ceil": torch.ceil, "trunc": torch.trunc, "divided": lambda x: x / 4,
-    "cast": lambda x: x.float(), "in place": lambda x: F.relu_(x.clone()),
+    "cast": lambda x: x.float(), "detached": lambda x: x.detach() * 2, "in place": lambda x: F.relu_(x.clone()),
 }  # fmt: skip
 
 
@@ -292,6 +320,37 @@ def test_decisions_absorb_what_they_get(name: str, joined: object) -> None:
     assert difference(found.relevance[1], expected) <= TOLERANCE
     assert found.ledger.absorbed == pytest.approx(float((start - expected).sum()), abs=TOLERANCE)
     assert abs(found.ledger.gap) <= TOLERANCE
+
+
+JOINED: dict[str, Map] = {
+    "add": torch.add, "sub": torch.sub, "rsub": torch.rsub, "maximum": torch.maximum, "minimum": torch.minimum,
+    "fmax": torch.fmax, "fmin": torch.fmin, "where": lambda x, c: torch.where(x.abs() > 0.5, x, c),
+    "cat": lambda x, c: torch.cat([x, c], 1), "stack": lambda x, c: torch.stack([x, c]),
+    "sum": lambda x, c: x + c.sum(1, True, dtype=x.dtype), "mean": lambda x, c: x + c.mean(1, True, dtype=x.dtype),
+    "cumsum": lambda x, c: x + c.cumsum(1, dtype=x.dtype),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_mask_among_numbers_is_a_number(name: str) -> None:
+    join, x = JOINED[name], 3 * noise(2, 5)
+    start = noise(*join(x, x).shape, seed=9)
+    ours, written = (
+        explain(of(lambda x, mask=mask: join(x, mask(x)))(), x, start, "volume")
+        for mask in (lambda x: x > 0, lambda x: (x > 0).double())
+    )
+    assert difference(ours.relevance, written.relevance) <= TOLERANCE
+    assert ours.ledger.absorbed == pytest.approx(written.ledger.absorbed)
+    assert abs(ours.ledger.gap) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in JOINED if name not in ("sum", "mean", "cumsum")])
+def test_whole_numbers_that_are_given_are_numbers_among_numbers(name: str) -> None:
+    model, x, labels = of(JOINED[name])(), 3 * noise(2, 5), torch.tensor([[0, 1, 2, 3, 1], [2, 0, 1, 1, 3]])
+    start = noise(*model(x, x).shape, seed=9)
+    ours, written = (explain(model, [x, given], start, "volume") for given in (labels, labels.double()))
+    assert difference(parts_of(ours), parts_of(written)) <= TOLERANCE
+    assert ours.relevance[1].any()
 
 
 INTEGERS = {

@@ -74,6 +74,7 @@ SPELLED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "segmentation by SegNet": (SegNet, (2, 3, 8, 8)),
     "bicubic": (of(lambda x: F.interpolate(x, scale_factor=2.5, mode="bicubic")), (2, 3, 5, 4)),
     "bicubic, corners": (of(lambda x: F.interpolate(x, (3, 9), mode="bicubic", align_corners=True)), (2, 3, 5, 4)),
+    "bicubic, antialiased": (of(lambda x: F.interpolate(x, (3, 2), mode="bicubic", antialias=True)), (2, 3, 5, 6)),
 }
 
 

@@ -12,7 +12,8 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.inspection import describe
 from LRPExplainLib.models import draft_card, load_model, read_card
-from LRPExplainLib.models.example import input_channels, slices_of
+from LRPExplainLib.models.card import CardInput, Preprocessing
+from LRPExplainLib.models.example import example_input, input_channels, possible_channels, slices_of
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -184,8 +185,42 @@ def test_what_a_network_without_a_card_sees_is_told_from_its_kernels(tmp_path):
     flat = load_model(save_model(tmp_path, nn.Sequential(nn.Conv2d(3, 2, 3), nn.Conv2d(2, 2, 1)), "flat"))
     assert slices_of(flat) == {}
     assert input_channels(flat) == 3
-    assert slices_of(load_model(save_model(tmp_path, Linear(), "linear"))) is None
+    linear = load_model(save_model(tmp_path, Linear(), "linear"))
+    assert slices_of(linear) is None
+    assert input_channels(linear) == 1
+    wishes = Preprocessing(slices={"axis": "j"})
+    for stated, expected in ((flat.card, None), (replace(flat.card, preprocessing=wishes), {"axis": "j"})):
+        assert slices_of(replace(flat, card=replace(stated, stated=True))) == expected
     for layer in (nn.Conv3d(4, 2, 3), weight_norm(nn.Conv3d(4, 2, 3)), nn.utils.weight_norm(nn.Conv3d(4, 2, 3))):
         model = replace(flat, module=layer)
         assert slices_of(model) is None
         assert input_channels(model) == 4
+
+
+@pytest.mark.parametrize(
+    ("wishes", "inputs", "shape", "expected"),
+    [
+        ({}, 0, None, (32, 32, 32)),
+        ({}, 0, (4, 5, 6), (4, 5, 6)),
+        ({"size_multiple": 48}, 0, None, (48, 48, 48)),
+        ({"size": (20, 0, 33), "size_multiple": 16}, 0, None, (48, 32, 32)),
+        ({"window": {"size": [8, 9, 10]}, "size": (20, 20, 20)}, 0, None, (10, 9, 8)),
+        ({"slices": {"axis": "k"}}, 2, (4, 5, 6), (5, 6)),
+        ({"slices": {"axis": "j"}}, 2, (4, 5, 6), (4, 6)),
+        ({"slices": {"axis": "i", "neighbours": 2}}, 2, (4, 5, 6), (4, 5)),
+    ],
+)
+def test_an_example_is_what_the_card_says_or_else_the_kernels(tmp_path, wishes, inputs, shape, expected):
+    model = load_model(save_model(tmp_path, nn.Conv3d(3, 2, 3), "volumes"))
+    stated = tuple(CardInput(name, labels=labels) for name, labels in (("ct", ()), ("organs", (1, 2, 5)))[:inputs])
+    card = replace(model.card, preprocessing=Preprocessing(**wishes), inputs=stated)
+    around = 2 * wishes.get("slices", {}).get("neighbours", 0) + 1
+    channels = 4 * around if inputs else 3  # the image and three labels, of each slice
+    assert example_input(replace(model, card=card), shape).shape == (1, channels, *expected)
+
+
+def test_groups_of_the_first_convolution_are_guessed(tmp_path):
+    model = load_model(save_model(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), "dense"))
+    assert possible_channels(model) == []
+    assert possible_channels(replace(model, module=nn.Conv3d(4, 6, 3, groups=2))) == [2, 4, 6, 12]
+    assert possible_channels(replace(model, module=nn.Conv3d(1, 64, 3))) == [1, 2, 4, 8, 16]

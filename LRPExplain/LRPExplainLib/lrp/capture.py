@@ -24,7 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import passes
-from .concrete import ConcreteIntegers
+from .concrete import KnownNumbers
 from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
@@ -72,26 +72,27 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
             f"A model is needed, but got {type(model).__name__}; give an nn.Module or a loaded ScriptModule."
         )
     with _ONE_AT_A_TIME, _kept(model):
-        traced, rebuild = _trace(model, [_plain(x) for x in inputs])
+        traced, rebuild, numbers = _trace(model, [_plain(x) for x in inputs])
         spell_batch_norm(traced.graph)
         refuse_quantized(traced.graph)
         refuse_randomness(traced.graph)
         refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
-        read = passes.tensors_read(traced)
+        read = passes.tensors_read(traced) + numbers
         constants = passes.normalize(traced)
         refuse_numbers_from_data(traced.graph, constants)
     return Graph(traced.graph, constants, rebuild, read)
 
 
-def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
-    structure: list[tuple[str, Rebuild]] = []
+def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild, list[Tensor]]:
+    """The calls, what puts the outputs together, and the numbers of its own that the network has decided by."""
+    structure: list[tuple[str, Rebuild, list[Tensor]]] = []
 
     def flat(integers: Callable[[], AbstractContextManager[Any]], *args: Tensor) -> list[Tensor]:
-        with integers(), RefuseLeaving():
+        with integers() as known, RefuseLeaving():
             result = model(*args)
             tensors, rebuild = flatten_output(result)
-        structure.append((type(result).__name__, rebuild))
+        structure.append((type(result).__name__, rebuild, known.read if known else []))
         return tensors
 
     try:
@@ -105,7 +106,7 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
         ):
             warnings.simplefilter("ignore")
             try:
-                traced = _functional(partial(flat, ConcreteIntegers), inputs)
+                traced = _functional(partial(flat, KnownNumbers), inputs)
             except RuntimeError as error:  # a signal was written to integers that are not traced: `mask &= x > 0`
                 if "mutating a non-functional tensor" not in str(error):
                     raise
@@ -124,7 +125,7 @@ def _trace(model: Any, inputs: list[Tensor]) -> tuple[fx.GraphModule, Rebuild]:
             f"The model returns {structure[-1][0]}, in which there is no tensor to explain; let it return tensors, or a"
             " tuple, list, dict or dataclass of them."
         )
-    return traced, structure[-1][1]
+    return traced, *structure[-1][1:]
 
 
 @contextmanager

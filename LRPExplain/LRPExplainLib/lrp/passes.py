@@ -19,14 +19,14 @@ from .recognised import restore_functions, restore_resampling
 
 aten = torch.ops.aten
 
-SAME_VALUES = {aten.alias, aten.detach, aten.clone, aten.lift_fresh_copy, aten.lift_fresh, aten.contiguous}
+SAME_VALUES = {aten.alias, aten.detach, aten.clone}
 FROM_SHAPE = {  # calls that read their first argument's shape and none of its values
     aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.empty_like, aten.zeros_like, aten.ones_like,
     aten.full_like, aten.zero, aten.fill,
 }  # fmt: skip
 PROMOTING = {  # calls that make numbers of masks and counts beside numbers
-    aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.where, aten.cat, aten.stack,
-    aten.sum, aten.mean, aten.cumsum,
+    aten.add, aten.sub, aten.rsub, aten.maximum, aten.minimum, aten.fmax, aten.fmin, aten.stack, aten.sum, aten.mean,
+    aten.cumsum,
 }  # fmt: skip
 VIEWS = {aten.view, aten._unsafe_view, aten.reshape}
 
@@ -182,9 +182,7 @@ def spell_promotions(graph: fx.Graph) -> None:
     """A mask or a count among numbers is made a number first, so that it has its share like any other."""
     for node in list(graph.nodes):
         if packet(node) in PROMOTING and not is_whole(node):
-            condition = 1 if packet(node) is aten.where else 0
-            rest = fx.node.map_arg(node.args[condition:], partial(_number, graph, node))
-            node.args = (*node.args[:condition], *rest)
+            node.args = fx.node.map_arg(node.args, partial(_number, graph, node))
 
 
 def _number(graph: fx.Graph, user: fx.Node, source: fx.Node) -> fx.Node:

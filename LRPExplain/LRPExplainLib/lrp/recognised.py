@@ -114,16 +114,16 @@ def _made_of_one(
 
 
 def _read(steps: list[fx.Node], constants: Constants) -> list[Tensor]:
-    """The constant numbers, indices aside, that calls read."""
-    read = [constants[source] for step in steps for source in step.all_input_nodes if source in constants]
-    return [value for value in read if value.is_floating_point()]
+    """The constants that calls read."""
+    return [constants[source] for step in steps for source in step.all_input_nodes if source in constants]
 
 
 def _gathers_in_space(steps: list[fx.Node], dims: int, constants: Constants) -> bool:
     """Whether calls gather something, and treat all samples and channels alike."""
     places = [arguments(step)[1] for step in steps if packet(step) is aten.index]
     in_space = all(index[:2] == [None, None] for index in places)
-    return bool(places) and in_space and all(v.shape[:-dims].numel() == 1 for v in _read(steps, constants))
+    weights = [value for value in _read(steps, constants) if value.is_floating_point()]
+    return bool(places) and in_space and all(value.shape[:-dims].numel() == 1 for value in weights)
 
 
 def _computed(steps: list[fx.Node], x: fx.Node, value: Tensor, constants: Constants) -> Tensor:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from .kinds import known
 
 aten = torch.ops.aten
 Axes = Sequence[int] | int | None
@@ -223,6 +226,19 @@ def _above(x: Tensor) -> Tensor:
     return columns - rows[:, None]
 
 
+def leaking(
+    x: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
+    """`aten.rrelu_with_noise`, which leaks by the mean of its slopes where the network does not train."""
+    return NotImplemented if training else F.leaky_relu(x, (lower + upper) / 2)
+
+
+def leaking_beside(x: Tensor, noise: Tensor, *how: Any) -> Any:
+    """The same where writing in place was undone: with the noise, that only training writes to."""
+    y = leaking(x, noise, *how)
+    return y if y is NotImplemented else (y, noise)
+
+
 STEPS: dict[Any, Callable[..., Any]] = {
     aten.linalg_vector_norm.default: vector_norm,
     aten.var.correction: variance,
@@ -254,6 +270,8 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.tril.default: lower_triangle,
     aten.triu.default: upper_triangle,
     aten._trilinear.default: trilinear,
+    aten.rrelu_with_noise.default: leaking,
+    **{kernel.default: leaking_beside for kernel in known("rrelu_with_noise_functional")},  # since PyTorch 2.6
     aten._unsafe_index.Tensor: aten.index.Tensor,
     aten._unsafe_index_put.default: aten.index_put.default,
 }

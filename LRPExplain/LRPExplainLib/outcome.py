@@ -52,7 +52,7 @@ def read_outcome(output: object, card: ModelCard, prepared: Prepared) -> Outcome
         UserError: the output does not suit the card's task or holds NaN.
     """
     tensor = require_tensor(output)
-    if not bool(torch.isfinite(tensor).all()):
+    if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # NaN too, and without a copy of all classes
         raise UserError("The model's output holds NaN or infinite values: check its intensity steps and weights.")
     single = SINGLE.get(card.task or "")
     if single is not None:

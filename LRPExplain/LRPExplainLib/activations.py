@@ -13,6 +13,7 @@ by x in the coefficients.) Of the target value c x reaches the output; the expan
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,15 +52,21 @@ def _softmaxes(x: Tensor, channels: Iterable[int]) -> PerChannel:
     return {k: (x[0, k] - sum_of_all).exp() for k in channels}
 
 
+def _zeros(x: Tensor) -> Tensor:
+    """Zeros like `x`. On the CPU NumPy's, which take memory only where they are written: a question asks about one or
+    two classes, of which a network may have a hundred."""
+    return torch.zeros_like(x) if x.device.type != "cpu" else torch.from_numpy(np.zeros(x.shape, x.numpy().dtype))
+
+
 def _through_nothing(x: Tensor, values: PerChannel, weights: PerChannel) -> tuple[Tensor, float]:
-    coefficients = torch.zeros_like(x)
+    coefficients = _zeros(x)
     for k, w in weights.items():
         coefficients[0, k] = w
     return coefficients, 0.0
 
 
 def _through_sigmoid(x: Tensor, p: PerChannel, weights: PerChannel) -> tuple[Tensor, float]:
-    coefficients = torch.zeros_like(x)
+    coefficients = _zeros(x)
     taken = 0.0
     for k, w in weights.items():
         coefficients[0, k] = w * p[k] * (1 - p[k])
@@ -69,10 +76,9 @@ def _through_sigmoid(x: Tensor, p: PerChannel, weights: PerChannel) -> tuple[Ten
 
 def _through_softmax(x: Tensor, p: PerChannel, weights: PerChannel) -> tuple[Tensor, float]:
     value = sum((w * p[k] for k, w in weights.items()), torch.zeros_like(x[0, 0]))
-    probabilities = x.softmax(1)
-    mean = (probabilities[0] * x[0]).sum(0)
-    coefficients = -probabilities * value
-    taken = total(value * mean)
+    coefficients = x.softmax(1)
+    taken = sum(total(value * probability * own) for probability, own in zip(coefficients[0], x[0], strict=True))
+    coefficients *= -value  # in its place: these are as large as the output
     for k, w in weights.items():
         coefficients[0, k] += w * p[k]
         taken += total(w * p[k] * (1 - x[0, k]))

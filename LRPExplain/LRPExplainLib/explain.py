@@ -69,7 +69,8 @@ def explain(
         rather_than, region, value, start: further parts of the question; see `question.Question`.
         window: entries of a card's `preprocessing.window` that replace the card's; {"size": None}: no windows.
         memory: GiB that the network may use on its device, refused where even the thriftiest way needs more; None: most
-            of what is free there.
+            of what is free there. The answer of all windows, a score for each class and voxel, takes some of the CPU's
+            memory besides (see `plan`).
         precision: "float32" (or None), or "bfloat16": half as much memory, and less time where the hardware has
             arithmetic for it, at some per mille of error in each layer.
         method: "lrp", or another attribution method (see `methods.METHODS`), which takes neither composite nor rules;

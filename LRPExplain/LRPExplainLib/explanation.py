@@ -50,7 +50,7 @@ class Prediction:
             value is an index of `classes`, 0 being the background.
         probabilities: class name -> probability, or for a regression name -> value (empty for a segmentation).
         classes: {"name": str, "color": [r, g, b] in 0..255}; where classes may overlap, which a label map cannot show,
-            also "voxels": how many have this class.
+            also "voxels": how many have this class, and "centre_ras": their centre of mass, if there are any.
     """
 
     segmentation: sitk.Image | None

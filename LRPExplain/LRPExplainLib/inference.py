@@ -60,6 +60,8 @@ class Inference:
 
     Attributes:
         windows: how it sees the volume.
+        answer: bytes of the CPU's memory that the answers of all windows take, blended; 0 of a volume that is run at
+            once, where that is part of what the network needs.
         budget: bytes that it may use on its device.
         setting: how it runs. When the device runs out of memory all the same, one that needs less takes its place.
     """
@@ -93,10 +95,12 @@ class Inference:
         check_memory(memory)
         self.windows, self._module, self._volume = windows, module, volume
         self._composite, self._walks = composite or lrp.composite_named(RECKONED_LIKE), composite is not None
-        self.budget = int(memory * GIB) if memory is not None else usable_memory(device)
         self._graph: tuple[tuple[int, torch.device], lrp.Graph] | None = None
         self._evaluation: lrp.Evaluation | None = None
         self._keep, self._precision, self._stated = keep, precision, memory is not None
+        here, self.answer = device.type == "cpu", self._answer(self._captured(1, device))
+        left = max(0, usable_memory(device) - (self.answer if here else 0))
+        self.budget = int(memory * GIB) if memory is not None else left
         ways, tried = self._settings(device), []
         for setting in ways:
             tried.append(setting)
@@ -105,8 +109,8 @@ class Inference:
         # where nothing fits by the estimate, which errs on the safe side, the thriftiest is tried
         fits = tried[-1].estimate.peak <= self.budget
         self.setting = tried[-1] if fits else min(tried, key=lambda setting: setting.estimate.peak)
-        if device.type == "cpu" and memory is None and not fits:
-            refuse_more_than_there_is(self.setting.estimate)
+        beyond = here and not fits and not self._stated
+        refuse_more_than_there_is(self.setting.estimate.peak if beyond else 0, self.answer)
         self._most = self.setting.batch  # views at once; a question about fewer takes fewer, the next one may take all
         self._tighter = chain(ways, () if device.type == "cpu" else self._settings(torch.device("cpu")))
 
@@ -236,6 +240,7 @@ class Inference:
             "memory": setting.estimate.peak,
             "memory_forward": setting.estimate.forward,
             "memory_budget": self.budget,
+            "memory_answer": self.answer,
         }
 
     def trial(self) -> tuple[object, float]:
@@ -268,6 +273,12 @@ class Inference:
     def graph(self) -> lrp.Graph:
         """The network, captured for the setting's batch on the setting's device."""
         return self._captured(self.setting.batch, self.setting.device)
+
+    def _answer(self, graph: lrp.Graph) -> int:
+        """See `answer`: a score for each class at each voxel, if the network's answer has places."""
+        shape = shape_of(graph.outputs[0])
+        voxels = torch.Size(self.windows.shape if shape[2:].numel() > 1 else ()).numel()
+        return 0 if self.windows.whole else torch.float32.itemsize * shape[1:2].numel() * voxels
 
     def _settings(self, device: torch.device) -> Iterator[Setting]:
         """Ways to run on a device, the fastest first."""

@@ -10,7 +10,6 @@ import psutil
 import torch
 
 from .errors import UserError
-from .lrp import Estimate
 
 GIB = 1 << 30
 _CGROUP = Path("/sys/fs/cgroup")
@@ -40,13 +39,22 @@ def usable_memory(device: torch.device) -> int:
     return int(free_memory(device) * _USABLE)
 
 
-def refuse_more_than_there_is(estimate: Estimate) -> None:
-    """UserError where the system would end the process: it gives out more memory than it has."""
+def refuse_more_than_there_is(window: int, answer: int) -> None:
+    """UserError where the system would end the process: it gives out more memory than it has.
+
+    Args:
+        window: bytes that a run needs on the CPU for one window.
+        answer: bytes that the answer of all windows takes there besides.
+    """
     there_is = free_memory(torch.device("cpu")) + psutil.swap_memory().free
-    if estimate.peak > there_is:
+    if window + answer > there_is:
+        wanted = (window, "of memory for one window"), (answer, "of the CPU's memory for the answer of all windows")
+        needed = " and ".join(
+            f"{n / GIB:.1f} GiB {what}" for n, what in wanted if n >= min(0.05 * GIB, max(window, answer))
+        )
         raise UserError(
-            f"The network needs about {estimate.peak / GIB:.1f} GiB of memory for one window, but"
-            f" {there_is / GIB:.1f} GiB are free: use smaller windows (--window), or a computer with more."
+            f"The network needs about {needed}, but {there_is / GIB:.1f} GiB are free: use smaller windows (--window),"
+            " a smaller volume, or a computer with more."
         )
 
 

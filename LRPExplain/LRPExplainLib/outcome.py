@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .explanation import Prediction
-from .imaging import Prepared
+from .imaging import Grid, Prepared
 from .models import ClassInfo, ModelCard
 
 _BACKGROUND: dict[str, object] = {"name": "background", "color": [0, 0, 0]}
@@ -52,7 +52,7 @@ def read_outcome(output: object, card: ModelCard, prepared: Prepared) -> Outcome
         UserError: the output does not suit the card's task or holds NaN.
     """
     tensor = require_tensor(output)
-    if not bool(torch.isfinite(tensor).all()):
+    if not bool(torch.isfinite(torch.stack(tensor.aminmax())).all()):  # NaN too, and without a copy of all classes
         raise UserError("The model's output holds NaN or infinite values: check its intensity steps and weights.")
     single = SINGLE.get(card.task or "")
     if single is not None:
@@ -133,7 +133,10 @@ class Segmentation:
         if self._each and len(self._scores) > 1:  # of what overlaps a label map shows one class alone
             for index, entry in enumerate(legend[1:]):
                 found = prepared.labels_to_source(self._found[index])
-                entry["voxels"] = int(np.count_nonzero(sitk.GetArrayViewFromImage(found)))
+                mask = sitk.GetArrayViewFromImage(found) != 0
+                entry["voxels"] = int(np.count_nonzero(mask))
+                if middle := Grid.of(found).middle_of(mask):
+                    entry["centre_ras"] = [-middle[0], -middle[1], middle[2]]
         return Prediction(prepared.labels_to_source(self._labels), {}, legend)
 
     def _legend(self) -> list[dict[str, object]]:

@@ -41,13 +41,15 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
     gib, free = facts["memory"] / 2**30, facts["memory_budget"] / 2**30
     over = "A run is refused" if facts["memory_stated"] else "It may not fit: the way that needs least is taken"
     fits = "" if gib <= free else f" {over}."
+    answer = facts["memory_answer"] / 2**30  # a few classes or small volumes are not worth a word
+    beside = f"; the answer of all windows takes {answer:.2f} GiB of the CPU's besides" if answer >= 0.1 else ""
     return "\n".join([
         f"Grid       {' x '.join(str(n) for n in grid['size'])} voxels of"
         f" {' x '.join(f'{step:.3g}' for step in grid['spacing'])} mm",
         f"Windows    {facts['windows']} of {sides}{mirrored}; {explained}",
         f"Run        {', '.join(ways)}; {rules}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
-        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}).{fits}",
+        f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}){beside}.{fits}",
         f"Time       about {duration(seconds['predicting'])} to predict and at most"
         f" {duration(seconds['explaining'])} to explain, judged by one forward pass",
     ])  # fmt: skip

@@ -10,7 +10,7 @@ from LRPExplainLib.cohort.space import ALIGNMENTS, Space, lie_apart, together
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging.grid import same_grid
-from planted import ball, frame, ras_of, save
+from planted import CLASSES, ball, frame, ras_of, save
 
 OBLIQUE = rotation((0.3, -0.2, 0.4)).ravel().tolist()
 SAGITTAL = (0, 0, 1, 1, 0, 0, 0, -1, 0)  # i, j, k run to posterior, inferior and left
@@ -99,9 +99,13 @@ def test_by_target_lesions_lie_on_each_other(tmp_path):
     assert np.minimum(a, b).sum() > 0.95 * a.sum()
     with pytest.raises(UserError, match="has no place"):
         Space(explained(tmp_path, image, maps[0]), "target", None)
-    empty = explained(tmp_path, image, maps[0], segmentation=np.zeros(maps[0].shape))
+    empty = explained(tmp_path, image, maps[1], segmentation=np.zeros(maps[0].shape))
     with pytest.raises(UserError, match="Nothing is predicted as 'lesion'"):
         Space(first, "target", None).blocks(empty)
+    told = [CLASSES[0], CLASSES[1] | {"voxels": 9, "centre_ras": list(places[1])}]
+    hidden = replace(empty, prediction=replace(empty.prediction, classes=told))  # by classes that overlap it
+    a, b = on_lattice(Space(first, "target", None), first, hidden)
+    assert np.minimum(a, b).sum() > 0.95 * a.sum()
 
 
 def test_a_single_slice_is_a_single_layer_of_blocks(tmp_path):

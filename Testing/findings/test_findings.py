@@ -404,6 +404,25 @@ def test_what_lies_in_air_is_the_same_on_any_scale_of_intensities_and_of_relevan
         assert other.share == pytest.approx(air.share, rel=1e-5)
 
 
+@pytest.mark.parametrize("padding", [-2000.0, -3024.0])
+def test_padding_outside_the_circle_of_a_ct_is_air_as_well(padding: float) -> None:
+    """Else the circle was the body, and what lies in its air was never told."""
+    values, radius = head((64, 48, 48))
+    values = 10 * values - 1000
+    marker = np.zeros(values.shape, bool)
+    marker[56:60, 32:36, 32:36] = True
+    values[marker] = -200.0
+    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
+    relevance = Field(((radius > 10) & (radius < 30)) / np.float32(1e4) + marker / np.float32(64), matrix)
+    expected = relevance_outside(relevance, Field(values, matrix))
+    j, i = np.indices(values.shape[1:])
+    values[:, np.hypot(j - 23.5, i - 23.5) > 22] = padding
+    air = relevance_outside(relevance, Field(values, matrix))
+    assert air is not None
+    assert air.share == pytest.approx(expected.share)
+    assert astuple(air.thing) == pytest.approx(astuple(expected.thing), rel=0.01)
+
+
 def test_no_more_relevance_at_something_in_air_than_chance_puts_there_is_no_warning_about_it() -> None:
     values, _ = head((64, 48, 48))
     values[52:62, 34:44, 34:44] = 80.0  # with what is around it over 2 % of the field of view
@@ -467,6 +486,22 @@ def test_intensities_unlike_the_training_are_told_where_the_card_knows_them(
     values, radius = head()
     inside = ((radius > 10) & (radius < 30)).astype(np.float32)
     found = caution(inside, values * factor, None, {"preprocessing": {"intensity": [step]}})
+    assert any("trained on" in text for text in found) == warns
+
+
+@pytest.mark.parametrize(
+    ("offset", "padding", "warns"),
+    [(0.0, None, False), (0.0, -3024.0, False), (1024.0, None, True), (-900.0, None, True)],
+)
+def test_a_window_of_soft_tissue_suits_a_ct_with_much_air_around_the_body(offset, padding, warns) -> None:
+    """Most voxels of such a volume are below the window; what counts is the body."""
+    values, radius = head()
+    values = 10 * values - 1000 + offset  # air at -1000 HU, tissue at 0 to 50
+    assert np.median(values) < -57 + offset
+    if padding is not None:
+        values[radius > 60] = padding
+    card = {"preprocessing": {"intensity": [{"type": "range", "lower": -57, "upper": 164}]}}
+    found = caution(((radius > 10) & (radius < 30)).astype(np.float32), values, None, card)
     assert any("trained on" in text for text in found) == warns
 
 

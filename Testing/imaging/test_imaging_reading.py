@@ -40,6 +40,20 @@ def test_a_series_that_is_straight_but_for_rounding_is_read(tmp_path):
     assert read_volume(path).GetSize() == make_volume().GetSize()
 
 
+def test_slices_that_are_scaled_each_by_itself_keep_their_values(tmp_path):
+    """As in PET; ITK holds a series in the pixel type of its first slice, where others overflow or are cut off."""
+    pydicom = pytest.importorskip("pydicom")
+    volume = sitk.Cast(200 * make_volume(), sitk.sitkInt16)
+    write_series(volume, tmp_path / "series")
+    slopes = [1 if k == 0 else 9 if k % 2 else 0.001 for k in range(volume.GetSize()[2])]
+    for file, slope in zip(sorted((tmp_path / "series").iterdir()), slopes, strict=True):
+        dataset = pydicom.dcmread(file)
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, 0
+        dataset.save_as(file)
+    expected = sitk.GetArrayFromImage(volume) * np.reshape(slopes, (-1, 1, 1))
+    np.testing.assert_allclose(sitk.GetArrayFromImage(read_volume(tmp_path / "series")), expected, rtol=1e-6)
+
+
 def test_two_slices_are_looked_at_too(tmp_path):
     two = sitk.Cast(make_volume()[:, :, :2], sitk.sitkInt16)
     write_series(two, tmp_path / "even")

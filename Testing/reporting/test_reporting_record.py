@@ -193,6 +193,16 @@ def test_what_the_network_is_given_and_does_itself_is_told(tmp_path):
     assert "<p>The network ends in softmax itself: explained is the logit before it" in page
 
 
+def test_a_page_tells_apart_whose_voxels_are_counted_and_lists_the_classes_that_were_found(whole):
+    facts = json.loads(json.dumps(whole.facts))
+    facts["prediction"]["classes"] += [{"name": f"organ <{n}>", "voxels": 0, "ml": 0.0} for n in (7, 8)]
+    page = Record(facts).html().split("<script")[0]
+    assert f"<dt>Voxels</dt><dd>{facts['target']['voxels']}, of the model&#x27;s grid</dd>" in page
+    assert "<th>voxels of the volume</th>" in re.sub(r' class="n"', "", page)
+    assert "<p>In no voxel: organ &lt;7&gt;, organ &lt;8&gt;.</p>" in page
+    assert page.count("organ") == 2
+
+
 def test_an_evaluation_of_another_explanation_is_refused(explanation, evaluation):
     facts = json.loads(json.dumps(evaluation.facts))
     facts["explanation"]["target"]["class"] = "grey"

@@ -186,7 +186,14 @@ def test_sigmoid_classes_may_overlap_and_have_the_background_as_label_zero(tmp_p
         "whole": explanation.target["voxels"],
     }
     explanation.save(tmp_path / "out")
-    assert Explanation.load(tmp_path / "out").prediction.sizes() == explanation.prediction.sizes()
+    loaded = Explanation.load(tmp_path / "out").prediction
+    assert loaded.sizes() == explanation.prediction.sizes()
+    middle = {entry["name"]: entry["centre_ras"] for entry in loaded.classes[1:]}
+    shown = Grid.of(volume).point(np.argwhere(array(loaded.segmentation) == 2).mean(axis=0)[::-1])
+    np.testing.assert_allclose(middle["whole"], np.multiply(shown, (-1, -1, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        middle["core"], middle["whole"], atol=1.5
+    )  # nowhere in the label map, but it has a place
 
 
 def test_each_input_volume_gets_its_own_relevance_on_its_own_grid(tmp_path, oblique_volume):

@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk
 import torch
@@ -20,7 +21,7 @@ from LRPExplainLib.inference import Inference
 from LRPExplainLib.models import load_model
 from LRPExplainLib.models.architectures import UNet3d
 from LRPExplainLib.progress import nobody
-from LRPExplainLib.question import Question
+from LRPExplainLib.question import Asked, Question
 from LRPExplainLib.stages import STAGES
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
@@ -229,6 +230,32 @@ def test_a_cpu_that_has_far_too_little_is_not_asked(monkeypatch):
     _, found, ready = run(unet(), x, windows, None, "volume")
     assert len(ready.setting.estimate.schedule.starts) > 1
     assert float(found.relevance.abs().sum()) > 0
+
+
+def test_the_answer_of_all_windows_is_reckoned_with(monkeypatch):
+    """Of a hundred classes it is far larger than what a window needs."""
+    x, windows = noise(1, 1, 64, 64, 64), Windows((64, 64, 64), {"size": [16, 16, 16]})
+    many, epsilon = nn.Conv3d(1, 100, 1), lrp.composite_named("epsilon")
+    plenty = Inference(many, x, windows, epsilon, CPU)
+    assert plenty.answer == plenty.predict(nobody).nbytes == 100 * 64**3 * 4
+    room = plenty.answer + 2 * plenty.setting.single.peak
+    monkeypatch.setattr(inference, "usable_memory", lambda device: room)
+    monkeypatch.setattr(memory, "free_memory", lambda device: room)
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(free=0))
+    assert Inference(many, x, windows, epsilon, CPU).setting.batch <= 2 < plenty.setting.batch
+    monkeypatch.setattr(memory, "free_memory", lambda device: plenty.answer - 1)
+    for stated in (None, 1.0):  # what a user allows the network is not for its answer
+        with pytest.raises(UserError, match=r"about 0\.1 GiB of the CPU's memory for the answer of all windows"):
+            Inference(many, x, windows, epsilon, CPU, stated)
+
+
+def test_a_question_about_one_of_many_classes_takes_no_memory_for_the_others():
+    output = noise(1, 100, 64, 64, 64)
+    process, before = psutil.Process(), psutil.Process().memory_info().rss
+    asked = Asked.of(output, {3: torch.ones(64, 64, 64)}, "none", {})
+    views = Windows((64, 64, 64), {"size": [16, 16, 16]}).touching(asked.coefficients)
+    assert views
+    assert process.memory_info().rss - before < output.nbytes / 2
 
 
 def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
@@ -450,6 +477,7 @@ def test_the_command_prints_the_plan_and_leaves_nothing(tmp_path, paths, capsys)
     assert "30 x 26 x 14 voxels of 0.9 x 1.1 x 2.7 mm" in text
     assert "12 of 16 x 16 x 8;" in text
     assert "of 0.50 GiB" in text
+    assert "the answer of all windows" not in text  # of so few classes it is not worth a word
     assert "to predict" in text
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -183,11 +183,15 @@ def _target(explanation: Explanation) -> Triple:
     labels, name = explanation.prediction.segmentation, explanation.target["class"]
     if labels is None:
         raise UserError("A classification has no place to align maps by: align them by frame, space or centre.")
-    values = [n for n, entry in enumerate(explanation.prediction.classes) if entry["name"] == name]
-    where = np.argwhere(np.isin(sitk.GetArrayViewFromImage(labels), values))
-    if not len(where):
+    classes = explanation.prediction.classes
+    told = [entry["centre_ras"] for entry in classes if entry["name"] == name and "centre_ras" in entry]
+    if told:  # of what other classes may hide in the label map
+        return _triple(np.multiply(told[0], (-1, -1, 1)))
+    values = [n for n, entry in enumerate(classes) if entry["name"] == name]
+    middle = Grid.of(labels).middle_of(np.isin(sitk.GetArrayViewFromImage(labels), values))
+    if middle is None:
         raise UserError(f"Nothing is predicted as '{name}', by which the maps are aligned.")
-    return Grid.of(labels).point(where.mean(axis=0)[::-1])
+    return middle
 
 
 _Align = Callable[[Explanation, Home, np.ndarray], list[Placed]]

@@ -125,7 +125,7 @@ class Subject:
         self.names = [entry.name for entry in card.output.classes]
         self.method = method or lrp_method(chosen)
         self.output = output
-        where = self.asked.coefficients.ne(0).any(dim=1, keepdim=True)
+        where = self.asked.coefficients.any(dim=1, keepdim=True)
         self._forward = Forward(self.inference, self.model.module, where if output.dim() > 2 else None)
 
     @classmethod

@@ -17,6 +17,9 @@ _LEVEL = 0.5
 _BRIGHT = 0.5
 # A model sees through a window: relevance may lie this far outside the skin without meaning anything
 MARGIN_MM = 6.0
+# CT knows nothing darker than the first; one value below, as -2000 or -3024 outside the scanner's circle, is padding.
+# What is darker than the second is air.
+_DARKEST_HU, _AIR_HU = -1024.0, -900.0
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,7 @@ def relevance_outside(relevance: Field, volume: Field) -> Air | None:
 
     Both fields are on the same grid. None where no air can be told from the body (no air, or an even volume).
     """
-    factors = [max(1, round(GRID_MM / step)) for step in relevance.spacing]
-    step = tuple(slice(None, None, factor) for factor in factors[::-1])
-    spacing = [s * f for s, f in zip(relevance.spacing, factors, strict=True)]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.values[step], np.float32))
-    image.SetSpacing(spacing)
+    image, factors = _coarse(volume)
     body = _body(image)
     if body is None:
         return None
@@ -72,6 +71,28 @@ def relevance_outside(relevance: Field, volume: Field) -> Air | None:
     tissue = float(np.median(values[sitk.GetArrayViewFromImage(body) > 0]))
     bright = image > float(values.min()) + _BRIGHT * (tissue - float(values.min()))
     return Air(float(weights[air].sum()) / whole, _thing(bright, away, weights / whole))
+
+
+def tissue(volume: Field) -> NDArray[np.floating]:
+    """Intensities of the body, on the coarse grid; of all that there is where no air can be told from it."""
+    image, _ = _coarse(volume)
+    body, values = _body(image), sitk.GetArrayFromImage(image)
+    return values.ravel() if body is None else values[sitk.GetArrayViewFromImage(body) > 0]
+
+
+def _coarse(volume: Field) -> tuple[sitk.Image, list[int]]:
+    """The volume on a grid of about `GRID_MM`, with air in the place of padding; how many voxels a step is along i, j,
+    k."""
+    factors = [max(1, round(GRID_MM / step)) for step in volume.spacing]
+    step = tuple(slice(None, None, factor) for factor in factors[::-1])
+    values = np.array(volume.values[step], np.float32)
+    padding = values < _DARKEST_HU
+    if padding.any() and np.ptp(values[padding]) == 0:
+        air = values[~padding & (values < _AIR_HU)]  # as noisy as it is, which the corners are asked for
+        values[padding] = np.resize(air, padding.sum()) if air.size else _DARKEST_HU
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing([s * f for s, f in zip(volume.spacing, factors, strict=True)])
+    return image, factors
 
 
 def _thing(bright: sitk.Image, away: sitk.Image, weights: NDArray[np.float64]) -> Thing | None:

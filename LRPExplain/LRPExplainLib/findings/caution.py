@@ -9,7 +9,7 @@ import numpy as np
 
 from ..sentences import Sentence, Sentences
 from .account import below_zero, shares_tell
-from .body import relevance_outside
+from .body import relevance_outside, tissue
 from .field import Field
 from .reference import Share
 
@@ -24,7 +24,8 @@ AVOIDED = 0.5  # of what chance would put into the reference
 LEDGER_GAP = 1e-3  # of the target value; float32 sums close far better
 ABSORBED = 0.5
 OUTSIDE_VIEW = 0.05
-BEYOND_RANGE = 0.05  # share of a volume's voxels
+BEYOND_RANGE = 0.05  # share of a body's voxels
+NEARLY_ALL = 95.0  # percent of them
 SPACING_RATIO = 2.0
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # formats that seldom tell the size of a pixel
 
@@ -236,14 +237,12 @@ def _known_range(step: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def _beyond(volume: Field, low: float, high: float) -> float:
-    """The share of voxels outside a range, among those that are not the volume's background (its lowest value).
+    """The share of the body that is outside a range.
 
-    A range cuts off air and bone on purpose; only what is above it, or a volume that is all below it, is unlike.
+    A range cuts off lungs, fat and bone on purpose; only a body most of which is above it, or nearly all of which is
+    below it, is unlike.
     """
-    values = volume.values[::2, ::2, ::2] if min(volume.values.shape) > 32 else volume.values
-    inside = values[values > values.min()]
-    if not inside.size:
+    values = tissue(volume)
+    if float(np.median(values)) <= high and float(np.percentile(values, NEARLY_ALL)) >= low:
         return 0.0
-    if float(np.median(inside)) < low or float(np.median(inside)) > high:
-        return float(((inside < low) | (inside > high)).mean())
-    return 0.0
+    return float(((values < low) | (values > high)).mean())

@@ -99,6 +99,13 @@ class Grid:
         """The position in mm of a (continuous) index i, j, k."""
         return _triple(np.asarray(self.origin) + self.axes @ np.asarray(index, dtype=float))
 
+    def middle_of(self, mask: np.ndarray) -> Triple | None:
+        """The centre of mass in mm of a mask [k, j, i] on this grid; None of an empty one."""
+        lines = [mask.sum(axis=axes) for axes in ((0, 1), (0, 2), (1, 2))]  # along i, j, k
+        if not lines[0].any():
+            return None
+        return self.point([float(np.average(np.arange(len(line)), weights=line)) for line in lines])
+
 
 def core_grid(
     source: Grid,

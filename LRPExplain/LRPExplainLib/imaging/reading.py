@@ -26,6 +26,7 @@ FORMATS = (
 )
 _MODALITY, _FRAMES = "0008|0060", "0028|0008"  # DICOM tags
 _THICKNESS, _SPACING = "0018|0050", "0028|0030"
+_RESCALE = ("0028|1053", "0028|1052")  # slope and intercept
 # DICOM modalities of which a single slice is a part of something larger, most likely chosen by mistake.
 _SLICED = ("CT", "MR", "PT", "NM")
 _DICOM = "GDCMImageIO"
@@ -226,6 +227,9 @@ def _read_series(folder: Path) -> sitk.Image:
     reader.SetFileNames(names)
     try:
         image = reader.Execute()
+        if len({_rescaled(reader, n) for n in range(len(names))}) > 1:  # ITK holds all in the first slice's pixel type
+            reader.SetOutputPixelType(sitk.sitkFloat64)
+            image = reader.Execute()
     except RuntimeError as error:
         why = _sizes_problem(names) or f"could not be read ({reason(error)}): check its files"
         raise UserError(f"The DICOM series in '{folder}' {why}.") from error
@@ -256,6 +260,11 @@ def _placed(reader: sitk.ImageSeriesReader, n: int) -> Placed:
     """What slice `n` says of its place."""
     told = {tag: reader.GetMetaData(n, tag) for tag in (POSITION, ORIENTATION) if reader.HasMetaDataKey(n, tag)}
     return Placed(numbers(told.get(POSITION, ""), 3), numbers(told.get(ORIENTATION, ""), 6))
+
+
+def _rescaled(reader: sitk.ImageSeriesReader, n: int) -> tuple[str, ...]:
+    """How the stored values of slice `n` become those that are meant."""
+    return tuple(reader.GetMetaData(n, tag).strip() if reader.HasMetaDataKey(n, tag) else "" for tag in _RESCALE)
 
 
 @contextmanager

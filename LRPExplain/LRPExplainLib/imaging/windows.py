@@ -170,7 +170,7 @@ class Windows:
         """The views whose answers coefficients `c` of the blended output ask for; no other can have relevance."""
         if c.dim() == 2:
             return self.views
-        asked = c.ne(0).any(dim=1, keepdim=True)
+        asked = c.any(dim=1, keepdim=True)
         return [view for view in self.views if bool(self._region(asked, view).any())]
 
     def _region(self, volume: Tensor, view: View) -> Tensor:

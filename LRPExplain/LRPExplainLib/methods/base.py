@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import lrp
+from ..activations import total
 from ..errors import UserError
 from ..imaging.windows import View
 from ..inference import Inference
@@ -82,7 +83,7 @@ class Method(ABC):
         Args:
             output: what `predict` returned.
         """
-        target_value = float((coefficients * output).sum(dtype=torch.float64))
+        target_value = sum(total(c * y) for c, y in zip(coefficients[0], output[0], strict=True))
         found = self.relevance(inference, coefficients, progress)
         at_input = float(found.relevance.sum(dtype=torch.float64))
         row = lrp.LedgerRow(

@@ -104,7 +104,7 @@ def _question(facts: Mapping[str, Any]) -> str:
         rows.append(("Rather than", target["rather_than"]))
     rows.append(("Asked over", _WHERE.get(target["where"], target["where"])))
     if "voxels" in target:
-        rows.append(("Voxels", f"{target['voxels']}"))
+        rows.append(("Voxels", f"{target['voxels']}, of the model's grid"))  # which the prediction below is not told on
     rows += [(_label(key), _plain(value)) for key, value in (target.get("region") or {}).items() if value is not None]
     rows += [("Explained is", f"the {target['value']}, each voxel starting with {_start(target['start'])}")]
     rows += _how(composite)
@@ -126,8 +126,11 @@ def _start(start: str) -> str:
 
 def _prediction(said: Mapping[str, Any]) -> str:
     if said["classes"]:
-        rows = [[entry["name"], f"{entry['ml']:.4g}", f"{entry['voxels']}"] for entry in said["classes"]]
-        return f"<h2>Prediction</h2>{table(['class', 'ml', 'voxels'], rows)}"
+        found = [entry for entry in said["classes"] if entry["voxels"]]
+        rows = [[entry["name"], f"{entry['ml']:.4g}", f"{entry['voxels']}"] for entry in found]
+        others = ", ".join(entry["name"] for entry in said["classes"] if not entry["voxels"])
+        nowhere = f"<p>In no voxel: {escape(others)}.</p>" if others else ""
+        return f"<h2>Prediction</h2>{table(['class', 'ml', 'voxels of the volume'], rows)}{nowhere}"
     rows = [[name, f"{value:.4g}"] for name, value in said["values"].items()]
     return f"<h2>Prediction</h2>{table(['class', 'value'], rows)}"
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.imputation [--threads 1] [--shapes 96x112x96 1x2500x2048]
 
-Blocks of 10 voxels of a smooth random volume are masked and filled in again, each time in a process of its own. Prints a
-markdown table: seconds, the most memory that the process took beyond what it began with, and how far the results are
+Blocks of 10 voxels of a smooth random volume are masked and filled in again, each time in a process of its own. Prints
+a markdown table: seconds, the most memory that the process took beyond what it began with, and how far the results are
 apart, in standard deviations of the volume.
 """
 

@@ -60,7 +60,7 @@ def evaluation_plan_summary(facts: Mapping[str, Any]) -> str:
     return (
         f"Checks     {', '.join(facts['checks'])}\n"
         f"Runs       {facts['predictions']} predictions and {facts['explanations']} explanations\n"
-        f"Time       about {duration(facts['seconds'])}, judged by one forward pass"
+        f"Time       about {duration(facts['seconds'])}, judged by one of each step"
     )
 
 

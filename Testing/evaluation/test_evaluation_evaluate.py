@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import CHECKS, Evaluation, Perturbation, Settings, Subject, evaluate, plan
 from LRPExplainLib.evaluation.evaluate import SCHEMA
+from LRPExplainLib.evaluation.faithfulness import Perturbed
 from LRPExplainLib.evaluation.tables import tables
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
@@ -280,6 +282,28 @@ def test_the_plan_counts_what_is_run(place, monkeypatch):
     evaluate(place / "explanation", settings=FAST, device="cpu")
     assert (told["predictions"], told["explanations"]) == (len(predicted), len(explained))
     assert told["seconds"] > 0
+
+
+def test_a_plan_counts_how_long_it_takes_to_replace_pieces(place, monkeypatch):
+    """Which of a small network in a large volume is nearly all."""
+    monkeypatch.setattr(Perturbed, "seconds", lambda _: 3600.0)
+    told = plan(place / "explanation", checks=["faithfulness"], settings=FAST, device="cpu")
+    assert 3600 < told["seconds"] < 3700
+
+
+def test_the_time_of_replacing_pieces_is_that_of_all_replacements(place, monkeypatch):
+    """One is timed after what is done but once, by a clock that each replacement advances."""
+    perturbed = Perturbed(Subject.of(Explanation.load(place / "explanation"), device="cpu"), FAST.perturbation)
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    mask = Perturbed._mask
+
+    def advancing(self, pieces):
+        now[0] += 0.5 if len(pieces) > 1 else 100.0
+        return mask(self, pieces)
+
+    monkeypatch.setattr(Perturbed, "_mask", advancing)
+    assert perturbed.seconds() == 0.5 * (perturbed.runs - 1)
 
 
 @pytest.mark.parametrize(

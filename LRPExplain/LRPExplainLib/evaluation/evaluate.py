@@ -164,7 +164,7 @@ def plan(
     memory: float | None = None,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """What `evaluate` would do, arguments and errors as there; the model is run twice, for the time.
+    """What `evaluate` would do, arguments and errors as there; of each step some are done, for the time.
 
     Returns:
         JSON-ready: "checks" (names), "predictions" and "explanations" (how many), and "seconds" (about; that of
@@ -178,10 +178,11 @@ def plan(
     with running():
         if "faithfulness" in wanted:
             predictions += case.perturbed.runs
+            seconds += case.perturbed.seconds()
         if "sanity" in wanted:
             more, explanations = sanity_runs(case.subject)
             predictions += more
         if predictions:
             one_prediction, one_explanation = case.subject.seconds()
-            seconds = predictions * one_prediction + explanations * one_explanation
+            seconds += predictions * one_prediction + explanations * one_explanation
     return {"checks": wanted, "predictions": predictions, "explanations": explanations, "seconds": seconds}

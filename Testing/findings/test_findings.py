@@ -306,6 +306,26 @@ def test_relevance_in_air_is_told_from_relevance_in_a_hole_of_the_body() -> None
         assert air.share == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("thickness", [1, 24])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_lungs_are_no_air_around_the_body(thickness: int, axes: tuple[int, int, int]) -> None:
+    """Though in an X-ray nothing is before or behind them, and a CT ends within them or shows the windpipe up to its
+    end."""
+    k, j, i = np.indices((thickness, 60, 60))
+    body = np.hypot(j - 30, i - 30) < 24
+    lungs = (np.minimum(np.hypot(j - 30, i - 20), np.hypot(j - 30, i - 40)) < 7) & (k < max(1, thickness - 6))
+    values = np.where(body & ~lungs, 40.0, -900.0)
+    values[(thickness - 6 if thickness > 1 else 60) :, 28:32, 20:24] = -900.0
+    values += np.random.default_rng(0).normal(0, 20, values.shape)
+    matrix = np.eye(4)
+    matrix[:3, :3] = 3 * np.eye(3)[:, [2 - axis for axis in reversed(axes)]]  # i, j, k after the axes are swapped
+    volume = Field(np.ascontiguousarray(values.transpose(axes)).astype(np.float32), matrix)
+    for where, expected in ((lungs, 0.0), (np.hypot(j - 30, i - 30) > 31, 1.0)):
+        air = relevance_outside(Field(where.transpose(axes).astype(np.float32), matrix), volume)
+        assert air is not None
+        assert air.share == pytest.approx(expected, abs=0.05)
+
+
 def test_where_there_is_no_air_nothing_is_outside_the_body() -> None:
     matrix = np.eye(4)
     noise = np.random.default_rng(1).random((20, 20, 20)).astype(np.float32)

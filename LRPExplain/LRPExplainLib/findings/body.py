@@ -58,7 +58,7 @@ def relevance_outside(relevance: Field, volume: Field) -> Air | None:
     Both fields are on the same grid. None where no air can be told from the body (no air, or an even volume).
     """
     image, factors = _coarse(volume)
-    body = _body(image)
+    body = _body(image, _through(volume))
     if body is None:
         return None
     away = _distance(body)
@@ -76,7 +76,7 @@ def relevance_outside(relevance: Field, volume: Field) -> Air | None:
 def tissue(volume: Field) -> NDArray[np.floating]:
     """Intensities of the body, on the coarse grid; of all that there is where no air can be told from it."""
     image, _ = _coarse(volume)
-    body, values = _body(image), sitk.GetArrayFromImage(image)
+    body, values = _body(image, _through(volume)), sitk.GetArrayFromImage(image)
     return values.ravel() if body is None else values[sitk.GetArrayViewFromImage(body) > 0]
 
 
@@ -130,8 +130,18 @@ def _along(values: NDArray[np.floating], axis: int, part: slice) -> NDArray[np.f
     return values[(slice(None),) * axis + (part,)]
 
 
-def _body(image: sitk.Image) -> sitk.Image | None:
-    """The largest part that is brighter than air, without holes; None in an even volume."""
+def _through(volume: Field) -> int:
+    """Across which of the array's axes lie the slices that show the body closed: of an X-ray the one there is, else
+    from foot to head, as the lungs of a chest are open where the volume ends and at the windpipe."""
+    if 1 in volume.values.shape:
+        return volume.values.shape.index(1)
+    upwards = np.abs(volume.ijk_to_ras[2, :3]) / volume.spacing
+    return 2 - int(upwards.argmax())
+
+
+def _body(image: sitk.Image, through: int) -> sitk.Image | None:
+    """The largest part that is brighter than air, without holes, also in the slices across an axis of the array; None
+    in an even volume."""
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(np.percentile(values, 99.5))
     if not high > low:
@@ -142,7 +152,17 @@ def _body(image: sitk.Image) -> sitk.Image | None:
     level = low + _LEVEL * (otsu.GetThreshold() - low)
     mask = clipped > min(max(level, _noise(values)), max(otsu.GetThreshold(), level))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True)
-    return sitk.BinaryFillhole(labels == 1)
+    return _filled(sitk.BinaryFillhole(labels == 1), through)
+
+
+def _filled(mask: sitk.Image, through: int) -> sitk.Image:
+    """Without holes in the slices across an axis of the array."""
+    values = sitk.GetArrayFromImage(mask)
+    for part in np.moveaxis(values, through, 0):
+        part[:] = sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(part)))
+    result = sitk.GetImageFromArray(values)
+    result.CopyInformation(mask)
+    return result
 
 
 def _distance(mask: sitk.Image) -> sitk.Image:

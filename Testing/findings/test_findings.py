@@ -332,6 +332,15 @@ def test_where_there_is_no_air_nothing_is_outside_the_body() -> None:
     assert relevance_outside(Field(noise, matrix), Field(np.ones_like(noise), matrix)) is None
 
 
+def test_a_picture_of_the_chest_alone_shows_no_air_around_it() -> None:
+    """Its darkest parts are the lungs."""
+    j, i = np.indices((60, 60))
+    values = np.where(np.minimum(np.hypot(j - 30, i - 18), np.hypot(j - 30, i - 42)) < 10, 15.0, 80.0)
+    values[:, 28:32] = 180.0
+    volume = Field((values + np.random.default_rng(0).normal(0, 5, values.shape))[None].astype(np.float32), np.eye(4))
+    assert relevance_outside(Field((values < 20)[None].astype(np.float32), np.eye(4)), volume) is None
+
+
 def test_relevance_at_the_border_of_the_field_of_view_is_measured() -> None:
     values = np.zeros((40, 40, 40), np.float32)
     values[20, 20, 20], values[20, 20, 1] = 3.0, -1.0

@@ -141,7 +141,7 @@ def _through(volume: Field) -> int:
 
 def _body(image: sitk.Image, through: int) -> sitk.Image | None:
     """The largest part that is brighter than air, without holes, also in the slices across an axis of the array; None
-    in an even volume."""
+    in an even volume, and where no corner is air."""
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(np.percentile(values, 99.5))
     if not high > low:
@@ -150,7 +150,11 @@ def _body(image: sitk.Image, through: int) -> sitk.Image | None:
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.Execute(clipped)
     level = low + _LEVEL * (otsu.GetThreshold() - low)
-    mask = clipped > min(max(level, _noise(values)), max(otsu.GetThreshold(), level))
+    corners = _darkest_corners(values)
+    if float(np.median(corners)) > level:  # an X-ray of the chest may show nothing but the chest
+        return None
+    noise = float(np.percentile(corners, 99.5))
+    mask = clipped > min(max(level, noise), max(otsu.GetThreshold(), level))
     labels = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True)
     return _filled(sitk.BinaryFillhole(labels == 1), through)
 
@@ -170,9 +174,9 @@ def _distance(mask: sitk.Image) -> sitk.Image:
     return sitk.SignedMaurerDistanceMap(mask, squaredDistance=False, useImageSpacing=True)
 
 
-def _noise(values: NDArray[np.floating]) -> float:
-    """How bright air can be: nearly the highest value in the four darkest of the eight corners."""
+def _darkest_corners(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The voxels of the four darkest of the eight corners, which are air if there is any."""
     sides = [(slice(0, max(1, size // 8)), slice(size - max(1, size // 8), size)) for size in values.shape]
     corners = [values[k, j, i].ravel() for k in sides[0] for j in sides[1] for i in sides[2]]
     darkest = sorted(corners, key=lambda corner: float(np.median(corner)))[:4]
-    return float(np.percentile(np.concatenate(darkest), 99.5))
+    return np.concatenate(darkest)

@@ -164,6 +164,15 @@ def test_what_is_cut_off_gets_nothing(tmp_path):
     assert (np.abs(relevance).sum(1) > 0).nonzero()[0].tolist() == list(range(9, 39))
 
 
+def test_neighbouring_slices_are_repeated_each_by_itself():
+    card = ModelCard(
+        "slices", "slices", inputs=(CardInput("a", channels=2, mean=(1, 2)), CardInput("b")),
+        preprocessing=Preprocessing(slices={"axis": "k", "neighbours": 1}),
+    )  # fmt: skip
+    x = torch.arange(10.0, 16.0).reshape(1, 6, 1, 1)  # three slices of a, three of b
+    assert adapt(nn.Flatten(), card)(x).tolist() == [[9, 8, 10, 9, 11, 10, 13, 14, 15]]
+
+
 CONTRADICTIONS = {
     "a mean for each channel": (
         {"inputs": [{"name": "X-ray", "channels": 3, "mean": [0.5]}]},

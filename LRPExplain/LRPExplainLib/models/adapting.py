@@ -42,9 +42,10 @@ class Adapted(nn.Module):
     def __init__(self, network: nn.Module, card: ModelCard) -> None:
         super().__init__()
         self.network = network
-        self._repeats = [n for entry in card.inputs for n in [entry.channels] * entry.width]
+        slices = 2 * (card.preprocessing.slices or {}).get("neighbours", 0) + 1
+        each = [entry for entry in card.inputs for _ in range(entry.width * slices)]  # channels of our tensors
+        self._repeats = [entry.channels for entry in each]
         self._resize = Resize(card.preprocessing.resize) if card.preprocessing.resize else None
-        each = [entry for entry in card.inputs for _ in range(entry.width)]
         self._mean = [value for entry in each for value in entry.mean or [0.0] * entry.channels]
         self._std = [value for entry in each for value in entry.std or [1.0] * entry.channels]
         self.turned = card.preprocessing.axes == "ijk"

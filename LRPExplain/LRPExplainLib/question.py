@@ -109,6 +109,9 @@ class Question:
         voxels = None if region is None else int(region.sum())
         names = [card.output.classes[k].name for k in signs]
         facts = self._facts(names, list(signs), where, voxels, name, left_out)
+        mask = outcome.mask(index)
+        if "region" in facts and mask is not None and region is not None:
+            facts["predicted"] = int((mask & region).sum())
         return Asked.of(x, weighted, name, facts)
 
     def _facts(
@@ -178,8 +181,9 @@ class Asked:
         taken: what the activation's expansion took of the target value before the output, summed from its own terms.
         facts: JSON-ready, for explanation.json: "class", "index", "where" ("prediction", "output", "everywhere",
             "segment", "box", "points"), "value", "start", "text" (the question in words), and where they apply
-            "voxels", "rather_than", "rather_than_index", "activation" (explained too), "region" (RAS, mm) and
-            "left_out" (voxels that cannot start with 1, because they say 0).
+            "voxels", "rather_than", "rather_than_index", "activation" (explained too), "region" (RAS, mm), "predicted"
+            (how many of the region's voxels are predicted as the class) and "left_out" (voxels that cannot start with
+            1, because they say 0).
         weights: channel -> [D, H, W] or [], by which the target value weighs what is explained of each voxel. They are
             what the question is fixed by when it is put to other outputs.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .findings.account import below_zero, shares_tell
+from .findings.account import below_zero, not_predicted, shares_tell
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -118,6 +118,7 @@ def summary(explanation: Explanation) -> str:
     said = explanation.prediction.probabilities
     answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
     figures = [(label, ledger[key]) for label, key in rows]
+    reading = below_zero(ledger, explanation.model["card"], target) or not_predicted(target)
     if "activation" in target:
         figures.insert(4, (f"  by the {target['activation']}", ledger["by_layer"][0]["changed"]))
     return "\n".join([
@@ -131,5 +132,5 @@ def summary(explanation: Explanation) -> str:
         *_unseen(ledger),
         f"  {'unaccounted for':<28}{ledger['gap']:>14.2g}  {ledger['relative_gap']:7.1e}",
         *([f"Note: {ledger['note']}"] if "note" in ledger else []),
-        *([f"Note: {negative}"] if (negative := below_zero(ledger, explanation.model["card"], target)) else []),
+        *([f"Note: {reading}"] if reading else []),
     ])  # fmt: skip

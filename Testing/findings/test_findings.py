@@ -534,6 +534,26 @@ def test_a_window_of_soft_tissue_suits_a_ct_with_much_air_around_the_body(offset
     assert any("trained on" in text for text in found) == warns
 
 
+@pytest.mark.parametrize(
+    ("step", "warns"),
+    [
+        ({"type": "zscore", "nonzero": True}, True),
+        ({"type": "percentile"}, True),
+        ({"type": "range", "lower": -1000, "upper": 1000}, False),
+        ({"type": "zscore", "mean": 90.0, "std": 300.0}, False),
+    ],
+)
+def test_padding_is_told_where_intensities_are_scaled_by_the_volume_s_own(step, warns) -> None:
+    values, radius = head()
+    values, inside = 10 * values - 1000, ((radius > 10) & (radius < 30)).astype(np.float32)
+    card = {"preprocessing": {"intensity": [step]}}
+    assert not any("padding" in text for text in caution(inside, values, None, card))
+    values[radius > 60] = -2000.0
+    said = [text for text in caution(inside, values, None, card) if "padding" in text]
+    start = f"{np.mean(radius > 60):.0%} of 'T1' is padding (-2000), which".replace("%", " %", 1)
+    assert [text.startswith(start) for text in said] == [True] * warns
+
+
 def test_voxels_much_coarser_than_the_models_are_told() -> None:
     values, radius = head()
     inside = ((radius > 10) & (radius < 30)).astype(np.float32)

@@ -377,6 +377,7 @@ def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanati
         (lambda f: f["target"].update({"class": "grey"}), {"question"}),
         (lambda f: f["target"].update(text="grey, everywhere"), {"question"}),
         (lambda f: f["target"].update(voxels=10 * f["target"]["voxels"]), {"question"}),
+        (lambda f: f["target"].update(predicted=10 * f["target"]["voxels"]), {"question"}),
         (lambda f: f["target"]["region"].update(segment="no tumour"), {"question"}),
         (lambda f: f["composite"].update(name="gamma"), {"composite"}),
         (lambda f: f["composite"].update(description="Shows causes."), {"composite"}),
@@ -396,9 +397,9 @@ def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanati
         (lambda f: f["commands"].update(explain="rm -r ~"), {"commands"}),
         (lambda f: f["commands"].update(verify="rm -r ~"), {"commands"}),
     ],
-    ids=["target value", "ledger", "by layer", "prediction", "class", "class's name", "text", "voxels", "segment",
-         "composite", "description", "origin", "gap", "shares", "absolute shares", "bias", "unseen", "rule", "ml",
-         "prediction's name", "place", "spots", "warnings", "model's name", "command", "verifying"],
+    ids=["target value", "ledger", "by layer", "prediction", "class", "class's name", "text", "voxels", "predicted",
+         "segment", "composite", "description", "origin", "gap", "shares", "absolute shares", "bias", "unseen", "rule",
+         "ml", "prediction's name", "place", "spots", "warnings", "model's name", "command", "verifying"],
 )  # fmt: skip
 def test_a_changed_record_does_not_agree(saved, place, change, which):
     found = verify(changed(saved, change), Places(near=[place]), device="cpu")

@@ -13,9 +13,11 @@ from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.explanation import Explanation
+from LRPExplainLib.findings.caution import warnings_of
 from LRPExplainLib.imaging import Box, Everywhere, Grid, Points, Segment
 from LRPExplainLib.models import load_model
 from LRPExplainLib.question import Question
+from LRPExplainLib.summaries import summary
 from torch import Tensor, nn
 
 SPACE = {"orientation": "RAS", "spacing": [1.0, 1.0, 1.0], "size_multiple": 8, "intensity": RANGE}
@@ -79,6 +81,27 @@ def test_the_default_class_in_a_region_is_the_one_predicted_there(model, oblique
         k, j, i = np.argwhere(labels.numpy() == label)[0]
         explanation = explain(model, [oblique_volume], region=Points((ras_of(oblique_volume, (i, j, k)),)))
         assert explanation.target["index"] == label
+
+
+def test_a_class_that_is_not_predicted_where_it_was_asked_about_is_told(tmp_path, oblique_volume):
+    """Of many classes several have a score above 0, of which the map is all "for" them."""
+    network = nn.Conv3d(1, 3, 1, bias=False)
+    network.weight.data[:, 0, 0, 0, 0] = torch.tensor([0.0, 1.0, 2.0])
+    model = save_model(tmp_path, network, preprocessing=WISHES, output=classes("background", "spleen", "liver"))
+    volume = bright_at_the_landmark(oblique_volume)
+    box = Box(ras_of(volume, LANDMARK), (2, 2, 2))
+    missing = "'spleen' is predicted in none of the voxels that were asked about"
+    for target, against, predicted, told in (
+        ("spleen", None, 0, True),
+        ("spleen", "background", 0, False),
+        ("liver", None, 1, False),
+    ):
+        explanation = explain(model, [volume], target, "epsilon", rather_than=against, region=box)
+        assert explanation.target["predicted"] == predicted
+        assert (f"Note: {missing}" in summary(explanation)) == told
+        said = warnings_of([None], [None], ["CT"], explanation.ledger, {}, explanation.target)
+        assert any(str(sentence).startswith(missing) for sentence in said) == told
+    assert "predicted" not in explain(model, [volume], "liver").target
 
 
 def test_the_default_class_of_sigmoid_classes_in_a_region_without_any_is_the_likeliest(tmp_path, oblique_volume):

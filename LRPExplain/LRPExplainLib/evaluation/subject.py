@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import lrp, methods
+from ..activations import total
 from ..errors import UserError
 from ..explanation import Explanation, given_volumes
 from ..forward import Forward
@@ -145,7 +146,8 @@ class Subject:
         composite, method = _recorded(explanation.composite)
         subject = cls(model, _volumes(explanation), question, composite, device, memory, method)
         told, found = float(explanation.ledger["target_value"]), subject.asked.target_value
-        said = float(subject.asked.start(subject.output).abs().sum(dtype=torch.float64))  # voxels may cancel
+        pairs = zip(subject.asked.coefficients[0], subject.output[0], strict=True)
+        said = sum(total((c * y).abs()) for c, y in pairs)  # voxels may cancel
         if abs(found - told) > _SAME_ANSWER * max(said, abs(told)):
             raise UserError(
                 f"The model gives {found:.6g} where the explanation says {told:.6g}: explain the volume again."

@@ -60,6 +60,19 @@ def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mappi
     )
 
 
+def not_predicted(target: Mapping[str, Any]) -> Sentence | None:
+    """How to read the map of a class that the model does not predict where it was asked about.
+
+    Of many classes under softmax most have a score above 0 that is not the highest.
+    """
+    if target.get("predicted", 1) or "rather_than" in target:
+        return None
+    return _(
+        "'{name}' is predicted in none of the voxels that were asked about: the map shows what its score there is made"
+        " of, not that the model found it."
+    ).format(name=target["class"])
+
+
 def shares_by_input(ledger: Mapping[str, Any], names: list[str]) -> list[tuple[str, float, float]]:
     """For each input volume: name, relevance in it, and that as a share of the target value."""
     whole = float(ledger["target_value"])

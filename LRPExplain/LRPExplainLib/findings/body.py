@@ -80,14 +80,20 @@ def tissue(volume: Field) -> NDArray[np.floating]:
     return values.ravel() if body is None else values[sitk.GetArrayViewFromImage(body) > 0]
 
 
+def padding_of(values: NDArray[np.floating]) -> NDArray[np.bool_] | None:
+    """Where a CT was not scanned, as outside the scanner's circle; None: everywhere it was."""
+    darker = values < _DARKEST_HU
+    return darker if darker.any() and np.ptp(values[darker]) == 0 else None
+
+
 def _coarse(volume: Field) -> tuple[sitk.Image, list[int]]:
     """The volume on a grid of about `GRID_MM`, with air in the place of padding; how many voxels a step is along i, j,
     k."""
     factors = [max(1, round(GRID_MM / step)) for step in volume.spacing]
     step = tuple(slice(None, None, factor) for factor in factors[::-1])
     values = np.array(volume.values[step], np.float32)
-    padding = values < _DARKEST_HU
-    if padding.any() and np.ptp(values[padding]) == 0:
+    padding = padding_of(values)
+    if padding is not None:
         air = values[~padding & (values < _AIR_HU)]  # as noisy as it is, which the corners are asked for
         values[padding] = np.resize(air, padding.sum()) if air.size else _DARKEST_HU
     image = sitk.GetImageFromArray(values)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
-from .account import below_zero, shares_tell
-from .body import relevance_outside, tissue
+from .account import below_zero, not_predicted, shares_tell
+from .body import padding_of, relevance_outside, tissue
 from .field import Field
 from .reference import Share
 
@@ -47,7 +47,7 @@ def warnings_of(
         target: of the explanation.
     """
     found = _of_ledger(ledger)
-    against = below_zero(ledger, card, target or {})
+    against = below_zero(ledger, card, target or {}) or not_predicted(target or {})
     found += [] if against is None else [against]
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
@@ -59,6 +59,7 @@ def warnings_of(
         found += _at_border(relevance, of)
         found += _of_no_size(relevance, name)
         if volume is not None:
+            found += _padded(volume, name, n, card)
             found += _unlike_training(relevance, volume, name, n, card)
     return found
 
@@ -191,6 +192,24 @@ def of_reference(shares: Sequence[Share]) -> list[Sentence | str]:
             "The relevance avoids the reference segmentation: its segments hold {share} of it, and {chance} of the"
             " field of view."
         ).format(share=f"{inside:.2%}".replace("%", " %"), chance=f"{chance:.2%}".replace("%", " %"))
+    ]
+
+
+def _padded(volume: Field, name: str, channel: int, card: Mapping[str, Any]) -> list[Sentence | str]:
+    """Where the first step looks at the volume's own statistics, of which padding is a part: it darkens or brightens
+    the whole body."""
+    steps = (card.get("preprocessing") or {}).get("intensity") or ()
+    own = next((step for step in steps if channel in step.get("channels", [channel])), None)
+    if own is None or own["type"] not in ("percentile", "minmax", "zscore") or _known_range(own) is not None:
+        return []
+    padding = padding_of(volume.values)
+    if padding is None or padding.mean() <= BEYOND_RANGE:
+        return []
+    return [
+        _(
+            "{share} of '{name}' is padding ({value}), which the model's intensity steps reckon with as if it had been"
+            " scanned: set it to air (-1000) and explain again, if the model was not trained on such volumes."
+        ).format(share=_percent(float(padding.mean())), name=name, value=f"{float(volume.values.min()):g}")
     ]
 
 

@@ -106,8 +106,10 @@ def class_names(facts: Mapping[str, Any], own: ModelCard | None) -> Check | None
 def _target(facts: Mapping[str, Any], again: Explanation, tolerance: float) -> list[Check]:
     told, found = facts["target"], _as_json(again.target)
     others = [key for key in _TARGET if told.get(key) != found.get(key)]
-    if abs(told.get("voxels", 0) - found.get("voxels", 0)) > tolerance * max(1, found.get("voxels", 0)):
-        others.append("voxels")
+    for key in ("voxels", "predicted"):
+        now = found.get(key, 0)  # earlier versions did not tell how many are predicted
+        if abs(told.get(key, now if key == "predicted" else 0) - now) > tolerance * max(1, found.get("voxels", 0)):
+            others.append(key)
     mine, theirs = told.get("region") or {}, found.get("region") or {}
     # where no segment was chosen it may be called after the file, which may have another name now
     free = {"file"} if mine.get("chosen") is not None else {"file", "segment"}

@@ -1,12 +1,16 @@
 """Archives that reach out of their folder, sizes that are only on paper, data beside an ONNX file: each is refused."""
 
+import io
 import json
+import pickle
 import re
 import shutil
 import stat
 import struct
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ from hostile_files import (
     torchscript,
 )
 from LRPExplainLib.cli import main
+from LRPExplainLib.errors import UserError
+from LRPExplainLib.models.claims import check_claims
 from torch import nn
 
 # --- archives ------------------------------------------------------------------------------------------------------
@@ -173,6 +179,49 @@ SIZES: dict[str, tuple[Make, str]] = {
                           "far larger|cannot be made"),
     "network of a card": (lambda f: safetensors(f, channels=[100_000, 200_000]), "far larger"),
 }  # fmt: skip
+
+
+STORAGE, TENSOR = object(), object()
+
+
+def claiming(items: int, offset: int, size: tuple[int, ...], stride: tuple[int, ...], held: int) -> zipfile.ZipFile:
+    """What torch.save would write of a tensor with these claims, and the numbers that are there."""
+
+    class Claims(pickle.Pickler):
+        def persistent_id(self, what: object) -> Any:
+            return ("storage", torch.FloatStorage, "0", "cpu", items) if what is STORAGE else None
+
+        def reducer_override(self, what: object) -> Any:
+            made = (STORAGE, offset, size, stride, False, OrderedDict())
+            return (torch._utils._rebuild_tensor_v2, made) if what is TENSOR else NotImplemented
+
+    content = io.BytesIO()
+    Claims(content).dump({"weight": TENSOR})
+    archive = zipfile.ZipFile(io.BytesIO(), "w")
+    archive.writestr("net/data.pkl", content.getvalue())
+    archive.writestr("net/data/0", bytes(4 * held))
+    return archive
+
+
+@pytest.mark.parametrize("items", [-1, 0, 11, 12, 13])
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [
+        (0, (3, 4), (4, 1)), (1, (3, 4), (4, 1)), (0, (12,), (1,)), (0, (13,), (1,)), (11, (1,), (1,)),
+        (12, (1,), (1,)), (0, (4,), (4,)), (0, (3,), (5,)), (0, (3, 2), (0, 1)), (10, (), ()), (12, (), ()),
+        (0, (0, 3), (3, 1)), (99, (2, 0), (1, 1)), (-1, (3,), (1,)), (3, (2,), (-1,)), (0, (-2,), (1,)),
+        (0, (3, 4), (4,)),
+    ],
+)  # fmt: skip
+def test_a_tensor_may_claim_what_is_there(items, offset, size, stride):
+    """Twelve numbers are; what PyTorch itself makes of them as a view is the measure."""
+    lies = not 0 <= items <= 12
+    try:
+        torch.zeros(max(items, 0)).as_strided(size, stride, offset)
+    except RuntimeError:
+        lies = True
+    with pytest.raises(UserError, match=r"claims|damaged") if lies else nullcontext():
+        check_claims(claiming(items, offset, size, stride, held=12), "net.pt")
 
 
 @pytest.mark.parametrize("case", SIZES)

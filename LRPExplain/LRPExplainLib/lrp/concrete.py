@@ -24,7 +24,8 @@ WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.in
 
 
 class KnownNumbers(TorchDispatchMode):
-    """Within it, calls on integers or booleans that are not traced, and on what such calls gave, give real tensors.
+    """Within it, calls on integers or booleans that are not traced, and on what such calls gave, give real tensors;
+    what is traced of constants alone can be read.
 
     The network's own tensors are never written to: a call that would is traced like any other.
 
@@ -38,7 +39,7 @@ class KnownNumbers(TorchDispatchMode):
         self._made: dict[int, Tensor] = {}  # kept alive, so that ids stay theirs
         # what is traced of constants: kept alive; the call that makes it, and which of its results it is
         self._calls: dict[int, tuple[Tensor, Callable[[], list[Any]], int]] = {}
-        self._writes = False
+        self._writes = False  # in place to what is traced: then its numbers are no longer known
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -7,7 +7,6 @@ are compared here first. Calls that the pickle asks for are recorded, never made
 import io
 import pickle
 import zipfile
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -85,7 +84,7 @@ class _Inert:
 def _rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Inert:
     """Like torch._utils._rebuild_tensor_v2 and its kin: the tensor must lie within its storage."""
     if isinstance(storage, _Storage):
-        if min((offset, *size, *stride), default=0) < 0:
+        if min((offset, *size, *stride)) < 0:
             raise _Lie("a tensor with a negative size")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         if 0 not in size and last >= storage.items:
@@ -112,7 +111,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
             return _Named(name)
         if module == "torch._utils" and name in _REBUILDING:
             return _rebuild
-        return OrderedDict if (module, name) == ("collections", "OrderedDict") else _Inert
+        return _Inert
 
     def persistent_load(self, pid: Any) -> Any:
         _, kind, key, _, items = pid

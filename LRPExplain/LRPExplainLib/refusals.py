@@ -9,7 +9,7 @@ import torch
 from .errors import UserError
 from .lrp import LRPError, RefusedInput, capture
 from .models import ExplainableModel
-from .models.example import possible_channels
+from .models.example import kernel_dimensions, possible_channels
 
 _SIDE = 64  # of a cube that most networks take
 WINDOWS = "use windows of a size that it takes (--window IxJxK)"
@@ -26,8 +26,8 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int], in
         instead: what to do about a size that the network refuses.
 
     Raises:
-        UserError: the network wants another number of channels, a volume instead of a single slice, was exported for
-            another size, or refuses this one.
+        UserError: the network wants another number of channels, slices instead of a volume or a volume instead of a
+            single slice, was exported for another size, or refuses this one.
     """
     try:
         yield
@@ -40,6 +40,11 @@ def said_plainly(model: ExplainableModel, volumes: int, shape: Sequence[int], in
                 f"The model '{model.card.name}' takes {wanted} input channel{'s' if wanted != 1 else ''}, but {volumes}"
                 f" volume{'s were' if volumes != 1 else ' was'} given{made}: give one volume for each channel"
                 f"{repeated if volumes == 1 < wanted else ''}."
+            ) from error
+        if _wants_slices(model, shape):
+            raise UserError(
+                f"The model '{model.card.name}' takes images of two dimensions, but its card does not say so: add"
+                ' "slices": {} to its preprocessing (for slices along k, and for X-rays).'
             ) from error
         if _wants_depth(model, shape):
             raise UserError(
@@ -72,6 +77,12 @@ def _wanted_channels(model: ExplainableModel, error: LRPError, shape: Sequence[i
         return int(found[1]) if int(found[2]) == shape[1] else None
     # TorchScript gives no reason; with how many channels the same size is taken, does
     return next((n for n in possible_channels(model) if n != shape[1] and _takes(model, n, shape)), None)
+
+
+def _wants_slices(model: ExplainableModel, shape: Sequence[int]) -> bool:
+    """Whether the network is one of images and takes no volumes; without a card it would have got slices."""
+    flat = len(shape) == 5 and kernel_dimensions(model) == 2
+    return flat and not _takes(model, shape[1], (1, shape[1], *[_SIDE] * 3))
 
 
 def _wants_depth(model: ExplainableModel, shape: Sequence[int]) -> bool:

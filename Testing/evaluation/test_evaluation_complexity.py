@@ -54,6 +54,8 @@ def test_half_of_the_relevance_lies_in_so_many_voxels():
     facts = c.complexity_facts(x, (1, 2, 3))
     assert facts["mass_ml"] == [{"mass": 0.5, "volume_ml": 0.012}, {"mass": 0.9, "volume_ml": pytest.approx(0.018)}]
     assert facts["effective_ml"] == pytest.approx(0.03)
+    against = c.complexity_facts(-np.ones((1, 2, 3)), (1, 2, 3))  # "0 ml" would be told as a very small place
+    assert [entry["volume_ml"] for entry in against["mass_ml"]] == [None, None]
 
 
 def test_the_entropy_of_a_histogram():

@@ -593,20 +593,36 @@ def test_a_warning_can_be_said_in_another_language(monkeypatch: pytest.MonkeyPat
 
 
 def _of_answer_below_zero(
-    activation: str, target: dict, task: str = "classification", value: float = -10.0
+    activation: str,
+    target: dict,
+    task: str = "classification",
+    value: float = -10.0,
+    reached: float = -9.0,
 ) -> list[str]:
     field = Field(two_blocks(), MATRIX)
     card = {"task": task, "output": {"activation": activation}}
-    said = warnings_of([field], [None], ["CXR"], LEDGER | {"target_value": value}, card, target)
+    said = warnings_of([field], [None], ["CXR"], LEDGER | {"target_value": value, "in_volume": reached}, card, target)
     return [str(sentence) for sentence in said if "below 0" in sentence]
 
 
 def test_of_an_answer_below_zero_it_is_said_how_to_read_the_map() -> None:
     """Under softmax a score by itself says nothing: (-3, -1) is the same answer as (0, 2)."""
     assert _of_answer_below_zero("sigmoid", {"class": "nodule"})[0].startswith(
-        "The target value, or what of it reaches the volume, is below 0: what the model sees"
+        "The target value is below 0: what the model sees speaks against"
     )
     assert "rather than another one" in _of_answer_below_zero("softmax", {"class": "nodule"})[0]
     assert "speaks against" in _of_answer_below_zero("softmax", {"class": "nodule", "rather_than": "normal"})[0]
-    assert not _of_answer_below_zero("sigmoid", {"class": "nodule"}, value=10.0)
+    assert not _of_answer_below_zero("sigmoid", {"class": "nodule"}, value=10.0, reached=9.0)
     assert not _of_answer_below_zero("none", {"class": "value"}, task="regression")
+
+
+def test_of_a_sign_that_biases_turn_it_is_said_which_is_below_zero() -> None:
+    """A strong bias that absorbs makes a no of a map that speaks for the class, and the other way round."""
+    nodule = {"class": "nodule"}
+    for_it = _of_answer_below_zero("sigmoid", nodule, reached=2.0)[0]
+    assert "speaks for what was asked about" in for_it
+    assert "speaks against" not in for_it
+    for activation, goes_on in (("sigmoid", "what the model sees speaks against"), ("softmax", "which says nothing")):
+        (said,) = _of_answer_below_zero(activation, nodule, value=10.0, reached=-2.0)
+        assert said.startswith("What of the target value reaches the volume is below 0")
+        assert goes_on in said

@@ -91,6 +91,11 @@ def test_checks_another_method_and_the_record(
         assert "volume-1.nrrd" in written.read_text(encoding="utf-8")
     assert not drawn[0]
 
+    slicer.mrmlScene.Clear(0)  # another case: what was said of the last one must not stand there
+    host.process()
+    assert not ui.verdictLabel.text
+    assert not ui.resultsComboBox.count
+
 
 def test_a_place_that_holds_something_else_is_said(with_small_model: Person, tmp_path: Path) -> None:
     person = with_small_model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import slicer
 import vtk
 from LRPExplainLib.scene import present
 from LRPExplainLib.scene.nodes import legend_of
-from scene.hand_built import build
+from scene.hand_built import build, head
 
 from host.host import Host
 from host.layout import qMRMLThreeDView
@@ -48,6 +49,33 @@ def test_views_of_another_layout_have_the_overlay_and_the_legend(host: Host, ope
         if view.IsA("vtkMRMLSliceNode"):
             assert composite(view.GetLayoutName()) == nodes.relevance[0].GetID()
     assert legend_of(nodes.legend) is legend
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_map_without_hot_spots_points_to_the_volume_that_counts(
+    host: Host, opened: Any, tmp_path: Path, deleted: bool
+) -> None:
+    """The first of several volumes is shown at first, be it of no relevance at all."""
+    explanation = build(tmp_path, [head(), head()])
+    shares = {"in_volume_by_input": [0.0, 12.0]}
+    explanation = replace(
+        explanation,
+        relevance=(explanation.relevance[0] * 0, explanation.relevance[1]),
+        ledger=explanation.ledger | shares,
+    )
+    nodes = present(explanation, scene=slicer.mrmlScene)
+    opened.panel.display.on_result(nodes)
+    if deleted:
+        slicer.mrmlScene.RemoveNode(nodes.relevance[1])
+        host.process()
+    opened.panel.findings.compute()
+    said = opened.ui.hotSpotsLabel.text
+    assert said.startswith("No relevance above the threshold")
+    assert ("in that of scan2," in said) != deleted
+    if not deleted:
+        opened.ui.relevanceSelector.setCurrentNode(nodes.relevance[1])
+        opened.panel.findings.compute()
+        assert opened.ui.hotSpotsTable.rowCount
 
 
 @pytest.mark.parametrize("with_a_model", [False, True])

@@ -92,6 +92,21 @@ def test_a_volume_that_cannot_be_halved_is_called_no_photograph(tmp_path):
     assert "3D volume" not in str(caught.value)
 
 
+@pytest.mark.parametrize("resized", [{}, {"resize": {"size": [24, 32]}}])
+def test_a_card_without_slices_for_a_network_of_images(tmp_path, resized):
+    """What PyTorch says of the axes, and other windows or sizes, would lead nowhere."""
+    path = save_model(tmp_path, nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), "net")
+    content = {"schema": 1, "name": "X-rays", "task": "classification", "weights": path.name}
+    content |= {"inputs": [{"name": "X-ray"}], "preprocessing": resized}
+    (tmp_path / "net.card.json").write_text(json.dumps(content))
+    for ask in (explain, plan):
+        with pytest.raises(UserError, match=r'takes images of two dimensions, .* add "slices": \{\}') as caught:
+            ask(path, [make_volume(size=(40, 30, 1))], device="cpu")
+        assert "windows" not in str(caught.value)
+    (tmp_path / "net.card.json").write_text(json.dumps(content | {"preprocessing": {**resized, "slices": {}}}))
+    assert explain(path, [make_volume(size=(40, 30, 1))], device="cpu").ledger["relative_gap"] < 1e-3
+
+
 def test_from_the_shell(tmp_path, capsys):
     path = KINDS["TorchScript"](tmp_path)
     sitk.WriteImage(make_volume(), str(tmp_path / "x.nrrd"))

@@ -56,7 +56,7 @@ def mass_voxels(relevance: Array, mass: float) -> int:
 
 
 def complexity_facts(relevance: Array, spacing: Sequence[float]) -> dict[str, Any]:
-    """All of them, JSON-ready; volumes in ml."""
+    """All of them, JSON-ready; volumes in ml, without a number where nothing speaks for the answer."""
     ml = float(np.prod(tuple(spacing))) / 1000
     effective = effective_complexity(relevance)
     figures = {"sparseness": sparseness(relevance), "complexity": complexity(relevance)}
@@ -64,5 +64,5 @@ def complexity_facts(relevance: Array, spacing: Sequence[float]) -> dict[str, An
         **{name: json_number(value) for name, value in figures.items()},
         "effective_complexity": effective,
         "effective_ml": effective * ml,
-        "mass_ml": [{"mass": mass, "volume_ml": mass_voxels(relevance, mass) * ml} for mass in MASSES],
+        "mass_ml": [{"mass": mass, "volume_ml": mass_voxels(relevance, mass) * ml or None} for mass in MASSES],
     }

@@ -44,20 +44,26 @@ def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mappi
     Relevance -|z| of a neuron goes by z+ to its positive contributions: a missed lesion may be the most negative place,
     although the score would be lower still without it.
     """
-    reached = float(ledger.get("in_volume", 0.0))  # a probability is above 0, but the score behind it may not be
-    negative = min(float(ledger["target_value"]), reached) < 0
-    if not negative or "note" in ledger or card.get("task") == "regression":
+    whole, reached = float(ledger["target_value"]), float(ledger.get("in_volume", 0.0))
+    if min(whole, reached) >= 0 or "note" in ledger or card.get("task") == "regression":
         return None
+    # a probability is above 0, but the score behind it may not be; and biases that absorb may turn a sign
+    what = _("The target value") if whole < 0 else _("What of the target value reaches the volume")
     if (card.get("output") or {}).get("activation") == "softmax" and "rather_than" not in target:
         return _(
-            "The target value is below 0, which says nothing by itself: under softmax only the differences between"
-            " classes count. Ask about this class rather than another one to see what decided between them."
+            "{what} is below 0, which says nothing by itself: under softmax only the differences between classes count."
+            " Ask about this class rather than another one to see what decided between them."
+        ).format(what=what)
+    if reached > 0:
+        return _(
+            "The target value is below 0, but what of it reaches the volume is above: what the model sees there speaks"
+            " for what was asked about, and what was absorbed or fell outside the field of view outweighs it."
         )
     return _(
-        "The target value, or what of it reaches the volume, is below 0: what the model sees speaks against what was"
-        " asked about, and the map shares that out. What speaks for it may be negative there, too, as rules that go by"
-        " positive contributions have it; compare another method, such as occlusion."
-    )
+        "{what} is below 0: what the model sees speaks against what was asked about, and the map shares that out. What"
+        " speaks for it may be negative there, too, as rules that go by positive contributions have it; compare another"
+        " method, such as occlusion."
+    ).format(what=what)
 
 
 def not_predicted(target: Mapping[str, Any]) -> Sentence | None:

@@ -167,10 +167,19 @@ class FindingsSection(Section):
         table = self.ui.hotSpotsTable
         fill(table, rows, stretched=4)
         table.setVisible(bool(rows))
-        self.ui.hotSpotsLabel.text = (
-            _("Hot spots (click to go there)") if rows else _("No relevance above the threshold.")
-        )
+        self.ui.hotSpotsLabel.text = _("Hot spots (click to go there)") if rows else self._nothing_above()
         self.ui.hotSpotsLabel.setVisible(True)
+
+    def _nothing_above(self) -> str:
+        """Of several maps, that which is shown may be of a volume that hardly counts."""
+        inputs, nodes = self.found.inputs, self.panel.display.nodes
+        maps = list(zip(nodes.inputs, nodes.relevance, strict=True))
+        strongest = max((n for n, node in maps if node.GetScene()), key=lambda n: abs(inputs[n][1]))
+        if strongest == nodes.inputs[self.panel.display.display().input]:
+            return _("No relevance above the threshold.")
+        return _(
+            "No relevance above the threshold in this map: most of it is in that of {name}, which Display can show."
+        ).format(name=inputs[strongest][0])
 
     def _show_shares(self) -> None:
         rows = [(said(share.name), percent(share.share), millilitres(share.ml)) for share in self.found.shares]

@@ -87,6 +87,7 @@ class TrustSection(Section):
         self.cancel()
         self.ui.showResultButton.checked = False  # which brings the user's layout back
         self._say("")
+        self._show_results()
 
     def cancel(self) -> None:
         """End what runs; nothing of it is kept."""

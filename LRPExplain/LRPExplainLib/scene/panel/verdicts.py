@@ -97,6 +97,8 @@ def _complexity(found: Sequence[Mapping[str, Any]]) -> str:
         _("{mass} of the relevance in {volume} ml").format(mass=_percent(mass), volume=_number(volume))
         for mass, volume in masses.items()
     ]
+    if None in masses.values():  # the relevance has another sign than an answer that biases decide
+        parts = [_("no relevance speaks for the answer")]
     return _("Complexity: {parts} (Gini {gini}; 1 is a single voxel).").format(
         parts=", ".join(parts), gini=_number(found[0]["sparseness"])
     )

@@ -105,12 +105,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outcome": {"errors", "explanation", "imaging", "models"},
     "activations": set(),
     "question": {"activations", "errors", "imaging", "lrp", "models", "outcome"},
-    "memory": {"errors", "lrp"},
+    "memory": {"errors"},
     "inference": {"errors", "imaging", "lrp", "memory", "models", "outcome", "progress"},
     "ledgers": set(),
     "comparison": {"comparison", "correlation", "errors", "explanation", "folders", "imaging", "ledgers", "markdown"},
     "cohort": {"cohort", "errors", "explanation", "folders", "imaging", "markdown", "reporting", "seeds", "progress"},
-    "methods": {"methods", "errors", "imaging", "inference", "lrp", "seeds", "progress"},
+    "methods": {"activations", "methods", "errors", "imaging", "inference", "lrp", "seeds", "progress"},
     "stages": {"progress"},
     "readying": {
         "cascade",
@@ -134,6 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "concepts": {"channel_walks", "errors", "explain", "explanation", "folders", "lrp", "question", "progress"},
     "forward": {"imaging", "inference", "lrp", "memory", "models", "outcome"},
     "evaluation": {
+        "activations",
         "correlation",
         "errors",
         "evaluation",

@@ -50,7 +50,7 @@ def plan_summary(facts: Mapping[str, Any]) -> str:
         f"Run        {', '.join(ways)}; {rules}; device {facts['device']}",
         f"Memory     about {gib:.2f} GiB of {free:.2f} GiB that may be used"
         f" (the forward pass alone: {facts['memory_forward'] / 2**30:.2f}){beside}.{fits}",
-        f"Time       about {duration(seconds['predicting'])} to predict and at most"
+        f"Time       about {duration(seconds['predicting'])} to predict and"
         f" {duration(seconds['explaining'])} to explain, judged by one forward pass",
     ])  # fmt: skip
 

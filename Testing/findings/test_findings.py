@@ -370,6 +370,10 @@ def test_a_clean_map_has_no_warning_and_each_fault_has_its_own_sentence() -> Non
     assert any("ledger is open" in text for text in caution(inside, None, {"relative_gap": 0.01}))
     assert any("absorbed by biases" in text for text in caution(inside, None, {"absorbed": 9.2}))
     assert any("92 %" in text for text in caution(inside, None, {"absorbed": 9.2}))
+    (more,) = caution(inside, None, {"in_volume": 63.3, "absorbed": -53.3})
+    assert more.startswith("The map sums to 633 % of the target value, of which biases and stabilisers take 533 % away")
+    (less,) = caution(inside, None, {"target_value": -10.0, "in_volume": 3.0, "absorbed": -13.0})[:1]
+    assert less.startswith("130 % of the target value was absorbed")
     assert any("outside the field of view" in text for text in caution(inside, None, {"outside": 2.0}))
     assert any("is below 0" in text for text in caution(inside, None, {"target_value": -10.0}))
     assert any("is below 0" in text for text in caution(inside, None, {"in_volume": -1.0}))

@@ -80,12 +80,19 @@ def _of_ledger(ledger: Mapping[str, Any]) -> list[Sentence | str]:
                 gap=f"{gap:.2%}"
             )
         )
-    if whole and abs(absorbed / whole) > ABSORBED and "note" not in ledger:
+    if whole and absorbed / whole > ABSORBED and "note" not in ledger:
         found.append(
             _(
                 "{share} of the target value was absorbed by biases and stabilisers: the map shows little of the"
                 " reason."
-            ).format(share=_percent(abs(absorbed / whole)))
+            ).format(share=_percent(absorbed / whole))
+        )
+    elif whole and absorbed / whole < -ABSORBED and "note" not in ledger:
+        found.append(
+            _(
+                "The map sums to {inside} of the target value, of which biases and stabilisers take {share} away again:"
+                " the answer is the difference of the two, which no part of the map tells by itself."
+            ).format(inside=_percent(float(ledger.get("in_volume", 0.0)) / whole), share=_percent(-absorbed / whole))
         )
     if whole and abs(outside / whole) > OUTSIDE_VIEW:
         found.append(

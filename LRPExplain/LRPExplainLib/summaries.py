@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .findings.account import below_zero, not_predicted, shares_tell
+from .findings.account import how_to_read, shares_tell
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -118,7 +118,7 @@ def summary(explanation: Explanation) -> str:
     said = explanation.prediction.probabilities
     answer = [f"Prediction: {', '.join(f'{name} {value:.3f}' for name, value in said.items())}"] if said else []
     figures = [(label, ledger[key]) for label, key in rows]
-    reading = below_zero(ledger, explanation.model["card"], target) or not_predicted(target)
+    reading = how_to_read(ledger, explanation.model["card"], target)
     if "activation" in target:
         figures.insert(4, (f"  by the {target['activation']}", ledger["by_layer"][0]["changed"]))
     return "\n".join([

@@ -37,7 +37,12 @@ def ledger_line(ledger: Mapping[str, Any]) -> str:
     )
 
 
-def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any]) -> Sentence | None:
+def how_to_read(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any]) -> Sentence | None:
+    """A sentence where a map does not show why the model found what was asked about; None: it does."""
+    return _below_zero(ledger, card, target) or _not_predicted(target)
+
+
+def _below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any]) -> Sentence | None:
     """How to read the map of an answer below 0; None: it is above, the value of a regression, which may be, or nothing
     was shared out.
 
@@ -66,7 +71,7 @@ def below_zero(ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mappi
     ).format(what=what)
 
 
-def not_predicted(target: Mapping[str, Any]) -> Sentence | None:
+def _not_predicted(target: Mapping[str, Any]) -> Sentence | None:
     """How to read the map of a class that the model does not predict where it was asked about.
 
     Of many classes under softmax most have a score above 0 that is not the highest.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..sentences import Sentence, Sentences
-from .account import below_zero, not_predicted, shares_tell
+from .account import how_to_read, shares_tell
 from .body import padding_of, relevance_outside, tissue
 from .field import Field
 from .reference import Share
@@ -47,8 +47,8 @@ def warnings_of(
         target: of the explanation.
     """
     found = _of_ledger(ledger)
-    against = below_zero(ledger, card, target or {}) or not_predicted(target or {})
-    found += [] if against is None else [against]
+    reading = how_to_read(ledger, card, target or {})
+    found += [] if reading is None else [reading]
     several = len(maps) > 1
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
         if relevance is None:

@@ -16,7 +16,7 @@ from LRPExplainLib.lrp import Attribution
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "LRPExplain" / "LRPExplainLib"
-READMES = [ROOT / "README.md", *sorted(LIBRARY.glob("*/README.md"))]
+READMES = [ROOT / "README.md", ROOT / "Resources" / "Examples.md", *sorted(LIBRARY.glob("*/README.md"))]
 
 
 def blocks(path: Path) -> list[str]:

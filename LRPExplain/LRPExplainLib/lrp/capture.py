@@ -30,6 +30,7 @@ from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
 from .norms import spell_batch_norm
+from .selections import spell_selections
 from .spelled import STEPS
 from .untraceable import (
     explained,
@@ -73,7 +74,10 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         )
     with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild, numbers = _trace(model, [_plain(x) for x in inputs])
+        passes.tell_parameters(traced)
         spell_batch_norm(traced.graph)
+        spell_selections(traced.graph)
+        traced.graph.eliminate_dead_code()
         refuse_quantized(traced.graph)
         refuse_randomness(traced.graph)
         refuse_shapes_from_data(traced.graph)

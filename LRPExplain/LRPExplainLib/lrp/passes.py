@@ -50,7 +50,6 @@ def normalize(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
     """Run every pass in order; returns the values of the nodes that do not depend on the input."""
     graph = traced.graph
     graph.eliminate_dead_code()
-    tell_parameters(traced)
     spell_writes_as_reads(graph)
     drop_copies(graph)
     spell_convolution(graph)

@@ -39,6 +39,8 @@ class _Whole:
 
 def spell_selections(graph: fx.Graph) -> None:
     """Spell what is taken out and put back under one mask in its whole size; other selections stay as they are."""
+    if not any(map(_taken_by, graph.nodes)):
+        return
     found: dict[fx.Node, _Whole] = {}
     same = _first_alike(graph)
     for node in list(graph.nodes):

@@ -1,5 +1,12 @@
 """The one error that is meant for the person at the keyboard, and words for it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+_MANY = 20  # names that a sentence can list
+
 
 class UserError(Exception):
     """Wrong input, said in one clear sentence: what is wrong and what to do.
@@ -11,6 +18,17 @@ class UserError(Exception):
 def number_of(count: int, noun: str) -> str:
     """ "1 volume", "3 volumes"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def one_of(names: Sequence[str], wanted: str) -> str:
+    """ "liver, spleen, kidney"; of many only those that hold or resemble what was asked for, or else the first."""
+    if len(names) <= _MANY:
+        return ", ".join(names)
+    folded = {name.casefold(): name for name in names}
+    asked = wanted.strip().casefold()
+    alike = [name for name in folded if asked and asked in name] or get_close_matches(asked, folded, n=5, cutoff=0.5)
+    shown = [folded[name] for name in alike][:_MANY] or names[:_MANY]
+    return f"{', '.join(shown)} and {len(names) - len(shown)} more"
 
 
 def reason(error: BaseException) -> str:

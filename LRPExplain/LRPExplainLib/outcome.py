@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .errors import UserError
+from .errors import UserError, one_of
 from .explanation import Prediction
 from .imaging import Grid, Prepared
 from .models import ClassInfo, ModelCard
@@ -195,7 +195,7 @@ def class_index(classes: Sequence[ClassInfo], target: str | int) -> int:
         return [name.casefold() for name in names].index(wanted.casefold())
     if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
-    choice = ", ".join(f"{index} {name}" for index, name in enumerate(names))
+    choice = one_of([f"{index} {name}" for index, name in enumerate(names)], wanted)
     raise UserError(f"The model has no class '{target}': choose one of {choice}.")
 
 

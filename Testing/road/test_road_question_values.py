@@ -14,7 +14,8 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import Box, Everywhere, Grid, prepare
 from LRPExplainLib.models import ExplainableModel, Preprocessing, load_model
-from LRPExplainLib.outcome import read_outcome
+from LRPExplainLib.models.card import ClassInfo
+from LRPExplainLib.outcome import class_index, read_outcome
 from LRPExplainLib.question import Question
 from LRPExplainLib.summaries import summary
 from torch import Tensor, nn
@@ -197,3 +198,17 @@ def test_a_negative_score_is_told_as_what_it_is(tmp_path: Path, oblique_volume: 
     assert array(by_trying.relevance[0]).min() >= 0
     assert "compare another method" in summary(by_rules)
     assert "compare another method" not in summary(by_trying)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("Kidney", "choose one of 2 kidney left, 3 kidney right and 116 more"),
+        ("livr", "choose one of 1 liver and 117 more"),
+        ("500", "choose one of 0 background, 1 liver, .* 19 rib 16 and 98 more"),
+    ],
+)
+def test_of_many_classes_those_like_the_one_asked_for_are_named(asked, told):
+    names = ["background", "liver", "kidney left", "kidney right", *(f"rib {n}" for n in range(1, 115))]
+    with pytest.raises(UserError, match=f"no class '{asked}': {told}"):
+        class_index([ClassInfo(name, (0, 0, 0)) for name in names], asked)

@@ -66,7 +66,8 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlap", type=_share, metavar="SHARE", help="of a window with the next one (0 to below 1)")
     parser.add_argument("--blending", choices=("constant", "gaussian"), help="how overlapping windows are averaged")
     parser.add_argument("--memory", type=number, metavar="GIB",
-                        help="memory for the network on its device (default: most of what is free)")  # fmt: skip
+                        help="memory for the network on its device, beside which the scores of all windows lie in the "
+                        "CPU's (default: most of what is free)")  # fmt: skip
     parser.add_argument("--precision", choices=("float32", "bfloat16"),
                         help="bfloat16: half the memory, and less time on hardware that knows it; some per mille of "
                         "error in each layer (default: float32)")  # fmt: skip

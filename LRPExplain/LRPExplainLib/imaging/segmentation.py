@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import UserError
+from ..errors import UserError, one_of
 from .dicom_segments import is_segmentation, read_dicom_segments
 from .grid import Grid
 from .labels import Table, looks_grey, told_apart
@@ -214,5 +214,5 @@ def _choose(table: Mapping[str, tuple[int, int]], layers: np.ndarray, name: str,
             return told[0]
         if layers.shape[-1] == 1 and (layers == int(number)).any():
             return f"{_NUMBERED}{int(number)}", 0, int(number)
-    choice = ", ".join(table or [f"{_NUMBERED}{value:g}" for value in np.unique(layers) if value][:20])
+    choice = one_of(list(table) or [f"{_NUMBERED}{value:g}" for value in np.unique(layers) if value], name)
     raise UserError(f"'{path}' has no segment '{name}': choose one of {choice or 'none, for it is empty'}.")

@@ -151,6 +151,19 @@ def test_a_map_of_an_earlier_session_is_to_be_explained_again(presented: Present
         answers.answer_of(presented)
 
 
+def test_a_folder_that_a_scene_file_names_is_not_touched(presented: PresentedNodes, tmp_path: Path) -> None:
+    somebodys, answer = tmp_path / "somebodys", tmp_path / "answer"
+    for folder in (somebodys, answers.evaluation_beside(somebodys), answer):
+        folder.mkdir()
+    presented.relevance[0].SetAttribute("LRPExplain.Answer", str(somebodys))
+    with pytest.raises(UserError, match="from an earlier session"):
+        answers.answer_of(presented)
+    answers.keep(presented, answer)
+    assert answers.answer_of(presented) == answer
+    assert somebodys.is_dir()
+    assert answers.evaluation_beside(somebodys).is_dir()
+
+
 def test_only_a_volume_whose_slices_the_dicom_database_has_came_from_dicom(
     presented: PresentedNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 _ANSWER = record.PREFIX + "Answer"
 _EVALUATION = "-evaluation"
+# The folders that were kept since Slicer's start: the attribute is saved with scenes, and a scene's file may name any
+_known: set[Path] = set()
 
 
 def keep(presented: PresentedNodes, folder: Path | None) -> None:
     """Remember the answer's folder; that of an earlier answer goes. None: it is not kept."""
     first = presented.relevance[0]
-    earlier = first.GetAttribute(_ANSWER)
-    if earlier and Path(earlier) != folder:
-        for old in (Path(earlier), evaluation_beside(Path(earlier))):
+    earlier = Path(first.GetAttribute(_ANSWER) or "")
+    if earlier in _known and earlier != folder:
+        _known.remove(earlier)
+        for old in (earlier, evaluation_beside(earlier)):
             shutil.rmtree(old, ignore_errors=True)
     if folder is None:
         first.RemoveAttribute(_ANSWER)
     else:
+        _known.add(folder)
         first.SetAttribute(_ANSWER, str(folder))
 
 
@@ -44,7 +48,7 @@ def answer_of(presented: PresentedNodes) -> Path:
     if whole_of(presented.relevance[0]) is not presented.relevance[0]:
         raise UserError(_("This is the map of one channel: show the whole map, then check that."))
     folder = Path(presented.relevance[0].GetAttribute(_ANSWER) or "")
-    if not folder.is_absolute() or not folder.is_dir():
+    if folder not in _known or not folder.is_dir():
         raise UserError(_("This map is from an earlier session: explain the volume again, then check it."))
     given = [entry["path"] for entry in presented.facts["volumes"] if entry.get("path")]
     if not all(Path(path).exists() for path in given):

@@ -234,10 +234,18 @@ def test_live_a_moved_crosshair_and_a_placed_point_are_explained(opened: Any, ho
     points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode")
     points.AddControlPointWorld(4.0, 5.0, 6.0)
     assert [asked["where"] for asked in session.explained] == [(1, 2, 3), (4, 5, 6)]
+    points.AddNControlPoints(2, "wanted", [0.0, 0.0, 0.0])
+    points.UnsetAllControlPoints()  # a list of points that wait for their places
+    points.SetNthControlPointPositionWorld(1, 6.0, 5.0, 4.0)
+    assert session.explained[-1]["where"] == (6, 5, 4)
+    with slicer.util.NodeModify(points):
+        points.AddControlPointWorld(3.0, 2.0, 1.0)
+    assert session.explained[-1]["where"] == (3, 2, 1)
     assert {asked["lane"] for asked in session.explained} == {"crosshair"}
+    asked_before = len(session.explained)
     host.click(opened.ui.crosshairCheckBox)
     crosshair.SetCrosshairRAS(7, 8, 9)
-    assert len(session.explained) == 2
+    assert len(session.explained) == asked_before
 
 
 def test_progress_names_the_stage_and_the_time_left(opened: Any, host: Host, session: Asked) -> None:

@@ -62,9 +62,13 @@ class Live(VTKObservationMixin):
             self._last = place
             self._panel.run.explain_at(place)
 
-    def _on_point(self, points: Any, _event: str) -> None:
+    @vtk.calldata_type(vtk.VTK_INT)
+    def _on_point(self, points: Any, _event: str, number: int | None = None) -> None:
+        """``number``: of the point, behind which others may wait for their places; None: of an event held back."""
         place = [0.0, 0.0, 0.0]
-        points.GetNthControlPointPositionWorld(points.GetNumberOfControlPoints() - 1, place)
+        points.GetNthControlPointPositionWorld(
+            points.GetNumberOfControlPoints() - 1 if number is None else number, place
+        )
         self._panel.run.explain_at((place[0], place[1], place[2]))
 
 

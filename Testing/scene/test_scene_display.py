@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from hand_built import build, head, like
 from helpers.slowness import slowness
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.scene import present
-from LRPExplainLib.scene.display import COLOR_MAPS, Display, apply, level, read
+from LRPExplainLib.scene import findings_of, present
+from LRPExplainLib.scene.display import COLOR_MAPS, Display, apply, read
 from LRPExplainLib.scene.overlay import composites, displayed_map, hide, show
 from LRPExplainLib.scene.record import linked
 from slicer.util import arrayFromVolume
@@ -43,9 +43,10 @@ def test_exactly_the_selected_voxels_are_drawn(tmp_path: Path, kind: str, thresh
     apply(shown, display)
     values = arrayFromVolume(shown.relevance[0])
     chosen = {"both": np.abs(values), "positive": values, "negative": -values}[sign]
-    wanted = chosen >= level(shown, display)
+    level = findings_of(shown, display).level
+    wanted = chosen >= level
     drawn = visible(shown)
-    near = np.abs(np.abs(values) / level(shown, display) - 1) < 1e-4  # what six digits of a window cannot tell
+    near = np.abs(np.abs(values) / level - 1) < 1e-4  # what six digits of a window cannot tell
     np.testing.assert_array_equal(drawn[~near], wanted[~near])
     assert wanted.any()
     if kind == "mass":

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hand_built import LANDMARK, build, fill, head, like, oblique, ras_positions
+from hand_built import LANDMARK, blob_relevance, build, fill, head, like, oblique, ras_positions
 from LRPExplainLib.scene import cache, findings_of, present
 from LRPExplainLib.scene.crosshair import Follower, crosshair_node, in_view, jump, readout
-from LRPExplainLib.scene.display import Display, level
+from LRPExplainLib.scene.display import Display
 from LRPExplainLib.scene.nodes import add_segmentation
 from LRPExplainLib.scene.tables import write
 from slicer.util import arrayFromTableColumn
@@ -179,13 +179,18 @@ def test_a_click_on_a_hot_spot_brings_all_slice_views_there(tmp_path: Path) -> N
 
 
 def test_it_is_known_whether_the_slices_shown_cut_the_map(tmp_path: Path) -> None:
-    shown = present(build(tmp_path))
+    image, elsewhere = head(), (-20.0, -20.0, -16.0)
+    maps = (like(image, np.zeros(image.GetSize()[::-1], np.float32)), blob_relevance(image, elsewhere))
+    ledger = {"target_value": 12.5, "in_volume_by_input": [0.0, 12.5]}
+    shown = present(build(tmp_path, [image, image], relevance=maps, ledger=ledger))
+    first, second = shown.relevance
     nodes = [shown.scene.GetSingletonNode(name, "vtkMRMLSliceNode") for name in ("Red", "Yellow", "Green")]
     for node in nodes:
-        node.JumpSliceByOffsetting(*(value + 60 for value in shown.focus))
-    assert not in_view(shown, level(shown))
-    nodes[1].JumpSliceByOffsetting(*shown.focus)
-    assert in_view(shown, level(shown))
+        node.JumpSliceByOffsetting(*(value + 50 for value in elsewhere))
+    assert not in_view(second, 0.4)
+    nodes[1].JumpSliceByOffsetting(*elsewhere)
+    assert in_view(second, 0.4)
+    assert not in_view(first, 0.4)
 
 
 # --- tables and plots ------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from .nodes import of_class
 
 if TYPE_CHECKING:
     from .examination import SceneFindings
-    from .presented import PresentedNodes
 
 _ENOUGH = 50_000  # places of a map that are looked at
 
@@ -65,16 +64,15 @@ def jump(scene: Any, ras: Sequence[float]) -> None:
     crosshair_node(scene).SetCrosshairRAS(*ras)
 
 
-def in_view(presented: PresentedNodes, level: float) -> bool:
-    """Whether a slice view cuts what is at least at this level of relevance."""
-    relevance = presented.relevance[0]
+def in_view(relevance: Any, level: float) -> bool:
+    """Whether a slice view cuts what of a map is at least at this level of relevance."""
     values = slicer.util.arrayFromVolume(relevance)
     found = np.flatnonzero(np.abs(values) >= level)
     found = found[:: max(1, len(found) // _ENOUGH)]
     k, j, i = np.unravel_index(found, values.shape)
     places = matrix_of(relevance, world=True) @ np.stack([i, j, k, np.ones_like(i)])
     reach = max(relevance.GetSpacing()) / 2
-    for node in of_class(presented.scene, "vtkMRMLSliceNode"):
+    for node in of_class(relevance.GetScene(), "vtkMRMLSliceNode"):
         to_slice = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
         normal = np.array([to_slice.GetElement(2, column) for column in range(4)])

@@ -23,7 +23,7 @@ from .nodes import label_legend, legend_of, set_colors
 if TYPE_CHECKING:
     from .presented import PresentedNodes
 
-__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "level", "read"]
+__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "read"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,6 @@ def read(presented: PresentedNodes) -> Display:
         return Display(**{name: value for name, value in kept.items() if name in known})
     except (UserError, TypeError):  # written by a later version, or by hand
         return Display()
-
-
-def level(presented: PresentedNodes, display: Display | None = None) -> float:
-    """The threshold in units of relevance."""
-    return (display or read(presented)).selection.level(magnitudes_of(presented.relevance))
 
 
 def apply(presented: PresentedNodes, display: Display) -> None:

@@ -236,10 +236,8 @@ class FindingsSection(Section):
     def _invite(self) -> None:
         """A first look must not find nothing; but the views stay where the user has them."""
         from ..crosshair import in_view
-        from ..display import level
 
-        nodes = self.panel.display.nodes
-        if self.found.hot_spots and not in_view(nodes, level(nodes)):
+        if self.found.hot_spots and not in_view(self.found.node, self.found.level):
             self.ui.readoutLabel.text = _("The slices shown do not cut the relevance: click a hot spot to go there.")
 
     def _follow(self, nodes: Any) -> None:

@@ -57,13 +57,13 @@ class _MessageBox(QtWidgets.QMessageBox):
     def exec(self) -> Any:  # as Qt names it
         return self.exec_()
 
-    @invokable
     @staticmethod
+    @invokable
     def question(_parent: Any, _title: str, text: str, buttons: Any = _Button.Yes | _Button.No, _d: Any = None) -> Any:
         return dialogs.answer(text, buttons)
 
-    @invokable
     @staticmethod
+    @invokable
     def information(_parent: Any, _title: str, text: str, buttons: Any = _Button.Ok, _d: Any = None) -> Any:
         return dialogs.answer(text, buttons)
 
@@ -81,13 +81,13 @@ class ctkMessageBox(_MessageBox):
 class QFileDialog(QtWidgets.QFileDialog):
     """`qt.QFileDialog`: its static functions take the next path of the queue."""
 
-    @invokable
     @staticmethod
+    @invokable
     def getOpenFileName(_parent: Any = None, _caption: str = "", current: str = "", filters: str = "", *_: Any) -> str:
         return ask_for_path(current, False, filters)
 
-    @invokable
     @staticmethod
+    @invokable
     def getExistingDirectory(_parent: Any = None, _caption: str = "", current: str = "", *_: Any) -> str:
         return ask_for_path(current, True, "")
 

@@ -12,6 +12,7 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.scene import photographs
 from LRPExplainLib.scene.layout import PAIRS
 
+from host import dialogs
 from host.hands import Person
 from host.stalls import Stalls
 
@@ -81,12 +82,13 @@ def test_checks_another_method_and_the_record(
         return write(window, path)
 
     monkeypatch.setattr(photographs, "write_window", note)
-    trust.write_record(tmp_path / "case.html")
+    dialogs.dialogs.paths = [str(tmp_path / "case 1.2")]
+    person.click(ui.recordButton)
     host.wait(lambda: not trust.running, 60)
-    assert "case.html" in ui.trustStatusLabel.text
-    assert "How far to trust it" in (tmp_path / "case.html").read_text(encoding="utf-8")
+    assert "case 1.2.html" in ui.trustStatusLabel.text
+    assert "How far to trust it" in (tmp_path / "case 1.2.html").read_text(encoding="utf-8")
     # the volume's name may be a patient's: it is in files and sentences, and in no record
-    for written in (tmp_path / "case.html", tmp_path / "case.json"):
+    for written in (tmp_path / "case 1.2.html", tmp_path / "case 1.2.json"):
         assert "Doe^Jane" not in written.read_text(encoding="utf-8")
         assert "volume-1.nrrd" in written.read_text(encoding="utf-8")
     assert not drawn[0]

@@ -120,8 +120,8 @@ class TrustSection(Section):
         name = qt.QFileDialog.getSaveFileName(
             slicer.util.mainWindow(), _("Record of the explanation"), "record.html", _("Record (*.html)")
         )
-        if name:
-            self.write_record(Path(name).with_suffix(".html"))
+        if name:  # "case 1.2" has no ending
+            self.write_record(Path(name if name.lower().endswith(".html") else f"{name}.html"))
 
     def ask_for_dicom(self) -> None:
         """Ask for an empty folder, then write."""

@@ -127,3 +127,10 @@ def test_a_segment_elsewhere_is_refused(volume: Any, segmentation: Any, tmp_path
 def test_a_segment_that_is_not_there_is_refused(volume: Any, segmentation: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no segment 'three' in 'drawn'"):
         asking.place((segmentation, "three"), volume, tmp_path / "asked.nrrd")
+
+
+def test_what_is_no_place_is_refused(volume: Any, image: sitk.Image, tmp_path: Path) -> None:
+    drawn = add_segmentation(volume.GetScene(), sitk.Cast(image > 50, sitk.sitkUInt8), [{"name": ""}] * 2, "mine")
+    for where in (drawn, (1.0, 2.0, 3.0, 4.0)):
+        with pytest.raises(UserError, match="is no place: give a segmentation node with a segment"):
+            asking.place(where, volume, tmp_path / "asked.nrrd")

@@ -72,10 +72,19 @@ def place(where: Any, volume: Any, file: Path) -> dict[str, Any] | None:
             raise UserError(_("There is no place '{name}': give 'everywhere' or a node.").format(name=where))
         return {"kind": "everywhere"}
     if hasattr(where, "IsA"):
-        return _box(where, volume) if where.IsA("vtkMRMLMarkupsROINode") else _points(where, volume)
-    if len(where) == 2:
+        if where.IsA("vtkMRMLMarkupsROINode"):
+            return _box(where, volume)
+        if where.IsA("vtkMRMLMarkupsNode"):
+            return _points(where, volume)
+    elif len(where) == 2:
         return _segment(where[0], where[1], volume, file)
-    return {"kind": "points", "points": [_local(volume, where)]}
+    elif len(where) == 3:
+        return {"kind": "points", "points": [_local(volume, where)]}
+    raise UserError(
+        _("'{where}' is no place: give a segmentation node with a segment, a ROI, a point list, or R, A, S.").format(
+            where=where.GetName() if hasattr(where, "IsA") else where
+        )
+    )
 
 
 def _local(volume: Any, world: Any) -> list[float]:

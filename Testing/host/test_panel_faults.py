@@ -389,6 +389,9 @@ def test_another_map_has_the_prediction_that_it_was_made_with_or_none(with_small
     assert not person.ui.predictionTable.visible  # nobody has said what was predicted for it
     person.ui.relevanceSelector.setCurrentNode(first)
     assert person.ui.predictionTable.visible
+    other.SetAttribute("LRPExplain.Prediction", "damaged by hand")
+    person.ui.relevanceSelector.setCurrentNode(other)
+    assert not person.ui.predictionTable.visible
 
 
 def failing_pip(monkeypatch: pytest.MonkeyPatch, seen: Callable[[], None]) -> None:

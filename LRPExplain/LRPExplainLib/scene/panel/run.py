@@ -141,10 +141,10 @@ class RunSection(Section):
     def on_map(self, nodes: Any) -> None:
         """Another map is shown, perhaps of a scene that was loaded, or none: a map's node keeps what was predicted."""
         from ..parts import whole_of
+        from ..record import read_json
 
         if not self.running:
-            said = whole_of(nodes.relevance[0]).GetAttribute(_PREDICTION) if nodes is not None else None
-            self._show_prediction(json.loads(said or "{}"))
+            self._show_prediction(read_json(whole_of(nodes.relevance[0]), _PREDICTION) if nodes is not None else {})
 
     def _show_prediction(self, said: Mapping[str, Any]) -> None:
         rows = predictions(said)

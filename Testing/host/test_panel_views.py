@@ -103,3 +103,11 @@ def test_3d_views_are_centred_once_if_nothing_else_is_in_them(
         slicer.app.layoutManager().setLayout(getattr(slicer.vtkMRMLLayoutNode, f"SlicerLayout{layout}"))
         host.process()
     assert centred == ([] if with_a_model else ["1", "2"])
+
+
+def test_of_several_volumes_the_one_with_most_relevance_is_selected(opened: Any, tmp_path: Path) -> None:
+    ledger = {"target_value": 12.5, "absolute_share_by_input": [0.2, 0.8], "in_volume_by_input": [2.5, 10.0]}
+    shown = present(build(tmp_path, [head(), head()], ledger=ledger), scene=slicer.mrmlScene)
+    opened.panel.display.on_result(shown)
+    assert opened.panel.parameters.relevance is shown.relevance[1]
+    assert composite("Red") == shown.relevance[1].GetID()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hand_built import build, head, like
+from hand_built import blob_relevance, build, head, like
 from helpers.slowness import slowness
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.scene import findings_of, present
@@ -33,6 +33,21 @@ def visible(shown: Any) -> np.ndarray:
     output = port.GetProducer().GetOutput()
     alpha = vtk_to_numpy(output.GetPointData().GetScalars())[:, 3]
     return alpha.reshape(output.GetDimensions()[::-1]) > 0
+
+
+def test_of_several_maps_the_one_with_most_relevance_is_shown_first(tmp_path: Path) -> None:
+    image, elsewhere = head(), (-20.0, -20.0, -16.0)
+    maps = (blob_relevance(image), blob_relevance(image, elsewhere))
+    ledger = {"target_value": 12.5, "absolute_share_by_input": [0.2, 0.8]}
+    explanation = build(tmp_path, [image, image], relevance=maps, ledger=ledger)
+    shown = present(explanation)
+    assert read(shown).input == 1
+    assert displayed_map(shown.relevance[0]) is shown.relevance[1]
+    assert {node.GetBackgroundVolumeID() for node in composites(shown.scene)} == {shown.volumes[1].GetID()}
+    np.testing.assert_allclose(shown.focus, elsewhere, atol=2)
+    apply(shown, Display(input=0))
+    again = present(explanation, shown.volumes, update=shown)  # whoever has chosen another one keeps it
+    assert read(again).input == 0
 
 
 @pytest.mark.parametrize("sign", ["both", "positive", "negative"])

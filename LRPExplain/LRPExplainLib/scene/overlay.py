@@ -52,18 +52,22 @@ def _overlay_layer(composite: Any, ours: set[str]) -> int:
     return next(free, first + count)
 
 
+def _chosen_map(first: Any) -> Any:
+    """Of the relevance maps of an explanation the one that is looked at."""
+    return record.linked_one(first, "chosen") or first
+
+
 def displayed_map(first: Any) -> Any:
     """The volume node that the overlay shows: the chosen relevance map, or the one without its small regions."""
-    plain = record.linked_one(first, "chosen") or first
     cleaned = record.linked_one(first, "cleaned")
-    return cleaned if cleaned is not None and cleaned.GetAttribute(record.PREFIX + "Used") else plain
+    return cleaned if cleaned is not None and cleaned.GetAttribute(record.PREFIX + "Used") else _chosen_map(first)
 
 
 def show(presented: PresentedNodes) -> None:
     """Show the explanation in every slice view, in place of another one, with its legend and outlines.
 
     Background, foreground and label stay as the user has them; only where a view has no background yet does it get
-    the volume that was explained, since relevance without anatomy says nothing.
+    the volume that the map is of, since relevance without anatomy says nothing.
     """
     scene, first = presented.scene, presented.relevance[0]
     for other in record.records(scene):
@@ -81,7 +85,7 @@ def show(presented: PresentedNodes) -> None:
 def lay(scene: Any, first: Any) -> None:
     """Put the map that is to be displayed into the overlay layers of all views that take one."""
     shown, ours = displayed_map(first), _ours(scene)
-    background = record.linked_one(first, "source")
+    background = record.linked_one(_chosen_map(first), "source")
     for composite in composites(scene):
         if composite.GetAttribute(PLAIN):
             continue

@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
@@ -88,7 +89,10 @@ def present_in_steps(
         magnitudes.total()
         yield
         first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
-        x, y, z = strongest_point(explanation.relevance[0])
+        strongest = _strongest_input(explanation)
+        if earlier is None and whole is None:  # of several maps it is the one to look at first
+            record.link(first, "chosen", [record.linked(first, "relevance")[strongest]])
+        x, y, z = strongest_point(explanation.relevance[strongest])
         first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
         yield
         add_companions(scene, explanation, volume_nodes[0], first)
@@ -107,6 +111,12 @@ def present_in_steps(
             _remove(scene, first)
         raise
     return shown
+
+
+def _strongest_input(explanation: Explanation) -> int:
+    """The number of the given volume whose map holds most |relevance|; the first where that was not recorded."""
+    shares = explanation.ledger.get("absolute_share_by_input", [1.0])[: explanation.given]
+    return int(np.argmax(shares))
 
 
 def remove(presented: PresentedNodes) -> None:

@@ -49,13 +49,15 @@ class DisplaySection(Section):
         self._show()
 
     def on_result(self, nodes: Any) -> None:
-        """An explanation has been presented: its map is the one that is selected now."""
+        """An explanation has been presented: the map that it shows is the one that is selected now."""
         from .. import overlay
+        from ..display import read
 
+        chosen = nodes.relevance[read(nodes).input]
         if overlay.shown(nodes):
-            overlay.change_background(nodes.scene, self._selected, nodes.relevance[0])
+            overlay.change_background(nodes.scene, self._selected, chosen)
         self.nodes = nodes
-        self._selected = nodes.relevance[0]
+        self._selected = chosen
         self.parameters.relevance = self._selected
         self._show()
 

@@ -88,12 +88,12 @@ def _pictures(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         f"<figcaption>{escape(_CAPTIONS.get(name, name))}</figcaption></figure>"
         for name, png in pictures.items()
     ]
-    of_several = " in the first volume" if len(facts["volumes"]) > 1 else ""
+    of_several = " in the volume that holds most of it" if len(facts["volumes"]) > 1 else ""
     return (
         f'<div class="pictures">{"".join(figures)}</div>'
         f'<p class="quiet">Slicer\'s own views, cut through the place of the strongest relevance{of_several}. Warm'
-        " colours speak for"
-        " the target, cold ones against it; outlines are the prediction and, in white, where was asked.</p>"
+        " colours speak for the target, cold ones against it; outlines are the prediction and, in white, where was"
+        " asked.</p>"
     )
 
 

@@ -36,7 +36,7 @@ def profiles_of(field: Field) -> tuple[Profile, Profile, Profile]:
     """The profiles along i, j and k."""
     positive = np.maximum(field.values, 0)
     negative = np.minimum(field.values, 0)
-    along_k = [_without(part, (1, 2)) for part in (positive, negative)]
+    along_k = [part.sum(axis=(1, 2), dtype=np.float64) for part in (positive, negative)]
     # the sums over k are taken once and serve both other axes
     flat = [part.sum(axis=0, dtype=np.float64) for part in (positive, negative)]
     along_j = [part.sum(axis=1) for part in flat]
@@ -46,10 +46,6 @@ def profiles_of(field: Field) -> tuple[Profile, Profile, Profile]:
         _profile(field, axis, nearest[axis], sums[0], sums[1]) for axis, sums in enumerate((along_i, along_j, along_k))
     )
     return i, j, k
-
-
-def _without(part: NDArray[np.floating], axes: tuple[int, int]) -> NDArray[np.float64]:
-    return np.asarray(part.sum(axis=axes, dtype=np.float64))
 
 
 def _profile(

@@ -166,7 +166,7 @@ def test_hot_spots_that_would_be_listed_with_nothing_are_left_out_but_the_first(
     assert [spot.rank for spot in findings(values, Selection("peak", 0.1)).hot_spots] == [1, 2]
     faint = findings(values, Selection("peak", 0.1))
     faint.magnitudes = Magnitudes([values, np.full((100, 100, 100), 1.0, np.float32)])  # another map has nearly all
-    assert [spot.rank for spot in faint.hot_spots] == [1]
+    assert [(spot.rank, spot.percent) for spot in faint.hot_spots] == [(1, "< 0.1 %")]
 
 
 def test_a_hot_spot_names_the_segment_that_holds_most_of_its_relevance() -> None:

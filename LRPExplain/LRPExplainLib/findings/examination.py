@@ -48,6 +48,11 @@ class HotSpot:
     segment: str
     overlap: float
 
+    @property
+    def percent(self) -> str:
+        """The share for people; the first region is listed however little it holds."""
+        return f"{100 * self.share:.1f} %" if self.share >= _LEAST else "< 0.1 %"
+
 
 @dataclass(frozen=True)
 class Readout:

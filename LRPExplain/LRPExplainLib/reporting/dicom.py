@@ -161,7 +161,7 @@ def _segmentation(source: "list[Dataset]", found: Findings, explanation: Explana
     segments = [
         SegmentDescription(
             segment_number=spot.rank,
-            segment_label=f"{spot.rank}: {spot.share:.1%}{'' if spot.relevance > 0 else ' against'}",
+            segment_label=f"{spot.rank}: {spot.percent}{'' if spot.relevance > 0 else ' against'}",
             segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
             segmented_property_type=CodedConcept("HOTSPOT", _SCHEME, "Hot spot of relevance"),
             algorithm_type="AUTOMATIC",

@@ -78,8 +78,7 @@ def _fill(node: Any, relevance: Any, clusters: Clusters, spots: tuple[HotSpot, .
     entries: list[dict[str, Any]] = [{"name": "background"}]
     for spot in spots:
         colors = _POSITIVE if spot.relevance > 0 else _NEGATIVE
-        share = f"{spot.share:.1%}".replace("%", " %")
         sign = "" if spot.relevance > 0 else " against"
-        entries.append({"name": f"{spot.rank}: {share}{sign}", "color": colors[(spot.rank - 1) % len(colors)]})
+        entries.append({"name": f"{spot.rank}: {spot.percent}{sign}", "color": colors[(spot.rank - 1) % len(colors)]})
     replace_segments(node, image, entries)
     node.SetReferenceImageGeometryParameterFromVolumeNode(relevance)

@@ -161,7 +161,7 @@ class FindingsSection(Section):
     def _show_hot_spots(self) -> None:
         spots = self.found.hot_spots
         rows = [
-            (str(spot.rank), percent(spot.share), millilitres(spot.ml), f"{spot.peak:.3g}", said(spot.segment))
+            (str(spot.rank), spot.percent, millilitres(spot.ml), f"{spot.peak:.3g}", said(spot.segment))
             for spot in spots
         ]
         table = self.ui.hotSpotsTable

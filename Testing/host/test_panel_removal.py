@@ -122,6 +122,21 @@ def test_places_and_the_map_beside_are_none_any_more(opened: Any, host: Host, tm
     assert opened.ui.besideSelector.currentNode() is None
 
 
+def test_a_map_that_has_lost_its_first_one_is_not_put_beside_another(opened: Any, host: Host, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = present(build(tmp_path / "other"), scene=slicer.mrmlScene)
+    maps = several(opened, tmp_path).relevance
+    slicer.mrmlScene.RemoveNode(maps[0])
+    opened.ui.relevanceSelector.setCurrentNode(other.relevance[0])
+    opened.ui.displayCollapsibleButton.collapsed = False
+    host.process()
+    host.click(opened.ui.sideBySideButton)
+    opened.ui.besideSelector.setCurrentNode(maps[1])
+    host.process()
+    assert "was deleted: explain the volumes again" in opened.ui.statusLabel.text
+    assert composite("Red") == "None"
+
+
 def test_a_scene_with_a_map_joins_one_that_has_a_map(opened: Any, host: Host, tmp_path: Path) -> None:
     nodes = several(opened, tmp_path)
     host.process()

@@ -153,24 +153,26 @@ class DisplaySection(Section):
             return
         from .. import side_by_side
 
-        try:
-            if on:
-                reference = self.panel.volumes.reference
-                side_by_side.enter(self.nodes, reference.node, reference.segment or None)
-                self._put_above()
-                self._watch_layout()
-            else:
-                side_by_side.leave(slicer.mrmlScene)
-        except UserError as error:
-            self.panel.run.say(str(error))
+        if on:
+            reference = self.panel.volumes.reference
+            side_by_side.enter(self.nodes, reference.node, reference.segment or None)
+            self._put_above()
+            self._watch_layout()
+        else:
+            side_by_side.leave(slicer.mrmlScene)
 
     def _put_above(self, *_node: Any) -> None:
         """The image above, alone or with another map over it."""
         from .. import presented_of, side_by_side
 
-        beside = self.ui.besideSelector.currentNode()
-        if self.nodes is not None and self.ui.sideBySideButton.checked:
-            side_by_side.put_above(self.nodes.scene, presented_of(beside) if beside is not None else None)
+        if self.nodes is None or not self.ui.sideBySideButton.checked:
+            return
+        node, beside = self.ui.besideSelector.currentNode(), None
+        try:
+            beside = presented_of(node) if node is not None else None
+        except UserError as error:
+            self.panel.run.say(str(error))
+        side_by_side.put_above(self.nodes.scene, beside)
 
     def _watch_layout(self) -> None:
         """Choosing another layout leaves side by side, which the button then shows."""

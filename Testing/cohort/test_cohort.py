@@ -126,6 +126,9 @@ def test_all_inputs_count(tmp_path):
     one.save(tmp_path / "out")
     assert odd["means"] == [f"cluster_{odd['number']}/mean.nrrd", f"cluster_{odd['number']}/mean_2.nrrd"]
     assert all((tmp_path / "out" / name).is_file() for name in odd["means"])
+    shown = (tmp_path / "out" / f"cluster_{odd['number']}" / "mean_axial.png").read_bytes()
+    assert shown == projections(one.means[odd["number"]][1], one.anatomy)["axial"]  # that which holds what is told
+    assert "Mean map of input 2, axial, summed" in (tmp_path / "out" / "cohort.html").read_text(encoding="utf-8")
 
 
 # --- what is refused or left out --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 cohort.html                     for people: self-contained
 cohort.json, cohort.md          the same facts, as cohort.schema.json says, and as tables
 cluster_N/mean.nrrd             its mean map, signed, in the common space (mean_2.nrrd ... for further inputs)
-cluster_N/mean_axial.png ...    the mean map, summed along each axis
+cluster_N/mean_axial.png ...    the mean map, of several inputs that with its strongest block, summed along each axis
 cluster_N/example_M_axial.png   the slices of an example through its strongest relevance, where they were drawn
 """
 
@@ -83,7 +83,7 @@ class Cohort:
         """
         shown = pictures or {}
         drawn = {
-            cluster["number"]: projections(self.means[cluster["number"]][0], self.anatomy)
+            cluster["number"]: projections(self.means[cluster["number"]][cluster["strongest_input"] - 1], self.anatomy)
             for cluster in self.facts["clusters"]
         }
         with whole_folder(Path(folder), OWN) as partial:

@@ -75,7 +75,8 @@ def _cluster(
     pictures: Mapping[str, Mapping[str, bytes]],
 ) -> str:
     whole = len(facts["explanations"])
-    drawn = "".join(_figure(f"mean {view}", mean[view], f"Mean map, {view}, summed") for view in VIEWS)
+    of_input = f" of input {row['strongest_input']}" if facts["space"]["inputs"] > 1 else ""
+    drawn = "".join(_figure(f"mean {view}", mean[view], f"Mean map{of_input}, {view}, summed") for view in VIEWS)
     parts = [
         f"<h2>{key(row['number'])} Cluster {row['number']}{_kind(row)}: {row['size']} of {whole} explanations</h2>",
         f"<p>{row['for']:.0%} of the relevance in its mean map speaks for the target,"

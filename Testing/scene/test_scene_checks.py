@@ -17,7 +17,7 @@ from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.progress import nobody
 from LRPExplainLib.reporting import Record
-from LRPExplainLib.scene import PresentedNodes, answers, checks, present
+from LRPExplainLib.scene import PresentedNodes, answers, checks, present, present_in_steps
 from LRPExplainLib.worker.checks import VERBS
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
@@ -135,15 +135,15 @@ def test_dicom_refers_to_the_slices_that_the_volume_came_from(place: Path, tmp_p
 
 
 def test_a_map_of_an_earlier_session_is_to_be_explained_again(presented: PresentedNodes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="from an earlier session"):
+    with pytest.raises(UserError, match="not at hand, as of maps of an earlier session"):
         answers.answer_of(presented)
     first, second = tmp_path / "1", tmp_path / "2"
     for folder in (first, answers.evaluation_beside(first), second):
         folder.mkdir()
-    answers.keep(presented, first)
+    answers.keep(presented.relevance[0], first)
     assert answers.answer_of(presented) == first
     assert answers.evaluation_of(presented) == answers.evaluation_beside(first)
-    answers.keep(presented, second)  # explained again in its place: the earlier answer and its checks go
+    answers.keep(presented.relevance[0], second)  # explained again in its place: the earlier answer and its checks go
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["2"]
     assert answers.evaluation_of(presented) is None
     presented.facts["volumes"][0]["path"] = str(tmp_path / "gone.nrrd")
@@ -156,12 +156,22 @@ def test_a_folder_that_a_scene_file_names_is_not_touched(presented: PresentedNod
     for folder in (somebodys, answers.evaluation_beside(somebodys), answer):
         folder.mkdir()
     presented.relevance[0].SetAttribute("LRPExplain.Answer", str(somebodys))
-    with pytest.raises(UserError, match="from an earlier session"):
+    with pytest.raises(UserError, match="not at hand, as of maps of an earlier session"):
         answers.answer_of(presented)
-    answers.keep(presented, answer)
+    answers.keep(presented.relevance[0], answer)
     assert answers.answer_of(presented) == answer
     assert somebodys.is_dir()
     assert answers.evaluation_beside(somebodys).is_dir()
+
+
+def test_an_answer_is_not_that_of_other_voxels(presented: PresentedNodes, place: Path, tmp_path: Path) -> None:
+    first = presented.relevance[0]
+    answers.keep(first, tmp_path)
+    steps = present_in_steps(Explanation.load(place / "answer"), presented.volumes, update=first)
+    next(steps)
+    steps.close()  # cancelled when the map has its new voxels already
+    with pytest.raises(UserError, match="not at hand"):
+        answers.answer_of(presented)
 
 
 def test_only_a_volume_whose_slices_the_dicom_database_has_came_from_dicom(

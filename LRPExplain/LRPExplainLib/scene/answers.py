@@ -24,9 +24,8 @@ _EVALUATION = "-evaluation"
 _known: set[Path] = set()
 
 
-def keep(presented: PresentedNodes, folder: Path | None) -> None:
-    """Remember the answer's folder; that of an earlier answer goes. None: it is not kept."""
-    first = presented.relevance[0]
+def keep(first: Any, folder: Path | None) -> None:
+    """Remember the answer's folder on the first map; that of an earlier answer goes. None: there is none."""
     earlier = Path(first.GetAttribute(_ANSWER) or "")
     if earlier in _known and earlier != folder:
         _known.remove(earlier)
@@ -43,13 +42,18 @@ def answer_of(presented: PresentedNodes) -> Path:
     """The answer's folder.
 
     Raises:
-        UserError: it is part of another map, of an earlier session, or the volume has changed since.
+        UserError: it is part of another map, has gone or was not kept, or the volume has changed since.
     """
     if whole_of(presented.relevance[0]) is not presented.relevance[0]:
         raise UserError(_("This is the map of one channel: show the whole map, then check that."))
     folder = Path(presented.relevance[0].GetAttribute(_ANSWER) or "")
     if folder not in _known or not folder.is_dir():
-        raise UserError(_("This map is from an earlier session: explain the volume again, then check it."))
+        raise UserError(
+            _(
+                "The answer behind this map is not at hand, as of maps of an earlier session and of those at the"
+                " crosshair: explain the volume again, then check it."
+            )
+        )
     given = [entry["path"] for entry in presented.facts["volumes"] if entry.get("path")]
     if not all(Path(path).exists() for path in given):
         raise UserError(_("The volume has changed since it was explained: explain it again, then check it."))

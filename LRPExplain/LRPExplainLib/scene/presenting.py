@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from . import display, following, hierarchy, nodes, overlay, parts, record, tables
+from . import answers, display, following, hierarchy, nodes, overlay, parts, record, tables
 from .cache import magnitudes_of
 from .colors import COLOR_TABLES
 from .companions import add_companions
@@ -160,6 +160,7 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
         for node, image in zip(maps, images, strict=True):
             nodes.set_voxels(node, image)
         tables.forget_checks(first)
+        answers.keep(first, None)  # which is of the voxels before
     record.link(first, "relevance", maps)
     for n, (node, volume, title) in enumerate(zip(maps, volume_nodes, titles, strict=True)):
         node.SetAttribute(record.INPUT, str(n))

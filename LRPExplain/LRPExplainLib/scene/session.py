@@ -304,7 +304,7 @@ def _presenting(
         yield
         _require(nodes, contents)
         presented = yield from present_in_steps(explanation, nodes, update=update)
-        answers.keep(presented, folder if keep else None)
+        answers.keep(presented.relevance[0], folder if keep else None)
         kept = keep
         return presented
     finally:

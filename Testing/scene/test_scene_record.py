@@ -153,6 +153,18 @@ def test_a_name_that_the_user_gave_survives_an_update(tmp_path: Path) -> None:
     assert second.relevance[0].GetName() == "why lesion"
 
 
+def test_an_update_leaves_nodes_where_their_user_has_put_them(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    shown = present(explanation)
+    hierarchy = hierarchy_of(shown.scene)
+    mine = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), "mine")
+    moved = [hierarchy.GetItemByDataNode(node) for node in (shown.relevance[0], shown.segmentation)]
+    for item in moved:
+        hierarchy.SetItemParent(item, mine)
+    present(explanation, shown.volumes, update=shown)
+    assert [hierarchy.GetItemParent(item) for item in moved] == [mine, mine]
+
+
 def test_an_update_of_what_has_gone_makes_new_nodes(tmp_path: Path) -> None:
     first = present(build(tmp_path))
     gone = first.relevance[0]

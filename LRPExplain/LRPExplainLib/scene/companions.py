@@ -23,10 +23,8 @@ _Labels = tuple[sitk.Image, list[dict[str, Any]]]  # label values on a grid, and
 def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
     """Make them, or bring them to what another explanation says; ``volume`` is the first one, ``first`` its map."""
     title = nodes.legend_title(str(explanation.target["class"]))
-    segmentation = _segments(
-        scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume
-    )
-    region = _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
+    _segments(scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume)
+    _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
     if legend is None:
         # its colours first: they are then also saved, and loaded, before what is shown in them
@@ -35,7 +33,6 @@ def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any
     shown = nodes.legend_of(legend)
     if shown is not None:
         shown.SetTitleText(title)
-    hierarchy.put_in_folder(first, [node for node in (segmentation, region) if node is not None])
 
 
 def color_table(scene: Any, first: Any, role: str) -> Any:
@@ -47,23 +44,23 @@ def color_table(scene: Any, first: Any, role: str) -> Any:
     return node
 
 
-def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> Any | None:
-    """The segmentation node of a role with this content; removed where there is none."""
+def _segments(scene: Any, first: Any, role: str, content: _Labels | None, name: str, volume: Any) -> None:
+    """Give the segmentation node of a role this content; it is removed where there is none."""
     node = record.linked_one(first, role)
     if content is None:
         if node is not None:
             scene.RemoveNode(node)
-        return None
+        return
     labels, classes = content
     stamp = f"{zlib.crc32(sitk.GetArrayViewFromImage(labels).tobytes())} {json.dumps(classes)}"
     if node is None:
         node = nodes.add_segmentation(scene, labels, classes, name)
         record.link(first, role, [record.mark(node, role)])
+        hierarchy.put_in_folder(first, [node])
     elif node.GetAttribute(record.PREFIX + "Content") != stamp:
         nodes.set_segments(node, labels, classes)
     node.SetAttribute(record.PREFIX + "Content", stamp)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    return node
 
 
 def _prediction(explanation: Explanation) -> _Labels | None:

@@ -167,7 +167,8 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
         record.link(node, "source", [volume])
         _rename(scene, node, title, first)
     record.write_facts(first, _facts(explanation))
-    hierarchy.put_in_folder(first, maps)
+    if earlier is None:
+        hierarchy.put_in_folder(first, maps)
     return first
 
 

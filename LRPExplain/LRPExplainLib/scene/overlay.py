@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import record
@@ -35,21 +34,23 @@ def _ours(scene: Any) -> set[str]:
     return {node.GetID() for node in maps}
 
 
-def _layers(scene: Any, ids: set[str]) -> Iterator[tuple[Any, int]]:
-    """Composite node and layer number of every additional layer that shows one of these volumes."""
+def _additional(composite: Any) -> range:
+    """The numbers of its additional layers."""
     first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
-    for composite in composites(scene):
-        for layer in range(first, first + composite.GetNumberOfAdditionalLayers()):
-            if (composite.GetNthLayerVolumeID(layer) or "") in ids:
-                yield composite, layer
+    return range(first, first + composite.GetNumberOfAdditionalLayers())
+
+
+def layers(scene: Any, ids: set[str]) -> list[tuple[Any, int]]:
+    """Composite node and layer number of every additional layer that shows one of these volumes."""
+    every = ((composite, layer) for composite in composites(scene) for layer in _additional(composite))
+    return [(composite, layer) for composite, layer in every if composite.GetNthLayerVolumeID(layer) in ids]
 
 
 def _overlay_layer(composite: Any, ours: set[str]) -> int:
     """The additional layer that shows a relevance map already or shows nothing; else the next new one."""
-    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
-    count = composite.GetNumberOfAdditionalLayers()
-    free = (first + n for n in range(count) if (composite.GetNthLayerVolumeID(first + n) or "") in ours | {""})
-    return next(free, first + count)
+    numbers = _additional(composite)
+    free = (layer for layer in numbers if (composite.GetNthLayerVolumeID(layer) or "") in ours | {""})
+    return next(free, numbers.stop)
 
 
 def _chosen_map(first: Any) -> Any:
@@ -110,13 +111,12 @@ def lay_beside(scene: Any, first: Any) -> None:
 
 def beside(scene: Any) -> Any | None:
     """The explanation whose map lies over the views that else stay plain, by its first relevance map."""
-    layers = {(each.GetAttribute(PLAIN), id_) for each in composites(scene) for id_ in _layer_ids(each)}
-    return next((first for first in record.records(scene) if ("1", displayed_map(first).GetID()) in layers), None)
+    return next((first for first in record.records(scene) if plain_layers(scene, {displayed_map(first).GetID()})), None)
 
 
-def _layer_ids(composite: Any) -> list[str]:
-    first = slicer.vtkMRMLSliceCompositeNode.Layer_Last
-    return [composite.GetNthLayerVolumeID(first + n) or "" for n in range(composite.GetNumberOfAdditionalLayers())]
+def plain_layers(scene: Any, ids: set[str]) -> list[tuple[Any, int]]:
+    """`layers` of the views that else stay plain."""
+    return [(composite, layer) for composite, layer in layers(scene, ids) if composite.GetAttribute(PLAIN)]
 
 
 def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
@@ -150,7 +150,7 @@ def take_out(scene: Any, first: Any) -> None:
     ids = {
         node.GetID() for node in (*record.linked(first, "relevance"), *record.linked(first, "cleaned"), first) if node
     }
-    for composite, layer in list(_layers(scene, ids)):
+    for composite, layer in layers(scene, ids):
         composite.SetNthLayerVolumeID(layer, None)
     for composite in composites(scene):
         given = composite.GetAttribute(_GIVEN)
@@ -216,7 +216,7 @@ def opacity_of(first: Any) -> float:
 def set_opacity(scene: Any, first: Any, opacity: float) -> None:
     """The overlay's opacity in all views."""
     first.SetAttribute(OPACITY_ATTRIBUTE, repr(opacity))
-    for composite, layer in _layers(scene, {displayed_map(first).GetID()}):
+    for composite, layer in layers(scene, {displayed_map(first).GetID()}):
         composite.SetNthLayerOpacity(layer, opacity)
 
 
@@ -228,5 +228,5 @@ def restore(scene: Any) -> None:
     """
     for first in record.records(scene):
         if first.GetAttribute(record.SHOWN) != "0":
-            for composite, layer in _layers(scene, {displayed_map(first).GetID()}):
+            for composite, layer in layers(scene, {displayed_map(first).GetID()}):
                 composite.SetNthLayerOpacity(layer, opacity_of(first))

@@ -117,12 +117,8 @@ def _view(scene: Any, name: str, above: str, application: Application | None) ->
 def _clear_plain(scene: Any) -> None:
     """Take the overlay out of the views that stay plain."""
     maps = {node.GetID() for first in record.records(scene) for node in record.every_node(first)}
-    first_layer = slicer.vtkMRMLSliceCompositeNode.Layer_Last
-    for composite in overlay.composites(scene):
-        if composite.GetAttribute(overlay.PLAIN):
-            for layer in range(first_layer, first_layer + composite.GetNumberOfAdditionalLayers()):
-                if (composite.GetNthLayerVolumeID(layer) or "") in maps:
-                    composite.SetNthLayerVolumeID(layer, None)
+    for composite, layer in overlay.plain_layers(scene, maps):
+        composite.SetNthLayerVolumeID(layer, None)
 
 
 def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:

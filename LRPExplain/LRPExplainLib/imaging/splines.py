@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -46,10 +47,13 @@ def resize(volume: Tensor, shape: Size, separate: int | None = None, order: int 
     volume = torch.minimum(torch.maximum(volume, low), high)
     if separate is None or volume.shape[separate] == shape[separate]:
         return volume
-    count, wanted = volume.shape[separate], shape[separate]
+    return volume.index_select(separate, torch.from_numpy(nearest_slices(volume.shape[separate], shape[separate])))
+
+
+def nearest_slices(count: int, wanted: int) -> NDArray[np.int64]:
+    """Which of `count` slices is nearest to each of `wanted` over the same extent."""
     position = count / wanted * (np.arange(wanted) + 0.5) - 0.5
-    nearest = np.floor(position + 0.5).clip(0, count - 1).astype(np.int64)
-    return volume.index_select(separate, torch.from_numpy(nearest))
+    return np.floor(position + 0.5).clip(0, count - 1).astype(np.int64)
 
 
 def _along(volume: Tensor, dim: int, matrix: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from .boxes import placed
 from .grid import Grid, core_grid, nearest_on, same_grid
 from .resampling import linear_map, nearest
-from .splines import resize, separate_axis
+from .splines import nearest_slices, resize, separate_axis
 
 _NOTHING = -1  # the label of what lies outside the images' foreground, which is no background
 
@@ -97,9 +97,7 @@ def _resized(labels: np.ndarray, shape: Sequence[int], separate: int | None) -> 
         return _voted(labels, shape)
     within = [n for axis, n in enumerate(shape) if axis != separate]
     slices = [_voted(part, within) for part in np.moveaxis(labels, separate, 0)]
-    count, wanted = len(slices), shape[separate]
-    position = count / wanted * (np.arange(wanted) + 0.5) - 0.5
-    index = np.floor(position + 0.5).clip(0, count - 1).astype(int)
+    index = nearest_slices(len(slices), shape[separate])
     return np.moveaxis(np.stack([slices[n] for n in index]), 0, separate)
 
 

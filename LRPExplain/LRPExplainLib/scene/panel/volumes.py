@@ -81,8 +81,8 @@ class VolumesSection(Section):
     def on_model(self) -> None:
         """Another model is known: it says how many volumes it wants, and what they are."""
         facts = self.panel.model.facts
-        names = [entry["name"] for entry in facts["inputs"]] if facts else []
         if facts:
+            names = [entry["name"] for entry in facts["inputs"]]
             labels = sum(entry.get("labels", False) for entry in facts["inputs"])
             self.show_channels(names if len(names) > 1 else [_("Volume")], labels)
             self.fill(names[: len(names) - labels])
@@ -148,9 +148,7 @@ def _volumes() -> list[Any]:
     return [
         node
         for node in found
-        if node.IsA("vtkMRMLScalarVolumeNode")
-        and node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        and not node.GetAttribute(ROLE_ATTRIBUTE)
+        if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(ROLE_ATTRIBUTE)
     ]
 
 

@@ -323,6 +323,25 @@ def test_the_whole_panel_fits_into_slicers_side_panel(opened: Any, host: Host, t
     assert (QtGui.QColor(picture.pixel(5, 5)).lightness() < 128) is dark
 
 
+def test_long_names_leave_the_panel_as_narrow_as_it_is(host: Host, session: Asked) -> None:
+    long = "T1 MPRAGE sagittal 1 mm after contrast, 3 T, follow-up after 12 months, registered to the first examination"
+    relevance = volume(f"{long} relevance for lesion")
+    relevance.SetAttribute("LRPExplain.Role", "relevance")
+    volume(long)
+    for kind in ("vtkMRMLSegmentationNode", "vtkMRMLMarkupsROINode", "vtkMRMLMarkupsFiducialNode"):
+        node = slicer.mrmlScene.AddNewNodeByClass(kind, long)
+        if kind == "vtkMRMLSegmentationNode":
+            node.GetSegmentation().AddEmptySegment("", long)
+    opened = host.open()
+    opened.panel.volumes.fill()
+    opened.ui.referenceSelector.setCurrentNode(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
+    opened.ui.relevanceSelector.setCurrentNode(relevance)
+    for where in range(opened.ui.whereComboBox.count):
+        opened.ui.whereComboBox.currentIndex = where
+        host.process()
+        assert unwrap(opened.ui.volumesCollapsibleButton).parentWidget().minimumSizeHint().width() <= 400, where
+
+
 def test_every_text_of_the_panel_can_be_translated() -> None:
     """A literal that a widget, a plot or a legend shows stands in tr(): `text = "..."` and its like do not occur."""
     shown = re.compile(

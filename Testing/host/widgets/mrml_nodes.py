@@ -53,7 +53,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         self._combo = ctkComboBox(self)
-        self._combo.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Expanding)
+        self._combo.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Expanding)
         layout.addWidget(self._combo)
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Preferred, QtWidgets.QSizePolicy.Policy.Fixed)
         self._combo.currentTextChanged.connect(lambda _text: self._tell())
@@ -227,7 +227,11 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     showChildNodeTypes = kept(bool, "showChildNodeTypes", True, lambda self, _v: self._rebuild())
     hideChildNodeTypes = kept("QStringList", "hideChildNodeTypes", [], lambda self, _v: self._rebuild())
     selectNodeUponCreation = kept(bool, "selectNodeUponCreation", True)
-    sizeAdjustPolicy = kept(int, "sizeAdjustPolicy", 0)
+    sizeAdjustPolicy = derived(
+        QtWidgets.QComboBox.SizeAdjustPolicy,
+        lambda self: self._combo.sizeAdjustPolicy(),
+        lambda self, value: self._combo.setSizeAdjustPolicy(value),
+    )
     currentNodeID = derived(str, lambda self: self._chosen_id(), lambda self, value: self.setCurrentNodeID(value))
 
     @invokable
@@ -360,7 +364,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._label = QtWidgets.QLabel("Segment: ", self)
         self._message = QtWidgets.QLabel(self)
         self._segments = QtWidgets.QComboBox(self)
-        self._segments.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
+        self._segments.setSizePolicy(QtWidgets.QSizePolicy.Policy.Expanding, QtWidgets.QSizePolicy.Policy.Fixed)
         grid.addWidget(self._nodes, 0, 0, 1, 2)
         grid.addWidget(self._label, 1, 0)
         grid.addWidget(self._segments, 1, 1)

@@ -16,7 +16,7 @@ from .method import MethodSection
 from .model import ModelSection
 from .question import QuestionSection
 from .run import RunSection
-from .section import Section
+from .section import Section, let_shrink
 from .trust import consent
 from .trustworthiness import TrustSection
 from .volumes import VolumesSection
@@ -46,6 +46,8 @@ class Panel(VTKObservationMixin):
         self.findings = FindingsSection(ui, self)
         self.concepts = ConceptsSection(ui, self)
         self.trust = TrustSection(ui, self)
+        for selector in (*self._fixed_selectors, ui.relevanceSelector):
+            let_shrink(selector)
         self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_removal)
 
     @property
@@ -54,6 +56,11 @@ class Panel(VTKObservationMixin):
             self.model, self.volumes, self.question, self.method, self.run, self.display, self.findings, self.concepts,
             self.trust,
         )  # fmt: skip
+
+    @property
+    def _fixed_selectors(self) -> tuple[Any, ...]:
+        ui = self.ui
+        return ui.referenceSelector, ui.segmentSelector, ui.roiSelector, ui.pointsSelector, ui.besideSelector
 
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
@@ -82,9 +89,7 @@ class Panel(VTKObservationMixin):
             return
         self.display.on_removal(node)
         self.trust.on_removal(node)
-        ui = self.ui
-        fixed = (ui.referenceSelector, ui.segmentSelector, ui.roiSelector, ui.pointsSelector, ui.besideSelector)
-        for selector in (*self.volumes.selectors, *fixed):
+        for selector in (*self.volumes.selectors, *self._fixed_selectors):
             if selector.currentNode() is node:
                 selector.setCurrentNode(None)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import qt
+import slicer
 from slicer.util import VTKObservationMixin
 
 if TYPE_CHECKING:
@@ -42,3 +44,10 @@ def show_rows(layout: Any, fields: dict[Any, bool]) -> None:
         label = layout.labelForField(field)
         if label is not None:
             label.setVisible(visible)
+
+
+def let_shrink(selector: Any) -> None:
+    """A selector of nodes asks for the width of the longest name that it holds when it is first shown, and the panel
+    with it: instead the chosen name is shortened in the width that there is."""
+    for combo in slicer.util.findChildren(selector, className="*ComboBox"):
+        combo.sizeAdjustPolicy = qt.QComboBox.AdjustToMinimumContentsLengthWithIcon

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from ..nodes import ROLE_ATTRIBUTE
 from .matching import match
-from .section import Section
+from .section import Section, let_shrink
 from .segments import SegmentChoice
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class VolumesSection(Section):
                 if labels_row
                 else _("The volume to explain. Its window, layers and transform stay as they are.")
             )
+            let_shrink(selector)
             selector.setMRMLScene(slicer.mrmlScene)
             selector.connect("currentNodeChanged(vtkMRMLNode*)", self._on_chosen)
             layout.insertRow(number, _("{channel}:").format(channel=name), selector)

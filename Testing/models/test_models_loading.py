@@ -99,8 +99,8 @@ def test_a_model_without_a_card_gets_the_stated_defaults(torchscript):
     segmentation = card.completed([1, 3, 8, 8, 8])
     assert (segmentation.task, segmentation.output.activation) == ("segmentation", "softmax")
     assert [c.name for c in segmentation.output.classes] == ["class 0", "class 1", "class 2"]
-    black, orange, blue = (0, 0, 0), (230, 159, 0), (86, 180, 233)  # the last two are Okabe and Ito's first
-    assert [c.color for c in segmentation.output.classes] == [black, orange, blue]
+    black, green, purple = (0, 0, 0), (0, 158, 115), (204, 121, 167)  # of Okabe and Ito's, what no relevance has
+    assert [c.color for c in segmentation.output.classes] == [black, green, purple]
     classification = card.completed([1, 1])
     assert (classification.task, classification.output.activation) == ("classification", "sigmoid")
     assert card.completed([1, 2, 1, 1, 1]).task == "classification"

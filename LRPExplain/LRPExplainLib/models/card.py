@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("card.schema.json")
 
-# Okabe and Ito's colours, told apart by colour-blind people too; for classes whose card gives none.
-_PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+# Okabe and Ito's colours, told apart by colour-blind people too; for classes whose card gives none. Those that no
+# relevance has in Slicer's views (fire and ice) come first: an orange outline is lost on an orange map.
+_PALETTE = ((0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 114, 178), (240, 228, 66), (213, 94, 0))
 DEFAULT_INTENSITY: tuple[Mapping[str, Any], ...] = ({"type": "percentile", "lower": 1, "upper": 99.8, "clip": True},)
 
 

@@ -117,10 +117,11 @@ def test_a_segment_that_moves_with_its_volume(
     np.testing.assert_array_equal(mask((segmentation, "two"), volume, image, tmp_path), voxels((10, 8, 2), (11, 9, 4)))
 
 
-def test_a_segment_elsewhere_is_refused(volume: Any, segmentation: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["one", "class_1"])
+def test_a_segment_elsewhere_is_refused_by_its_name(volume: Any, segmentation: Any, tmp_path: Path, named: str) -> None:
     transform(segmentation, np.array([[1, 0, 0, 900], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
     with pytest.raises(UserError, match="The segment 'one' has no voxel in 'head': choose another"):
-        asking.place((segmentation, "one"), volume, tmp_path / "asked.nrrd")
+        asking.place((segmentation, named), volume, tmp_path / "asked.nrrd")
     assert not list(tmp_path.iterdir())
 
 

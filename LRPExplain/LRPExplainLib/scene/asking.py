@@ -137,7 +137,7 @@ def _segment(node: Any, segment: str, volume: Any, file: Path) -> dict[str, Any]
     if not np.any(inside):
         raise UserError(
             _("The segment '{segment}' has no voxel in '{name}': choose another.").format(
-                segment=segment, name=volume.GetName()
+                segment=segmentation.GetSegment(chosen).GetName(), name=volume.GetName()
             )
         )
     export_volume(_mask_node(inside, volume), file)

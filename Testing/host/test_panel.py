@@ -242,10 +242,28 @@ def test_live_a_moved_crosshair_and_a_placed_point_are_explained(opened: Any, ho
         points.AddControlPointWorld(3.0, 2.0, 1.0)
     assert session.explained[-1]["where"] == (3, 2, 1)
     assert {asked["lane"] for asked in session.explained} == {"crosshair"}
+    assert opened.ui.statusLabel.text == "Explaining at the crosshair …"
+    for asked in session.explained[:-1]:
+        asked["on_failed"]("There is nothing here.")
+    assert opened.ui.statusLabel.text == "Explaining at the crosshair …"  # the newer place still waits
+    session.explained[-1]["on_failed"]("There is nothing here either.")
+    assert opened.ui.statusLabel.text == "There is nothing here either."
     asked_before = len(session.explained)
     host.click(opened.ui.crosshairCheckBox)
     crosshair.SetCrosshairRAS(7, 8, 9)
     assert len(session.explained) == asked_before
+
+
+def test_live_another_request_takes_the_place_of_the_question_at_the_crosshair(
+    opened: Any, host: Host, session: Asked
+) -> None:
+    volume("brain")
+    opened.panel.volumes.fill()
+    host.click(opened.ui.crosshairCheckBox)
+    slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode").SetCrosshairRAS(1, 2, 3)
+    opened.panel.begin(opened.panel.trust)
+    assert session.cancelled == 1
+    assert opened.ui.statusLabel.text == ""
 
 
 def test_progress_names_the_stage_and_the_time_left(opened: Any, host: Host, session: Asked) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -122,16 +124,42 @@ def test_the_crosshair_explains_the_voxel_below_it_and_newer_places_go_first(per
     for shift in range(6):
         crosshair.SetCrosshairRAS(middle[0] + shift, middle[1], middle[2])
         person.host.process()
-    maps = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    before = len([node for node in maps if node.GetAttribute("LRPExplain.Role") == "relevance"])
+    assert person.said() == "Explaining at the crosshair …"
 
-    def explained() -> bool:
+    def maps() -> list[Any]:
         nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        return len([node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]) > before
+        return [node for node in nodes if node.GetAttribute("LRPExplain.Role") == "relevance"]
 
-    person.host.wait(explained, 60)
+    before = maps()
+    person.host.wait(lambda: not person.said(), 60)
+    (live,) = [node for node in maps() if node not in before]  # one map for all places
+    asked = json.loads(live.GetAttribute("LRPExplain.Facts"))["target"]["region"]["points_ras"][0]
+    np.testing.assert_allclose(asked, crosshair.GetCrosshairRAS())
+    person.host.choose(person.ui.relevanceSelector, before[0].GetName())
+    person.host.choose(person.ui.relevanceSelector, live.GetName())
+    assert person.ui.predictionTable.item(0, 0).text() == "lesion"
     person.click(person.ui.crosshairCheckBox)
-    assert not person.said()
+
+
+def test_answers_are_presented_one_after_another(person: Person) -> None:
+    from LRPExplainLib.scene.session import Run
+
+    session, steps, done = person.widget.panel.logic.session, [], []
+
+    def presenting(name: str) -> Generator[None, None, str]:
+        for step in range(3):
+            steps.append(f"{name}{step}")
+            yield
+        return name
+
+    for name in ("a", "b", "c"):
+        run = Run()
+        session.present(run, presenting(name), done.append, done.append)
+        if name == "b":
+            run.cancel()
+    person.host.wait(lambda: len(done) == 2, 10)
+    assert done == ["a", "c"]
+    assert steps == ["a0", "a1", "a2", "c0", "c1", "c2"]
 
 
 def test_reload_ends_the_worker_and_brings_a_panel_that_works(with_small_model: Person, tmp_path: Path) -> None:

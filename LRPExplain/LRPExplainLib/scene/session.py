@@ -21,6 +21,7 @@ from .process import SlicerProcess, later
 from .saying import said
 
 Callback = Callable[..., None] | None
+_PAUSE = 0.01  # seconds between two looks at whether an earlier presentation is over
 _shared: Session | None = None
 
 
@@ -102,7 +103,8 @@ class Session:
         on_done: Callback = None,
         on_failed: Callback = None,
     ) -> Run:
-        """Ask why; see `LRPExplainLogic.explain`.
+        """Ask why; see `LRPExplainLogic.explain`. ``update`` may also be a function, asked when the answer is there:
+        the map may not have been there when the question was put.
 
         What can be seen to be wrong at once is raised as UserError, all else is told by ``on_failed(sentence)``.
         """
@@ -174,6 +176,11 @@ class Session:
         self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
         self._step(run, on_done, on_failed)
 
+    def _waits(self, run: Run) -> bool:
+        """Whether an earlier answer is still being presented: the next one may update the nodes that it makes."""
+        earlier = self._presenting[: self._presenting.index(run)]
+        return any(other.wanted and other.presenting is not None for other in earlier)
+
     def explain_and_wait(self, volume_nodes: Sequence[Any], model: Path, **options: Any) -> Any:
         """As `explain`, for scripts: back when the nodes are there. Raises UserError where it failed."""
         return _waited(self.explain, volume_nodes, model, **options)
@@ -223,6 +230,9 @@ class Session:
     def _step(self, run: Run, on_done: Callback, on_failed: Callback) -> None:
         """Present a part, and the rest when the application has served its user."""
         if not run.wanted:
+            return
+        if self._waits(run):
+            later(_PAUSE, lambda: self._step(run, on_done, on_failed))
             return
         assert run.presenting is not None
         try:
@@ -303,7 +313,7 @@ def _presenting(
         explanation = yield from Explanation.load_in_steps(folder)
         yield
         _require(nodes, contents)
-        presented = yield from present_in_steps(explanation, nodes, update=update)
+        presented = yield from present_in_steps(explanation, nodes, update=update() if callable(update) else update)
         answers.keep(presented.relevance[0], folder if keep else None)
         kept = keep
         return presented

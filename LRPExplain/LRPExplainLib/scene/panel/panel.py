@@ -132,6 +132,7 @@ class Panel(VTKObservationMixin):
         for other in (self.run, self.concepts, self.trust):
             if other is not section and other.running:
                 other.cancel()
+        self.run.forget_live()
 
     def ensure(self, install: Callable[[], None]) -> None:
         """Install packages; Slicer handles events meanwhile, so nothing else may start. UserError as ``install``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
@@ -29,7 +30,7 @@ class RunSection(Section):
         super().__init__(ui, panel)
         self._request: Any = None
         self._said: dict[str, Any] = {}
-        self._live: Any = None
+        self._live: Any = None  # the newest question at the crosshair, while it has no answer
         self._live_map: Any = None  # the crosshair's own map: each place updates it, and the other maps stay
         ui.progressBar.setVisible(False)
         ui.predictionTable.setVisible(False)
@@ -100,31 +101,47 @@ class RunSection(Section):
         if self.running or self._missing():
             return
         try:
-            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": self._kept_map()}
+            arguments = self._arguments() | self.panel.question.asked() | {"where": place, "update": self._kept_map}
         except UserError as error:
             self.say(str(error))
             return
         if self.panel.logic.missingPackages():
             self.say(_("Press Explain once first: it asks before it installs what is needed."))
             return
+        asked = object()
         try:
-            self._live = self.panel.logic.start(
-                **arguments, lane="crosshair", onDone=self._on_live_done, onFailed=self.say
+            run = self.panel.logic.start(
+                **arguments,
+                lane="crosshair",
+                onPrediction=self._on_prediction,
+                onDone=partial(self._on_live_done, asked),
+                onFailed=partial(self._end_live, asked),
             )
         except UserError as error:
             self.say(str(error))
+            return
+        self._live = (asked, run)
+        self.say(_("Explaining at the crosshair …"))
 
     def _kept_map(self) -> Any:
         node = self._live_map
         return node if node is not None and node.GetScene() is not None else None
 
     def forget_live(self) -> None:
-        request, self._live = self._live, None
-        if request is not None:
-            request.cancel()
+        if self._live is not None:
+            asked, run = self._live
+            self._end_live(asked)
+            run.cancel()
 
-    def _on_live_done(self, nodes: Any) -> None:
-        self.say("")
+    def _end_live(self, asked: object, sentence: str = "") -> None:
+        """An answer is there, or will not come; a newer question still waits for its own."""
+        if self._live is not None and self._live[0] is asked:
+            self._live = None
+            self.say(sentence)
+
+    def _on_live_done(self, asked: object, nodes: Any) -> None:
+        self._end_live(asked)
+        nodes.relevance[0].SetAttribute(_PREDICTION, json.dumps(self._said))
         first = self._kept_map() is None
         self._live_map = nodes.relevance[0]
         self.panel.on_result(nodes, first)

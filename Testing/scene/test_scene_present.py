@@ -117,6 +117,16 @@ def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path
         assert legend.GetVisibility(view)
 
 
+def test_the_legend_tells_another_method_and_a_channel_from_the_whole_map(tmp_path: Path) -> None:
+    explanation = build(tmp_path)
+    compared = replace(explanation, composite=explanation.composite | {"name": "grad-cam", "method": {}})
+    concept = {"layer": "decoder.0.layers.block.3", "part": "channel", "channel": 12}
+    part = replace(explanation, target=explanation.target | {"concept": concept})
+    both = [present(each) for each in (compared, part)]
+    titles = [shown.legend.GetNthDisplayNode(1).GetTitleText() for shown in both]
+    assert titles == ["Relevance for\nlesion\nby grad-cam", "Relevance for\nlesion\nchannel 12 of decoder.0…"]
+
+
 def test_a_long_name_is_shortened_in_the_legend_and_long_numbers_have_their_width(tmp_path: Path) -> None:
     explanation = build(tmp_path)
     faint = like(head(), np.asarray(sitk.GetArrayViewFromImage(explanation.relevance[0])) * np.float32(3.73e-6))

@@ -22,7 +22,7 @@ _Labels = tuple[sitk.Image, list[dict[str, Any]]]  # label values on a grid, and
 
 def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
     """Make them, or bring them to what another explanation says; ``volume`` is the first one, ``first`` its map."""
-    title = nodes.legend_title(str(explanation.target["class"]))
+    title = nodes.legend_title(*naming(explanation.target, explanation.composite))
     _segments(scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume)
     _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
     legend = record.linked_one(first, "legend")
@@ -33,6 +33,13 @@ def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any
     shown = nodes.legend_of(legend)
     if shown is not None:
         shown.SetTitleText(title)
+
+
+def naming(target: dict[str, Any], composite: dict[str, Any]) -> tuple[str, str, str]:
+    """The class, of a part of its map the channel, and the method where it is another one than LRP; else empty."""
+    concept = target.get("concept") or {}
+    channel = f"channel {concept['channel']} of {concept['layer']}" if "channel" in concept else ""
+    return str(target["class"]), channel, str(composite["name"]) if "method" in composite else ""
 
 
 def color_table(scene: Any, first: Any, role: str) -> Any:

@@ -170,12 +170,18 @@ def legend_of(carrier: Any) -> Any:
     return next((node for node in found if node is not None and node.IsA("vtkMRMLColorLegendDisplayNode")), None)
 
 
-def legend_title(target: str) -> str:
-    """Two short lines: a long one would lie over the anatomy."""
-    short = target
-    if len(target) > _LONGEST_TARGET:
-        short = target[: _LONGEST_TARGET - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
-    return _("Relevance for {target}").format(target=f"\n{short}").replace(" \n", "\n")
+def legend_title(target: str, channel: str = "", method: str = "") -> str:
+    """A short line for each: a long one would lie over the anatomy. Maps that stand side by side must differ in it."""
+    title = _("Relevance for {target}").format(target=f"\n{_shortened(target)}")
+    if channel:
+        title += f"\n{_shortened(channel)}"
+    if method:
+        title += "\n" + _("by {method}").format(method=_shortened(method))
+    return title.replace(" \n", "\n")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_TARGET else text[: _LONGEST_TARGET - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def label_legend(legend: Any, low: float, high: float, count: int) -> None:

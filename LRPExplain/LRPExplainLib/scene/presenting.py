@@ -14,7 +14,7 @@ from ..errors import UserError
 from . import answers, display, following, hierarchy, nodes, overlay, parts, record, tables
 from .cache import magnitudes_of
 from .colors import COLOR_TABLES
-from .companions import add_companions
+from .companions import add_companions, naming
 from .host import Application, in_slicer, slicer
 from .host import tr as _
 from .presented import PresentedNodes, presented_of
@@ -173,11 +173,8 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
 
 
 def _what(target: dict[str, Any], composite: dict[str, Any]) -> str:
-    """The class, of a part of its map the channel, and the method where it is another one than LRP."""
-    concept, what = target.get("concept") or {}, str(target["class"])
-    if "channel" in concept:
-        what += f", channel {concept['channel']} of {concept['layer']}"
-    return f"{what} by {composite['name']}" if "method" in composite else what
+    what, channel, method = naming(target, composite)
+    return what + (f", {channel}" if channel else "") + (f" by {method}" if method else "")
 
 
 def _rename(scene: Any, node: Any, wanted: str, first: Any) -> None:

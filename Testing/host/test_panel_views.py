@@ -24,6 +24,7 @@ def opened(host: Host, temporary: Path, tmp_path: Path) -> Any:
     """The panel with a map."""
     widget = host.open()
     widget.panel.display.on_result(present(build(tmp_path), scene=slicer.mrmlScene))
+    widget.ui.displayCollapsibleButton.collapsed = False
     host.process()
     return widget
 
@@ -49,6 +50,72 @@ def test_views_of_another_layout_have_the_overlay_and_the_legend(host: Host, ope
         if view.IsA("vtkMRMLSliceNode"):
             assert composite(view.GetLayoutName()) == nodes.relevance[0].GetID()
     assert legend_of(nodes.legend) is legend
+
+
+def segmentation(name: str) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.GetSegmentation().AddEmptySegment(f"{name} segment")
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetVisibility2DOutline(False)
+    return node
+
+
+def drawn(node: Any) -> str:
+    display = node.GetDisplayNode()
+    return {(1, 0): "filled", (0, 1): "outlined"}[display.GetVisibility2DFill(), display.GetVisibility2DOutline()]
+
+
+def test_the_reference_is_drawn_as_outlines_while_a_map_is_shown(host: Host, opened: Any) -> None:
+    ui, mine, other = opened.ui, segmentation("mine"), segmentation("other")
+
+    def choose(node: Any) -> None:
+        ui.referenceSelector.setCurrentNode(node)
+        host.process()
+
+    choose(mine)
+    assert (drawn(mine), drawn(other)) == ("outlined", "filled")
+    choose(other)
+    assert (drawn(mine), drawn(other)) == ("filled", "outlined")
+    host.click(ui.overlayCheckBox)
+    assert drawn(other) == "filled"
+    choose(mine)
+    assert drawn(mine) == "filled"
+    host.click(ui.overlayCheckBox)
+    assert (drawn(mine), drawn(other)) == ("outlined", "filled")
+    relevance = ui.relevanceSelector.currentNode()
+    for shown, reading in ((None, "filled"), (relevance, "outlined")):
+        ui.relevanceSelector.setCurrentNode(shown)
+        host.process()
+        assert drawn(mine) == reading
+    choose(None)
+    assert drawn(mine) == "filled"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_reference_has_its_fill_back_after_side_by_side(host: Host, opened: Any, shown: bool) -> None:
+    ui, mine = opened.ui, segmentation("mine")
+    ui.referenceSelector.setCurrentNode(mine)
+    host.process()
+    if not shown:
+        host.click(ui.overlayCheckBox)
+    host.click(ui.sideBySideButton)
+    assert drawn(mine) == "outlined"
+    if shown:
+        host.click(ui.overlayCheckBox)
+        assert drawn(mine) == "filled"
+    host.click(ui.sideBySideButton)
+    assert drawn(mine) == "filled"
+
+
+def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:
+    mine = segmentation("mine")
+    opened.ui.referenceSelector.setCurrentNode(mine)
+    host.process()
+    mine.GetDisplayNode().SetVisibility2DFill(True)
+    opened.ui.opacitySlider.value = 30
+    opened.panel.refresh()
+    host.process()
+    assert mine.GetDisplayNode().GetVisibility2DFill()
 
 
 @pytest.mark.parametrize("deleted", [False, True])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import overlay, placing, record, view_nodes
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import BEFORE, LAYOUT, PAIRS, active, layout_node
+from .outlining import outlined
 from .view_nodes import ViewNodes
 
 if TYPE_CHECKING:
@@ -127,11 +128,12 @@ def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
         node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     undo: dict[str, Any] = {"id": node.GetID(), "visible": display.GetVisibility(), "in_2d": display.GetVisibility2D()}
-    undo |= {"fill": display.GetVisibility2DFill(), "outline": display.GetVisibility2DOutline()}
     display.SetVisibility(True)
     display.SetVisibility2D(True)
-    display.SetVisibility2DFill(False)
-    display.SetVisibility2DOutline(True)
+    if not outlined(display):
+        undo |= {"fill": display.GetVisibility2DFill(), "outline": display.GetVisibility2DOutline()}
+        display.SetVisibility2DFill(False)
+        display.SetVisibility2DOutline(True)
     if segment and node.GetSegmentation().GetSegment(segment):
         undo |= {"segment": segment, "segment_visible": display.GetSegmentVisibility(segment)}
         display.SetSegmentVisibility(segment, True)

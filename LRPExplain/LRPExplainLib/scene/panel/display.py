@@ -146,6 +146,14 @@ class DisplaySection(Section):
             from .. import overlay
 
             (overlay.show if on else overlay.hide)(self.nodes)
+            self.outline_reference()
+
+    def outline_reference(self) -> None:
+        """While a map is shown, the reference is drawn as outlines."""
+        from ..outlining import outline
+
+        over = self.nodes is not None and self.ui.overlayCheckBox.checked
+        outline(slicer.mrmlScene, self.panel.volumes.reference.node if over else None)
 
     def side_by_side(self, on: bool) -> None:
         """The layout with and without relevance beside each other, or the user's own again."""
@@ -196,6 +204,7 @@ class DisplaySection(Section):
             for widget in self._controls():
                 widget.enabled = self.nodes is not None
             if self.nodes is None:
+                self.outline_reference()
                 return
             from .. import overlay, side_by_side
             from ..display import read
@@ -214,6 +223,7 @@ class DisplaySection(Section):
         if ui.sideBySideButton.checked:
             self._watch_layout()
         self._watch_shown()
+        self.outline_reference()
 
     def _watch_shown(self) -> None:
         """A script that explains shows another map in place of this one: the box says so."""
@@ -223,9 +233,10 @@ class DisplaySection(Section):
     def _on_shown(self, *_event: Any) -> None:
         from .. import overlay
 
-        if self.nodes is not None and not self._busy:
+        if self.nodes is not None and not self._busy and self.ui.overlayCheckBox.checked != overlay.shown(self.nodes):
             with self._quiet():
                 self.ui.overlayCheckBox.checked = overlay.shown(self.nodes)
+            self.outline_reference()
 
     def _controls(self) -> tuple[Any, ...]:
         ui = self.ui

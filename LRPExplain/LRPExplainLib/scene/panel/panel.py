@@ -150,6 +150,7 @@ class Panel(VTKObservationMixin):
 
     def on_reference(self) -> None:
         """Another segmentation, or another of its segments, is the reference."""
+        self.display.outline_reference()
         self.findings.update()
         self.concepts.on_reference()
 

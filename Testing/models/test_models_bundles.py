@@ -175,10 +175,15 @@ def test_weights_in_the_ways_that_trainers_leave_them(tmp_path):
     state = make_network(content).state_dict()
     path = write_bundle(tmp_path, content)
     file = path / "models" / "model.pt"
-    for saved in (state, {"state_dict": {f"module.{k}": v for k, v in state.items()}},
-                  {"network": state, "best": np.float64(0.9), "epoch": np.int64(3)}):  # fmt: skip
+    ways = [state, {"network": state, "best": np.float64(0.9), "epoch": np.int64(3)}]
+    ways += [{key: state} for key in ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")]
+    for wrapped in ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
+        ways.append({"state_dict": {f"{wrapped}{name}": value for name, value in state.items()}})
+    for saved in ways:
         torch.save(saved, file)
-        assert load_model(path).module.state_dict().keys() == state.keys()
+        found = load_model(path).module.state_dict()
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[name], value) for name, value in state.items())
     file.unlink()
     with pytest.raises(UserError, match="has no weights"):
         load_model(path)

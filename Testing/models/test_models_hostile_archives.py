@@ -78,6 +78,15 @@ def lying_directory(folder: Path) -> Path:
     return path
 
 
+def encrypted(folder: Path) -> Path:
+    """As the zip directory says of its first member."""
+    path = bundle(folder, zipped=True)
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(bytes(content))
+    return path
+
+
 ARCHIVES: dict[str, tuple[Make, str]] = {
     "parent folder": (lambda f: with_member(bundle(f, zipped=True), "../../ran"), "outside its folder"),
     "backslashes": (lambda f: with_member(bundle(f, zipped=True), "..\\..\\ran"), "outside its folder"),
@@ -87,6 +96,7 @@ ARCHIVES: dict[str, tuple[Make, str]] = {
              "a link"),
     "twice": (lambda f: with_member(bundle(f, zipped=True), "small_bundle/configs/inference.json"), "same name"),
     "in weights": (lambda f: with_member(torchscript(f), "../ran"), "outside its folder"),
+    "encrypted": (encrypted, "is encrypted: decrypt it first"),
     "zip bomb": (zip_bomb, "claims to hold"),
     "compressed weights": (compressed_weights, "compressed parts"),
     "lying directory": (lying_directory, "damaged|claims|whole zip"),

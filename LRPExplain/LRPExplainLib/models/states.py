@@ -21,7 +21,7 @@ from .claims import check_claims
 State = dict[str, Tensor]
 # Under which key training programs put the network's own weights, in the order in which they are looked for.
 _KEYS = ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")
-# What wrappers of the network put before the names of its weights.
+# What wrappers of the network put before the names of its weights: data parallel, compiled, and one in the other.
 _PREFIXES = ("module.", "_orig_mod.")
 _ZIP = b"PK\x03\x04"
 
@@ -89,9 +89,8 @@ def _network_state(content: Any, name: str) -> State:
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"'{name}' holds no weights: save the network's state_dict().")
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
 
 

@@ -50,7 +50,7 @@ def is_zip(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def rewritten(archive: zipfile.ZipFile, replaced: Mapping[str, bytes | None] | None = None) -> bytes:
+def rewritten(archive: zipfile.ZipFile, replaced: Mapping[str, bytes | None]) -> bytes:
     """The archive written anew from the members that were checked, some of them replaced, or left out (None).
 
     PyTorch reads zip files with a library of its own. A file made to be read differently by the two would slip past
@@ -60,7 +60,7 @@ def rewritten(archive: zipfile.ZipFile, replaced: Mapping[str, bytes | None] | N
     with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as copy:
         for member in archive.infolist():
             name = member.filename
-            content = replaced[name] if replaced and name in replaced else archive.read(member)
+            content = replaced[name] if name in replaced else archive.read(member)
             if content is not None and not member.is_dir():
                 copy.writestr(name, content)
     return result.getvalue()

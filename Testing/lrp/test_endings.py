@@ -300,3 +300,14 @@ def test_a_deep_network_that_is_asked_twice_is_not_compared_along_all_its_paths(
     graph = lrp.to_scores(lrp.capture(Twice(), x))
     assert lrp.ending(graph) == lrp.Ending("sigmoid", scores=True)
     torch.testing.assert_close(graph(x), torch.cat([-x, x], 1))
+
+
+def test_an_ending_of_a_part_alone_stays() -> None:
+    """Scores were already made for it when the other part turned out to have none."""
+    graph = lrp.capture(Ends(lambda z: torch.cat([z[:, :2].softmax(1), z[:, 2:].relu()], 1)).eval(), X)
+    expected = lrp.attribute(graph, X, 0, "epsilon")
+    assert lrp.to_scores(graph).taken_off is None
+    found = lrp.attribute(graph, X, 0, "epsilon")
+    assert torch.equal(found.relevance, expected.relevance)
+    assert found.ledger == expected.ledger
+    assert torch.equal(graph.to("cpu")(X), graph(X))

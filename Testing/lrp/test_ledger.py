@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lrp_helpers import explain, noise, one_rule, seeded
-from LRPExplainLib.lrp import COMPOSITES, Ledger, LRPError, Target, linear, operators, rules
+from LRPExplainLib.lrp import COMPOSITES, Ledger, LRPError, Target, capture, evaluate, linear, operators, rules
 from LRPExplainLib.lrp.call import Answer, Call, Sources
 from LRPExplainLib.lrp.flow import Flow
 from LRPExplainLib.lrp.ledger import Bookkeeper, LedgerRow
@@ -285,3 +285,24 @@ def test_a_ledger_is_printed_in_one_line():
     for figure in (ledger.target_value, ledger.relevance, ledger.absorbed_bias):
         assert f"{figure:.6g}" in said
     assert said.endswith(f"by_layer: {len(ledger.by_layer)} rows)")
+
+
+def test_whoever_waits_is_told_the_share_that_is_done_and_may_stop(segmenter: nn.Module) -> None:
+    graph, forward, backward = capture(segmenter, X), [], []
+    evaluation = evaluate(graph, X, "epsilon", progress=forward.append)
+    evaluation.attribute(Target(1), progress=backward.append)
+    for told in (forward, backward):
+        assert len(told) > 20
+        assert told == pytest.approx([(n + 1) / len(told) for n in range(len(told))])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(share: float) -> None:
+        if share > 0.5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        evaluate(graph, X, "epsilon", progress=stop)
+    with pytest.raises(Stopped):
+        evaluation.attribute(Target(1), progress=stop)

@@ -79,6 +79,29 @@ def small() -> tuple[lrp.Graph, Tensor]:
     return lrp.capture(model, x), x
 
 
+class Indexed(torch.nn.Module):
+    """Takes numbers, and which of its channels to give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 4, 3)
+
+    def forward(self, x: Tensor, which: Tensor) -> Tensor:
+        return self.layer(x)[:, which]
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_numbers_and_indices_do_not_stand_for_each_other(lowered: bool) -> None:
+    x, which = torch.randn(1, 1, 6, 6), torch.tensor([2, 0])
+    graph = lrp.capture(Indexed().eval(), x, which)
+    graph = graph.to(torch.bfloat16) if lowered else graph
+    assert graph(x, which).shape == (1, 2, 4, 4)
+    with pytest.raises(lrp.LRPError, match=r"but got torch.int64; convert the input"):
+        graph(x.long(), which)
+    with pytest.raises(lrp.LRPError, match=r"inputs of torch.int64 but got torch.float32; convert the input"):
+        graph(x, which.float())
+
+
 class Mixed(torch.nn.Module):
     """Layers in one precision, and steps in another, as losses of range and rounding are avoided."""
 

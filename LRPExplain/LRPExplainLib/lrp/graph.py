@@ -184,7 +184,8 @@ class Graph:
             )
         types = [node.meta["val"].dtype for node in self.inputs]
         for x, dtype in zip(given, types, strict=True):
-            if x.dtype != dtype and not (self.precision and x.is_floating_point()):  # which are brought to it
+            numbers = x.is_floating_point() and dtype.is_floating_point
+            if x.dtype != dtype and not (self.precision and numbers):  # which are brought to it
                 raise LRPError(
                     f"This graph was captured for inputs of {dtype} but got {x.dtype}; convert the input by"
                     f" .to({dtype})."

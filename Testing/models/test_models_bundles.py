@@ -1,5 +1,6 @@
 """MONAI bundles as cards: what their configurations say, in whatever way they say it."""
 
+import argparse
 import json
 import shutil
 import zipfile
@@ -10,7 +11,7 @@ import torch
 from helpers.bundles import CHANNEL_FIRST, LOAD, SOFTMAX, UNET, config, make_network, metadata, write_bundle
 from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
-from LRPExplainLib.models import load_model, trust_request
+from LRPExplainLib.models import draft_card, load_model, trust_request
 from LRPExplainLib.models.draft import default_place
 from LRPExplainLib.models.monai.expressions import NotData, evaluate
 
@@ -175,7 +176,7 @@ def test_weights_in_the_ways_that_trainers_leave_them(tmp_path):
     state = make_network(content).state_dict()
     path = write_bundle(tmp_path, content)
     file = path / "models" / "model.pt"
-    ways = [state, {"network": state, "best": np.float64(0.9), "epoch": np.int64(3)}]
+    ways = [state, {**state, "epoch": 3}, {"network": state, "best": np.float64(0.9), "epoch": np.int64(3)}]
     ways += [{key: state} for key in ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")]
     for wrapped in ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
         ways.append({"state_dict": {f"{wrapped}{name}": value for name, value in state.items()}})
@@ -189,6 +190,23 @@ def test_weights_in_the_ways_that_trainers_leave_them(tmp_path):
         load_model(path)
     save_file(state, path / "models" / "model.safetensors")
     assert load_model(path).module.state_dict().keys() == state.keys()
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected"),
+    [
+        ([1, 2], "holds no weights by name: save the network's state_dict"),
+        ({"state_dict": {}}, "holds no weights by name: save the network's state_dict"),
+        ({"epoch": 3}, "holds no weights: save the network's state_dict"),
+        ({"args": argparse.Namespace(lr=1)}, r"holds more than weights \(it asks for argparse.Namespace\)"),
+    ],
+    ids=str,
+)
+def test_what_holds_no_weights_is_refused_with_what_to_do(tmp_path, saved, expected):
+    path = write_bundle(tmp_path, config([LOAD]))
+    torch.save(saved, path / "models" / "model.pt")
+    with pytest.raises(UserError, match=expected):
+        load_model(path)
 
 
 def test_pretrained_weights_are_not_fetched(tmp_path):
@@ -300,8 +318,9 @@ def test_the_answer_holds_for_exactly_these_files(scripted):
 
 
 def test_trust_runs_it_and_nothing_else_does(scripted, capsys):
-    with pytest.raises(UserError, match="--trust"):
-        load_model(scripted)
+    for ask in (load_model, draft_card):
+        with pytest.raises(UserError, match="--trust"):
+            ask(scripted)
     assert main(["inspect", str(scripted)]) == 2
     assert not (scripted / "ran").exists()
     capsys.readouterr()

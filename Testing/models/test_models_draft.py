@@ -98,6 +98,22 @@ def test_of_a_network_of_slices(tmp_path):
     assert len(notes) == 1
 
 
+def test_what_a_card_states_stays_in_the_draft_and_is_no_guess(tmp_path):
+    stated = {"task": "classification", "preprocessing": {"slices": {"axis": "j"}}}
+    content, notes = draft_card(save_model(tmp_path, flat(), "flat", **stated))
+    assert content["preprocessing"]["slices"] == {"axis": "j"}
+    assert content["inputs"] == [{"name": "T1", "modality": None}]
+    assert notes == []
+    content, notes = draft_card(save_model(tmp_path, OneSize(), "odd", task="regression"))
+    assert content["task"] == "regression"
+    assert [note for note in notes if "guesses" in note] == []
+
+
+def test_a_network_of_three_volumes_is_none_of_colour(tmp_path):
+    content, _ = draft_card(save_model(tmp_path, segmenter(channels=3), "three"))
+    assert [entry["name"] for entry in content["inputs"]] == ["channel 1", "channel 2", "channel 3"]
+
+
 class OneSize(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -115,6 +131,14 @@ def test_of_a_network_of_an_unusual_size(tmp_path, capsys):
     assert "output" not in json.loads(place.read_text())
     assert main(["card", str(path), "--overwrite", "--shape", "6", "7", "8"]) == 0
     assert len(read_card(place).output.classes) == 5
+
+
+def test_a_size_that_the_network_takes_is_found(tmp_path):
+    """The one that its card states, or one of the usual ones."""
+    stated = save_model(tmp_path, OneSize(), "stated", task="classification", preprocessing={"size": [8, 7, 6]})
+    large = save_model(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(64**3, 2)), "large")
+    for path, count in ((stated, 5), (large, 2)):
+        assert len(draft_card(path)[0]["output"]["classes"]) == count
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _code(folder: Path) -> str:
 CODE: dict[str, tuple[Make, str]] = {
     "pickle .pt": (lambda f: pickled(f, "net.pt"), "not a TorchScript file"),
     "pickle .pth": (lambda f: pickled(f, "net.pth", legacy=True), "not a TorchScript file"),
-    "pickle in a bundle": (pickled_in_bundle, r"holds more than weights \(it asks for .*touch|holds more than weights"),
+    "pickle in a bundle": (pickled_in_bundle, r"holds more than weights \(it asks for \S+\) and opening it would run"),
     "pickled sample inputs": (
         lambda f: pickle_in_program(f, "data/sample_inputs/model.pt"), "two members of the same name"),
     "pickled weight": (lambda f: pickle_in_program(f, "data/weights/weight_9", use_pickle=True, path_name="weight_9"),

@@ -79,6 +79,14 @@ def small() -> tuple[lrp.Graph, Tensor]:
     return lrp.capture(model, x), x
 
 
+def test_a_graph_that_has_answered_goes_over_like_a_fresh_one() -> None:
+    """Though weights that a rule has modified are kept with it."""
+    graph, x = small()
+    expected = lrp.attribute(small()[0].to(torch.bfloat16), x, lrp.Target(1), "gamma")
+    lrp.attribute(graph, x, lrp.Target(1), "gamma")
+    assert torch.equal(lrp.attribute(graph.to(torch.bfloat16), x, lrp.Target(1), "gamma").relevance, expected.relevance)
+
+
 class Indexed(torch.nn.Module):
     """Takes numbers, and which of its channels to give."""
 

@@ -12,8 +12,10 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.inspection import describe
 from LRPExplainLib.models import draft_card, load_model, read_card
+from LRPExplainLib.models.architectures import ARCHITECTURES
 from LRPExplainLib.models.card import CardInput, Preprocessing
 from LRPExplainLib.models.example import example_input, input_channels, possible_channels, slices_of
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -31,7 +33,7 @@ def test_of_a_bare_network(tmp_path, capsys):
     assert [entry.name for entry in card.output.classes] == ["class 0", "class 1", "class 2"]
     assert card.preprocessing.intensity == ({"type": "percentile", "lower": 1, "upper": 99.8, "clip": True},)
     content = json.loads(place.read_text())
-    assert {"orientation", "spacing", "intensity"} <= set(content["preprocessing"])  # what the user is asked for
+    assert set(content["preprocessing"]) == {"orientation", "spacing", "intensity"}  # what the user is asked for
     model = load_model(path)  # the draft is found, and fits
     assert model.card == card
     assert model.sha256 == card.sha256
@@ -139,6 +141,30 @@ def test_a_size_that_the_network_takes_is_found(tmp_path):
     large = save_model(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(64**3, 2)), "large")
     for path, count in ((stated, 5), (large, 2)):
         assert len(draft_card(path)[0]["output"]["classes"]) == count
+
+
+def test_the_draft_for_weights_alone_names_their_network(tmp_path):
+    network = {"architecture": "UNet3d", "arguments": {"in_channels": 1, "out_channels": 2, "channels": [2, 4]}}
+    save_file(ARCHITECTURES["UNet3d"](**network["arguments"]).state_dict(), tmp_path / "w.safetensors")
+    card = {"schema": 1, "name": "w", "task": "segmentation", "weights": "w.safetensors", "inputs": [{"name": "T1"}]}
+    (tmp_path / "w.card.json").write_text(json.dumps({**card, "network": network}))
+    assert draft_card(tmp_path / "w.safetensors")[0]["network"] == network
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+class Sum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum()
+
+
+@pytest.mark.parametrize("module", [Pair(), Sum()])
+def test_a_network_that_does_not_answer_with_one_tensor_of_classes_has_no_draft(tmp_path, module):
+    with pytest.raises(UserError, match=r"but one tensor \[1, classes, \.\.\.\] is needed: export it so"):
+        draft_card(save_model(tmp_path, module, "odd"))
 
 
 @pytest.mark.parametrize(

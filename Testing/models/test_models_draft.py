@@ -101,10 +101,13 @@ def test_of_a_network_of_slices(tmp_path):
 
 
 def test_what_a_card_states_stays_in_the_draft_and_is_no_guess(tmp_path):
-    stated = {"task": "classification", "preprocessing": {"slices": {"axis": "j"}}}
+    output = {"activation": "softmax", "classes": [{"name": "a", "color": [1, 2, 3]}, {"name": "b"}]}
+    stated = {"task": "classification", "preprocessing": {"slices": {"axis": "j"}}, "output": output}
     content, notes = draft_card(save_model(tmp_path, flat(), "flat", **stated))
     assert content["preprocessing"]["slices"] == {"axis": "j"}
     assert content["inputs"] == [{"name": "T1", "modality": None}]
+    assert content["output"]["classes"][0] == {"name": "a", "color": [1, 2, 3]}
+    assert "overlap" not in content["output"]
     assert notes == []
     content, notes = draft_card(save_model(tmp_path, OneSize(), "odd", task="regression"))
     assert content["task"] == "regression"

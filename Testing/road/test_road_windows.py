@@ -1,6 +1,7 @@
 """explain() through windows, slices and mirrored views: one exact account over the whole volume."""
 
 import json
+import math
 import re
 from types import SimpleNamespace
 
@@ -269,6 +270,23 @@ def test_a_containers_own_limit_counts(monkeypatch, tmp_path):
     assert memory.free_memory(CPU) == 4000
     (tmp_path / "memory.stat").write_text("anon 100\nfile 800\ninactive_file 700\nactive_file 100\n")
     assert memory.free_memory(CPU) == 4700  # what was read from files makes room at once
+
+
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon-plus"])
+def test_the_time_of_a_run_is_reckoned_from_that_of_one_pass(composite):
+    """A forward pass more where only some windows are explained, and one where activations are computed again."""
+    x, chosen = noise(1, 1, 24, 16, 16), lrp.composite_named(composite)
+    windows = Windows((24, 16, 16), {"size": [8, 8, 8]})
+    ready = Inference(unet(), x, windows, chosen, CPU)
+    products, batches = lrp.products(ready.graph, chosen), math.ceil(len(windows.views) / ready.setting.batch)
+    assert batches > 1
+    assert ready.seconds(2.0, 1) == pytest.approx((2 * batches, 2 * (1 + products)))
+    assert ready.seconds(2.0, len(windows.views)) == pytest.approx((2 * batches, 2 * batches * (1 + products)))
+    whole = Inference(unet(), x, Windows((24, 16, 16)), chosen, CPU)
+    assert whole.seconds(2.0, 1) == pytest.approx((2, 2 * products))
+    again = Inference(unet(), x, Windows((24, 16, 16)), chosen, CPU, 0.7 * whole.setting.single.peak / memory.GIB)
+    assert len(again.setting.estimate.schedule.starts) > 1
+    assert again.seconds(2.0, 1) == pytest.approx((2, 2 * (1 + products)))
 
 
 def test_nothing_asked_is_said():

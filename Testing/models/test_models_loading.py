@@ -81,12 +81,16 @@ def test_weights_and_card_find_each_other(safetensors, by):
     assert model.card.output.classes[1].color == (255, 0, 0)
     assert model.card.preprocessing.spacing == (2, 2, 2)
     assert len(model.sha256) == 64
+    beside = safetensors.parent / "tiny.card.json"
+    assert model.card_file is load_model(safetensors, card=beside).card_file is None  # it is looked for there anyway
 
 
 def test_a_card_elsewhere_can_be_given(torchscript, tmp_path):
     (tmp_path / "cards").mkdir()
     card = write_card(tmp_path / "cards", "any.json", weights="other.ts", network=None, sha256="0" * 64)
-    assert load_model(torchscript, card=card).card.name == "Tiny"
+    model = load_model(torchscript, card=card)
+    assert model.card.name == "Tiny"
+    assert model.card_file == card.resolve()
 
 
 def test_a_model_without_a_card_gets_the_stated_defaults(torchscript):

@@ -76,8 +76,9 @@ def load_model(
     weights = weights_of(path)
     found = _card_file(named(path), card)
     loaded = load_with(weights, None if found is None else read_card(found), trust)
-    elsewhere = found is not None and found.resolve() != card_path(weights).resolve()
-    return replace(loaded, card_file=found.resolve()) if found is not None and elsewhere else loaded
+    if found is None or found.resolve() == card_path(weights).resolve():
+        return loaded
+    return replace(loaded, card_file=found.resolve())
 
 
 def weights_of(path: str | os.PathLike[str]) -> Path:

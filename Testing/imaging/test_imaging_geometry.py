@@ -11,6 +11,7 @@ import torch
 from helpers.volumes import make_volume, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from LRPExplainLib.imaging import resampling
 from LRPExplainLib.imaging.grid import Grid, core_grid, fitted, reorient, same_grid
 from LRPExplainLib.imaging.preparation import prepare
 from LRPExplainLib.imaging.resampling import AxisAligned, Oblique, axis_weights, linear_map, nearest
@@ -73,6 +74,20 @@ def test_interpolation_between_any_two_grids_has_an_exact_adjoint_and_conserves_
     y = torch.randn(target.shape, generator=torch.Generator().manual_seed(seed))
     total = way_in.adjoint(y).sum(dtype=torch.float64) + y[~way_in.inside].sum(dtype=torch.float64)
     assert float(total) == pytest.approx(float(y.sum(dtype=torch.float64)), abs=1e-3)
+
+
+@pytest.mark.parametrize("slices", [3, 0.5])
+def test_a_large_target_is_worked_on_in_slabs_without_a_seam(monkeypatch, slices):
+    """Several slices at once, the last slab thinner than the others; one where a slice alone is more than a slab."""
+    source, target = Grid.of(make_volume()), Grid.of(make_volume(size=(13, 11, 14), angles=(0.0, 0.0, 0.0)))
+    x, y = torch.rand(source.shape), torch.rand(target.shape)
+    whole = Oblique(source, target)
+    monkeypatch.setattr(resampling, "_SLAB_VOXELS", int(slices * 13 * 11))
+    slabs = Oblique(source, target)
+    assert 0 < int(whole.inside.sum()) < whole.inside.numel()
+    assert torch.equal(slabs.inside, whole.inside)
+    torch.testing.assert_close(slabs.forward(x), whole.forward(x))
+    torch.testing.assert_close(slabs.adjoint(y), whole.adjoint(y))
 
 
 def test_oblique_and_separable_interpolation_agree_on_parallel_grids():

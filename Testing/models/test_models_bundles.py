@@ -13,6 +13,7 @@ from LRPExplainLib.cli import main
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.models import draft_card, load_model, trust_request
 from LRPExplainLib.models.draft import default_place
+from LRPExplainLib.models.loading import stated_card
 from LRPExplainLib.models.monai.expressions import NotData, evaluate
 
 IMAGE = {"keys": "image"}
@@ -321,6 +322,7 @@ def test_trust_runs_it_and_nothing_else_does(scripted, capsys):
     for ask in (load_model, draft_card):
         with pytest.raises(UserError, match="--trust"):
             ask(scripted)
+    assert stated_card(scripted, trust=False) is None
     assert main(["inspect", str(scripted)]) == 2
     assert not (scripted / "ran").exists()
     capsys.readouterr()

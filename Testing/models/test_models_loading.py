@@ -1,6 +1,7 @@
 """Cards and weights files, good and bad."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_a_card_elsewhere_can_be_given(torchscript, tmp_path):
     model = load_model(torchscript, card=card)
     assert model.card.name == "Tiny"
     assert model.card_file == card.resolve()
+
+
+def test_a_link_has_a_card_of_its_own_name_and_place(torchscript, tmp_path):
+    link = tmp_path / "chosen" / "best.ts"
+    link.parent.mkdir()
+    link.symlink_to(torchscript)
+    write_card(link.parent, "best.card.json", weights="best.ts", network=None)
+    model = load_model(link)
+    assert model.card.name == "Tiny"
+    assert model.path == torchscript.resolve()
+    assert model.card_file is None
 
 
 def test_a_model_without_a_card_gets_the_stated_defaults(torchscript):
@@ -295,6 +307,18 @@ def test_bad_models_are_refused_in_one_sentence(tmp_path, case):
     with pytest.raises(UserError, match=expected) as caught:
         load_model(make(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_models_of_a_folder_are_named(torchscript, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "a notes.txt").write_text("no model")
+    for name in "gfedcba":
+        shutil.copy(torchscript, folder / f"{name}.ts")
+    with pytest.raises(UserError) as caught:
+        load_model(folder)
+    named = ", ".join(str(folder / f"{name}.ts") for name in "abcde")
+    assert str(caught.value) == f"'{folder}' is no model but a folder with some: give one of {named}."
 
 
 def test_pickled_code_never_runs(tmp_path):

@@ -137,7 +137,7 @@ def drop_copies(graph: fx.Graph) -> None:
         same = same or (kind is aten._to_copy and source.meta["val"].dtype == node.meta["val"].dtype)
         same = same or (kind in VIEWS and shape_of(node) == shape_of(source))
         same = same or (kind in (aten.as_strided, aten.as_strided_) and _same_elements(node))
-        if same and isinstance(source, fx.Node):
+        if same:
             replace(graph, node, source)
 
 

@@ -171,13 +171,13 @@ def _require_layers(composite: Composite, answers: Mapping[fx.Node, Answer]) -> 
         if row.match in ROLES:
             continue
         named = [(node, answer) for node, answer in answers.items() if row.matches((), layer_of(node))]
-        if named and not any(answer.accepts(row.rule) for _, answer in named):
-            raise _does_not_apply(row.rule, *named[0])
         if not named:
             raise LRPError(
                 f"No layer of the model is named '{row.match}'; write a name or pattern that `lrpexplain inspect` "
                 f"shows, or a role ({', '.join(ROLES)})."
             )
+        if not any(answer.accepts(row.rule) for _, answer in named):
+            raise _does_not_apply(row.rule, *named[0])
 
 
 def _does_not_apply(rule: Rule, node: fx.Node, answer: Answer) -> LRPError:

@@ -98,7 +98,7 @@ def named(path: str | os.PathLike[str]) -> Path:
 
 
 def stated_card(
-    path: str | os.PathLike[str], trust: bool = False, card: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str], trust: bool, card: str | os.PathLike[str] | None = None
 ) -> ModelCard | None:
     """What is said of a model besides its weights: by this card, by the one beside it, or by the model's own files.
 
@@ -118,7 +118,7 @@ def stated_card(
         return None
 
 
-def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> ExplainableModel:
+def load_with(weights: Path, facts: ModelCard | None, trust: bool) -> ExplainableModel:
     """Load a model with this card, or with what the model itself says (None); see `load_model`."""
     loaded = _format_of(weights).load(weights, facts, trust)
     found = loaded.card or default_card(weights)
@@ -130,7 +130,7 @@ def load_with(weights: Path, facts: ModelCard | None, trust: bool = False) -> Ex
     return ExplainableModel(module, found, weights.resolve(), loaded.sha256, loaded.previous, shape)
 
 
-def load_recorded(model: Mapping[str, Any], trust: bool = False, path: Path | None = None) -> ExplainableModel:
+def load_recorded(model: Mapping[str, Any], trust: bool, path: Path | None = None) -> ExplainableModel:
     """Load a model that an explanation names, with the card that it records.
 
     Args:

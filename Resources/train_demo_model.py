@@ -218,7 +218,7 @@ def make_card(weights: Path, settings: dict, measured: dict) -> dict:
             "activation": "softmax",
             "classes": [{"name": "background"}, {"name": "lesion", "color": [255, 0, 0]}],
         },
-        # sharper than the default `volume` on the demo lesions compared; not the best preset on all of them (RESULTS.md)
+        # sharper than the default `volume` on the demo lesions compared; not the best on all of them (RESULTS.md)
         "explanation": {"composite": "epsilon-plus"},
         "licence": "Apache-2.0",
         "citation": "The brain: Fonov et al. 2011, Unbiased average age-appropriate atlases for pediatric studies, "

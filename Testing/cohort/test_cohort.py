@@ -319,6 +319,13 @@ def test_mean_maps_are_drawn_as_slicer_orients_its_views(tmp_path):
         assert not picture[5, -5].any(), name
 
 
+def test_a_mean_map_of_one_slice_has_one_picture():
+    values = np.zeros((1, 8, 4), np.float32)
+    values[0, 2, 1] = 1
+    assert list(projections(sitk.GetImageFromArray(values))) == ["axial"]
+    assert list(projections(sitk.GetImageFromArray(values.transpose(1, 0, 2)))) == ["coronal"]
+
+
 def test_anatomy_shows_where_there_is_no_relevance(tmp_path):
     values, ground = np.zeros((4, 4, 4), np.float32), np.ones((4, 4, 4), np.float32)
     values[0, 0, 0] = 1

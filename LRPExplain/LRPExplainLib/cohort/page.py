@@ -7,7 +7,7 @@ from typing import Any
 
 from ..reporting.markdown import table
 from ..reporting.shell import embedded, html_page
-from .pictures import VIEWS, shrunk
+from .pictures import shrunk
 from .scatter import key, scatter, spectrum
 from .tables import CAVEAT, HEADER, LEGEND, cluster_row, summary, title, warning
 
@@ -76,7 +76,7 @@ def _cluster(
 ) -> str:
     whole = len(facts["explanations"])
     of_input = f" of input {row['strongest_input']}" if facts["space"]["inputs"] > 1 else ""
-    drawn = "".join(_figure(f"mean {view}", mean[view], f"Mean map{of_input}, {view}, summed") for view in VIEWS)
+    drawn = "".join(_figure(f"mean {view}", png, f"Mean map{of_input}, {view}, summed") for view, png in mean.items())
     parts = [
         f"<h2>{key(row['number'])} Cluster {row['number']}{_kind(row)}: {row['size']} of {whole} explanations</h2>",
         f"<p>{row['for']:.0%} of the relevance in its mean map speaks for the target,"

@@ -18,7 +18,8 @@ _AGAINST = ((0.0, 0.15, 0.75), (0.2, 0.95, 1.0))
 def projections(mean: sitk.Image, anatomy: sitk.Image | None = None) -> dict[str, bytes]:
     """Relevance summed along each axis over the mean anatomy, as PNGs by `VIEWS`; one scale of colour for the three.
 
-    The patient's right is on the left, anterior up or on the left, superior up, as Slicer shows it.
+    The patient's right is on the left, anterior up or on the left, superior up, as Slicer shows it. Of a single slice,
+    as of X-rays, there is one picture: across it would be lines.
 
     Args:
         mean: in a space whose axes run to the left, posterior and superior.
@@ -26,12 +27,13 @@ def projections(mean: sitk.Image, anatomy: sitk.Image | None = None) -> dict[str
     """
     values = sitk.GetArrayFromImage(mean).astype(np.float64)
     ground = np.zeros_like(values) if anatomy is None else sitk.GetArrayFromImage(anatomy).astype(np.float64)
-    flat = {view: _along(values, view).sum(axis=0) for view in VIEWS}
-    grey = {view: _along(ground, view).mean(axis=0) for view in VIEWS}
+    views = [view for view in VIEWS if min(_along(values, view).shape[1:]) > 1] or VIEWS
+    flat = {view: _along(values, view).sum(axis=0) for view in views}
+    grey = {view: _along(ground, view).mean(axis=0) for view in views}
     limit = max(float(np.abs(one).max()) for one in flat.values()) or 1.0
     bright = max(float(one.max()) for one in grey.values()) or 1.0
     scale = max(1, round(_SIDE / max(values.shape)))
-    return {view: png(_enlarged(_colored(flat[view] / limit, grey[view] / bright), scale)) for view in VIEWS}
+    return {view: png(_enlarged(_colored(flat[view] / limit, grey[view] / bright), scale)) for view in views}
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 import slicer
 import vtk
-from LRPExplainLib.scene import present
+from LRPExplainLib.scene import present, present_in_steps
 from LRPExplainLib.scene.nodes import legend_of
+from LRPExplainLib.scene.parts import parts_of
+from LRPExplainLib.scene.record import linked
 from scene.hand_built import build, head
 
 from host.host import Host
@@ -170,6 +173,28 @@ def test_3d_views_are_centred_once_if_nothing_else_is_in_them(
         slicer.app.layoutManager().setLayout(getattr(slicer.vtkMRMLLayoutNode, f"SlicerLayout{layout}"))
         host.process()
     assert centred == ([] if with_a_model else ["1", "2"])
+
+
+def test_a_channel_is_shown_by_the_input_of_its_whole(opened: Any, host: Host, tmp_path: Path) -> None:
+    explanation = build(tmp_path, [head(), head()])
+    whole = present(explanation, scene=slicer.mrmlScene)
+    opened.panel.display.on_result(whole)
+    opened.ui.relevanceSelector.setCurrentNode(whole.relevance[1])
+    concept = {"layer": "mid", "part": "channel", "channel": 7, "rank": 1, "share": 0.5}
+    of_channel = replace(explanation, target=explanation.target | {"concept": concept})
+    for _step in present_in_steps(of_channel, whole.volumes, whole=whole):
+        pass
+    (part,) = parts_of(whole.relevance[0])
+    entry = {"rank": 1, "channel": 7, "share": 0.5, "peak": {"input": 1, "ras": [0.0, 0.0, 0.0]}}
+    account = {"in_volume": 1.0, "other_channels": 0.0, "not_through": 0.0, "absorbed": 0.0}
+    facts = {"layer": "mid", "target_value": 1.0, "ledger": account, "concepts": [entry]}
+    whole.relevance[0].SetAttribute("LRPExplain.Concepts", json.dumps(facts))
+    opened.panel.concepts.update()
+    opened.panel.concepts.choose(0)
+    host.process()
+    assert opened.panel.parameters.relevance is linked(part, "relevance")[1]
+    opened.panel.concepts.back()
+    assert opened.panel.parameters.relevance is whole.relevance[1]
 
 
 def test_of_several_volumes_the_one_with_most_relevance_is_selected(opened: Any, tmp_path: Path) -> None:

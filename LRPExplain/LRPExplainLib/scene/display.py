@@ -23,7 +23,7 @@ from .nodes import label_legend, legend_of, set_colors
 if TYPE_CHECKING:
     from .presented import PresentedNodes
 
-__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "read"]
+__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "chosen_map", "read"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ def read(presented: PresentedNodes) -> Display:
         return Display(**{name: value for name, value in kept.items() if name in known})
     except (UserError, TypeError):  # written by a later version, or by hand
         return Display()
+
+
+def chosen_map(presented: PresentedNodes) -> Any:
+    """Of the relevance maps of several inputs the one that the settings choose."""
+    return presented.relevance[read(presented).input]
 
 
 def apply(presented: PresentedNodes, display: Display) -> None:

@@ -156,7 +156,14 @@ class ConceptsSection(Section):
     def choose(self, row: int, _column: int = 0) -> None:
         """Show the map of the channel in this row in place of the one that is shown."""
         if 0 <= row < len(self._rows) and self._rows[row].node.GetScene() is not None:
-            self.parameters.relevance = self._rows[row].node
+            self._show(self._rows[row].node)
+
+    def _show(self, first: Any) -> None:
+        """Of several inputs' maps that which the explanation is looked at by."""
+        from .. import presented_of
+        from ..display import chosen_map
+
+        self.parameters.relevance = chosen_map(presented_of(first))
 
     @property
     def in_part(self) -> bool:
@@ -167,7 +174,7 @@ class ConceptsSection(Section):
     def back(self, *_clicked: Any) -> None:
         """Show the whole map, if that of a channel is shown."""
         if self.in_part:
-            self.parameters.relevance = self.whole
+            self._show(self.whole)
 
     def _show_table(self) -> None:
         from ..concepts import facts_of, rows_of

@@ -51,9 +51,9 @@ class DisplaySection(Section):
     def on_result(self, nodes: Any) -> None:
         """An explanation has been presented: the map that it shows is the one that is selected now."""
         from .. import overlay
-        from ..display import read
+        from ..display import chosen_map
 
-        chosen = nodes.relevance[read(nodes).input]
+        chosen = chosen_map(nodes)
         if overlay.shown(nodes):
             overlay.change_background(nodes.scene, self._selected, chosen)
         self.nodes = nodes

@@ -110,6 +110,19 @@ def test_a_reference_has_its_fill_back_after_side_by_side(host: Host, opened: An
     assert drawn(mine) == "filled"
 
 
+def test_another_frame_of_the_volume_is_told_at_once(host: Host, opened: Any) -> None:
+    (volume,), ui = opened.panel.display.nodes.volumes, opened.ui
+    ui.findingsCollapsibleButton.collapsed = False
+    opened.panel.findings.compute()
+    assert "are not those that were explained" not in ui.warningsLabel.text
+    voxels = slicer.util.arrayFromVolume(volume)
+    before = voxels.copy()
+    for frame, told in ((voxels[::-1].copy(), True), (before, False)):
+        voxels[:] = frame
+        slicer.util.arrayFromVolumeModified(volume)
+        host.wait(lambda told=told: ("are not those that were explained" in ui.warningsLabel.text) is told, 20)
+
+
 def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:
     mine = segmentation("mine")
     opened.ui.referenceSelector.setCurrentNode(mine)

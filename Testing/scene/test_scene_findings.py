@@ -10,7 +10,7 @@ from hand_built import LANDMARK, blob_relevance, build, fill, head, like, obliqu
 from LRPExplainLib.scene import cache, findings_of, present
 from LRPExplainLib.scene.crosshair import Follower, crosshair_node, in_view, jump, readout
 from LRPExplainLib.scene.display import Display
-from LRPExplainLib.scene.nodes import add_segmentation
+from LRPExplainLib.scene.nodes import add_segmentation, array_of
 from LRPExplainLib.scene.tables import write
 from slicer.util import arrayFromTableColumn
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
@@ -53,6 +53,30 @@ def test_a_reference_of_another_geometry_is_brought_onto_the_map(tmp_path: Path)
     assert [row.name for row in rows] == ["tumour", "outside"]
     assert rows[0].positive == pytest.approx(rows[0].positive + rows[1].positive, rel=1e-6)
     assert rows[0].ml == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.03)
+
+
+def test_other_voxels_than_those_that_were_explained_are_told(tmp_path: Path) -> None:
+    shown = present(build(tmp_path, [head(), head()]))
+    names = [node.GetName() for node in shown.volumes]
+    assert findings_of(shown).altered == ()
+    voxels = array_of(shown.volumes[1])
+    before = voxels.copy()
+    voxels[:] = voxels[::-1].copy()
+    shown.volumes[1].GetImageData().Modified()
+    found = findings_of(shown)
+    assert found.altered == (names[1],)
+    assert found.warnings[0].startswith(f"The voxels of '{names[1]}' are not those that were explained")
+    assert found.volumes[1] is None  # nothing is told of anatomy that was not explained
+    voxels[:] = before
+    shown.volumes[1].GetImageData().Modified()
+    assert findings_of(shown).altered == ()
+
+
+def test_a_volume_of_another_geometry_is_not_the_one_that_was_explained(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    (volume,) = shown.volumes
+    volume.SetSpacing(*np.multiply(volume.GetSpacing(), 1.5))
+    assert findings_of(shown).altered == (volume.GetName(),)
 
 
 @pytest.mark.parametrize("moved", ["volume", "reference", "both"])
@@ -253,6 +277,11 @@ def test_a_closed_scene_leaves_no_numbers_and_no_segments_in_memory(tmp_path: Pa
     cache.forget()
     shown = present(build(tmp_path))
     _ = findings_of(shown, reference=shown.segmentation).hot_spots
-    assert {kind for kind, known in cache._kept.items() if known} == {"magnitudes", "clusters", "references"}
+    assert {kind for kind, known in cache._kept.items() if known} == {
+        "checksums",
+        "magnitudes",
+        "clusters",
+        "references",
+    }
     shown.scene.Clear(False)
     assert not cache._kept

@@ -54,6 +54,7 @@ def test_a_non_linear_transform_is_hardened_in_what_was_made_for_the_volume(tmp_
     moved = centre(relevance, 0.5) - before
     np.testing.assert_allclose(moved, SHIFT if hardened else 0 * SHIFT, atol=2)
     np.testing.assert_allclose(centre(relevance, 0.5), centre(volume, 150), atol=2)
+    assert findings_of(shown).altered == ()
     place = [0.0] * 3
     shown.segmentation.GetSegmentCenterRAS("class_1", place)
     np.testing.assert_allclose(place, centre(volume, 150), atol=2)

@@ -13,9 +13,11 @@ from ..findings.field import Field, Point
 from ..findings.reference import Layer, Reference
 from . import display as displays
 from .cache import clusters_of, kept, magnitudes_of, voxels_key
+from .explained import altered
 from .geometry import matrix_of, to_world
 from .host import slicer, vtk
-from .nodes import array_of, has_grid_like
+from .host import tr as _
+from .nodes import array_of
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -26,11 +28,23 @@ class SceneFindings(Findings):
 
     key: tuple[Any, ...] = ()
     node: Any = None
+    altered: tuple[str, ...] = ()  # the names of volumes whose voxels are no longer those that were explained
 
     @cached_property
     def clusters(self) -> Clusters:
         """All regions above the threshold; found once for all who ask."""
         return clusters_of(self.node, self.level, self.selection)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        found = [
+            _(
+                "The voxels of '{name}' are not those that were explained (another frame of a sequence, or an edit):"
+                " the map is not about what is shown. Explain it again."
+            ).format(name=name)
+            for name in self.altered
+        ]
+        return (*found, *super().warnings)
 
     def place_of(self, spot: HotSpot) -> Point:
         """Where a hot spot is in the world (RAS, mm), also under a non-linear transform, which has no matrix."""
@@ -60,12 +74,15 @@ def findings_of(
     count = len(facts["volumes"])
     maps: list[Field | None] = [None] * count  # of each input: none of a deleted map, or of what a model made itself
     volumes: list[Field | None] = [None] * count
+    others: list[str] = []
     names = [str(entry.get("name", n + 1)) for n, entry in enumerate(facts["volumes"])]
     for n, node, source in zip(presented.inputs, presented.relevance, presented.volumes, strict=True):
         maps[n] = Field(array_of(node), matrix_of(node, world=True))
         if source is not None:
             names[n] = source.GetName()
-            if source.GetImageData() is not None and has_grid_like(source, node):
+            if altered(node, source):
+                others.append(names[n])
+            elif source.GetImageData() is not None:
                 volumes[n] = Field(array_of(source), matrix_of(source, world=True))
     found = SceneFindings(
         maps,
@@ -79,7 +96,7 @@ def findings_of(
         magnitudes_of(presented.relevance),
         facts.get("target"),
     )
-    found.key, found.node = voxels_key(relevance), relevance
+    found.key, found.node, found.altered = voxels_key(relevance), relevance, tuple(others)
     return found
 
 

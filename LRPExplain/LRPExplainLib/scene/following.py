@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import arriving, cache, deleting, display, placing, record
+from . import arriving, cache, deleting, display, explained, placing, record
 from .host import slicer, vtk
 from .nodes import has_grid_like
 from .observing import observe
@@ -60,6 +60,8 @@ def follow(first: Any) -> None:
             continue
         if volume in hardened:
             node.HardenTransform()
+            if node in maps:
+                explained.remember(node, volume)
         elif changes[volume] is not None:
             node.ApplyTransformMatrix(changes[volume])
         if node.GetTransformNodeID() != volume.GetTransformNodeID():

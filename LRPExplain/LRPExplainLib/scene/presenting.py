@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from . import answers, display, following, hierarchy, nodes, overlay, parts, record, tables
+from . import answers, display, explained, following, hierarchy, nodes, overlay, parts, record, tables
 from .cache import magnitudes_of
 from .colors import COLOR_TABLES
 from .companions import add_companions, naming
@@ -165,6 +165,7 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
     for n, (node, volume, title) in enumerate(zip(maps, volume_nodes, titles, strict=True)):
         node.SetAttribute(record.INPUT, str(n))
         record.link(node, "source", [volume])
+        explained.remember(node, volume)
         _rename(scene, node, title, first)
     record.write_facts(first, _facts(explanation))
     if earlier is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -35,7 +35,7 @@ class FindingsSection(Section):
         self._follower: Any = None
         self._plot_view: Any = None
         self._reference: tuple[Any, ...] = (None, "", ())
-        self._watched: dict[str, Any] = {}  # whose changes are observed, by what they are to the findings
+        self._watched: dict[str, list[Any]] = {}  # whose changes are observed, by what they are to the findings
         self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
         self._plot.setMRMLScene(slicer.mrmlScene)
         self._plot.minimumHeight = _PLOT_HEIGHT
@@ -56,26 +56,25 @@ class FindingsSection(Section):
 
         reference = self.panel.volumes.reference
         node = reference.node
-        self._watch("reference", node, self._on_edited)
+        self._watch("reference", [node], self._on_edited)
         chosen = (node, reference.segment, segmentation_key(node) if node is not None else ())
         if chosen != self._reference:
             self._reference = chosen
             if self.panel.display.nodes is not None:
                 self.panel.on_reference()
 
-    def _watch(self, role: str, node: Any, changed: Callable[..., None]) -> None:
-        """Observe this node, and no other one, in a role: its voxels or segments, and where they lie."""
-        before = self._watched.get(role)
-        if node is before:
+    def _watch(self, role: str, given: Iterable[Any], changed: Callable[..., None]) -> None:
+        """Observe these nodes, and no others, in a role: their voxels or segments, and where they lie."""
+        nodes = [node for node in given if node is not None]
+        if nodes == self._watched.get(role, []):
             return
         self.removeObservers(changed)
-        self._watched[role] = node
-        if node is None:
-            return
-        events = node.GetContentModifiedEvents()
-        self.addObserver(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, changed)
-        for n in range(events.GetNumberOfValues()):
-            self.addObserver(node, events.GetValue(n), changed)
+        self._watched[role] = nodes
+        for node in nodes:
+            events = node.GetContentModifiedEvents()
+            self.addObserver(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, changed)
+            for n in range(events.GetNumberOfValues()):
+                self.addObserver(node, events.GetValue(n), changed)
 
     def _on_edited(self, *_event: Any) -> None:
         """The reference has changed; who edits it elsewhere is not held up, and finds the numbers on coming back."""
@@ -85,6 +84,10 @@ class FindingsSection(Section):
 
     def _on_moved(self, *_event: Any) -> None:
         """The map was moved: its hot spots lie elsewhere in the world."""
+        self.update()
+
+    def _on_altered(self, *_event: Any) -> None:
+        """A volume that was explained has other voxels, of which the map says nothing: that is told."""
         self.update()
 
     def update(self) -> None:
@@ -132,7 +135,8 @@ class FindingsSection(Section):
         nodes = self.panel.display.nodes
         self._follow(nodes)
         if nodes is None:
-            self._watch("map", None, self._on_moved)
+            self._watch("map", [], self._on_moved)
+            self._watch("volumes", [], self._on_altered)
             self.found = None
             self._clear()
             return
@@ -140,7 +144,8 @@ class FindingsSection(Section):
 
         reference = self.panel.volumes.reference
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
-        self._watch("map", self.found.node, self._on_moved)
+        self._watch("map", [self.found.node], self._on_moved)
+        self._watch("volumes", nodes.volumes, self._on_altered)
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,

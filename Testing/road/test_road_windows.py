@@ -289,6 +289,37 @@ def test_the_time_of_a_run_is_reckoned_from_that_of_one_pass(composite):
     assert again.seconds(2.0, 1) == pytest.approx((2, 2 * (1 + products)))
 
 
+@pytest.mark.parametrize("size", [[8, 8, 8], [16, 16, 24]])
+def test_progress_rises_from_window_to_window(size):
+    x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16), {"size": size})
+    ready, views = Inference(unet(), x, windows, lrp.composite_named("epsilon"), CPU), len(windows.views)
+
+    def told_by(run):
+        told = []
+        run(lambda share, detail: told.append((share, detail)))
+        assert [share for share, _ in told] == sorted(share for share, _ in told)
+        assert told[0][0] == 0
+        assert told[-1][1] == (f"{views}/{views}" if views > 1 else "")
+        return [share for share, _ in told]
+
+    assert len(told_by(ready.predict)) > 1
+    for _ in range(2):  # of a volume that is run at once, the forward pass of the first question is there
+        assert told_by(lambda progress: ready.attribute(torch.ones(1, 2, 24, 16, 16), progress))[-1] == 1
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_activations_are_kept_for_further_questions_where_these_will_come(monkeypatch, keep):
+    x, windows = noise(1, 1, 24, 16, 16), Windows((24, 16, 16))
+    ran, evaluate = [], lrp.evaluate
+    monkeypatch.setattr(lrp, "evaluate", lambda *given, **more: ran.append(given) or evaluate(*given, **more))
+    ready = Inference(unet(), x, windows, lrp.composite_named("volume"), CPU, keep=keep)
+    ones = torch.ones_like(ready.predict(nobody))
+    first, second = ready.attribute(ones, nobody), ready.attribute(ones, nobody)
+    assert len(ran) == (1 if keep else 2)
+    torch.testing.assert_close(second.relevance, first.relevance)
+    assert second.ledger == first.ledger
+
+
 def test_nothing_asked_is_said():
     x = noise(1, 1, 8, 8, 8)
     with pytest.raises(UserError, match="Nothing in the model's output is asked about"):

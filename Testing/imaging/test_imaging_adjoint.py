@@ -138,12 +138,27 @@ def test_a_margin_ends_at_the_volume_or_is_padding():
     assert bool(last.inside[1:].all())
 
 
+@pytest.mark.parametrize("when", ["first", "resampled", "last"])
+def test_a_size_is_cut_around_the_foreground_and_not_around_the_volume(when):
+    array = np.zeros((9, 10, 11), dtype=np.float32)
+    array[1:4, :3, -4:-1] = 5
+    image = sitk.GetImageFromArray(array)
+    prepared = prepare([image], Preprocessing(crop={"when": when}, size=(5, 4, 3)))
+    assert prepared.tensor.shape == (1, 1, 3, 4, 5)
+    assert float(prepared.tensor.sum()) == array.sum()
+    (back,), _ = prepared.relevance_to_source(prepared.tensor)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(back), array)
+
+
 def test_volumes_without_foreground_and_contradictory_cards_are_refused():
     image = sitk.GetImageFromArray(np.ones((4, 4, 4), dtype=np.float32))
     with pytest.raises(UserError, match=r"'T1' holds no foreground"):
         prepare([image], Preprocessing(crop={"above": 1}), ["T1"])
     with pytest.raises(UserError, match="extent-rounded"):
         prepare([image], Preprocessing(spacing=(2, 2, 2), interpolation="cubic"))
+    assert bool(
+        (prepare([image], Preprocessing(interpolation="cubic")).tensor == 1).all()
+    )  # without it nothing is done
     with pytest.raises(UserError, match="intensity_first"):
         prepare([image], Preprocessing(intensity=({"type": "zscore", "foreground": True},)))
 

@@ -403,13 +403,15 @@ def test_an_average_of_the_input_itself_can_have_a_rule_of_its_own() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(1, 2, 3, padding=1)
+            self.register_buffer("places", F.affine_grid(0.8 * torch.eye(2, 3)[None], [1, 1, 8, 12], False))
 
         def forward(self, x: Tensor) -> Tensor:
             x = F.interpolate(F.pad(x.transpose(2, 3), (1, 1)), size=(8, 12), mode="bilinear")
+            x = F.grid_sample(x, self.places, align_corners=False)
             return F.avg_pool2d(self.conv(F.avg_pool2d(x, 2)).relu(), 2)
 
     model, x = seeded(Net), noise(1, 1, 6, 10).abs()
     own = COMPOSITES["epsilon-plus"].override({"resampled": "flat"})
-    for composite, expected in ((own, ["magnitude", "flat", "flat"]), ("epsilon-plus", ["magnitude"] * 3)):
+    for composite, expected in ((own, ["magnitude", "flat", "flat", "flat"]), ("epsilon-plus", ["magnitude"] * 4)):
         rows = explain(model, x, noise(*model(x).shape, seed=9), composite).ledger.by_layer
         assert [row.rule for row in rows if row.role == "average"] == expected

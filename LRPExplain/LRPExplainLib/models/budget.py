@@ -48,20 +48,18 @@ class _Budget(TorchDispatchMode):
         self._limit, self._used, self._tensors = limit, 0, tensors
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not any(
-            isinstance(arg, Tensor) for arg in tree_leaves((args, kwargs))
-        ):  # a new tensor, not made from others
-            self._spend(args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if not any(isinstance(arg, Tensor) for arg in tree_leaves((args, kwargs))):  # a new tensor, made from no other
+            self._spend(args, kwargs)
+        return func(*args, **kwargs)
 
     def _spend(self, args: Any, kwargs: Mapping[str, Any]) -> None:
         sizes = [arg for arg in args if isinstance(arg, list | tuple | torch.Size)]
-        items = prod(int(n) for n in sizes[0]) if sizes else max([int(arg) for arg in args if _number(arg)], default=1)
+        if sizes:
+            items = prod(int(n) for n in sizes[0])
+        else:  # a range, whose largest number may be how many there are
+            items = max((int(arg) for arg in args if isinstance(arg, int | float)), default=1)
         self._used += max(0, items) * (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
         self._tensors -= 1
         if self._used > self._limit or self._tensors < 0:
             raise _Spent(f"{self._used >> 20} MiB and more")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

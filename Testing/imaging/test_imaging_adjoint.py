@@ -156,9 +156,7 @@ def test_volumes_without_foreground_and_contradictory_cards_are_refused():
         prepare([image], Preprocessing(crop={"above": 1}), ["T1"])
     with pytest.raises(UserError, match="extent-rounded"):
         prepare([image], Preprocessing(spacing=(2, 2, 2), interpolation="cubic"))
-    assert bool(
-        (prepare([image], Preprocessing(interpolation="cubic")).tensor == 1).all()
-    )  # without it nothing is done
+    assert bool((prepare([image], Preprocessing(interpolation="cubic")).tensor == 1).all())
     with pytest.raises(UserError, match="intensity_first"):
         prepare([image], Preprocessing(intensity=({"type": "zscore", "foreground": True},)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume, write_series
 from jsonschema import Draft202012Validator
@@ -299,6 +300,11 @@ def test_a_series_is_not_called_by_its_folder_and_its_patient_only_if_asked(tmp_
     named = make_record(made, "x.html", with_names=True)
     assert named.facts["volumes"][0]["patient"]["name"] == "Doe^Jane"
     assert "Doe^Jane" in named.html()
+    assert verify(named, device="cpu").agrees
+    named.facts["volumes"][0]["patient"]["name"] = "Roe^Richard"
+    assert failed(verify(named, device="cpu")) == {f"patient of {PATIENT}"}
+    del named.facts["volumes"][0]["patient"]  # as of a volume that had gone when the record was made
+    assert verify(named, device="cpu").agrees
 
 
 @pytest.mark.parametrize(
@@ -396,10 +402,14 @@ def test_files_whose_whole_paths_have_gone_are_found_beside_the_record(explanati
         (lambda f: f["model"].update(name="Approved model"), {"model's name"}),
         (lambda f: f["commands"].update(explain="rm -r ~"), {"commands"}),
         (lambda f: f["commands"].update(verify="rm -r ~"), {"commands"}),
+        (lambda f: f["commands"].update(verify="lrpexplain verify case.html; rm -r ~"), {"commands"}),
+        (lambda f: f["commands"].update(verify="lrpexplain verify 'case.html"), {"commands"}),
+        (lambda f: f["prediction"].update(values={"healthy": 0.99}), {"prediction"}),
     ],
     ids=["target value", "ledger", "by layer", "prediction", "class", "class's name", "text", "voxels", "predicted",
          "segment", "composite", "description", "origin", "gap", "shares", "absolute shares", "bias", "unseen", "rule",
-         "ml", "prediction's name", "place", "spots", "warnings", "model's name", "command", "verifying"],
+         "ml", "prediction's name", "place", "spots", "warnings", "model's name", "command", "verifying",
+         "verifying more", "verifying badly", "values"],
 )  # fmt: skip
 def test_a_changed_record_does_not_agree(saved, place, change, which):
     found = verify(changed(saved, change), Places(near=[place]), device="cpu")
@@ -482,8 +492,9 @@ def test_the_command_for_a_card_by_itself_makes_the_same_explanation(place, tmp_
 def test_what_nothing_was_compared_with_is_said(saved, place):
     said = verify(Record.load(saved), Places(near=[place]), device="cpu").table().splitlines()
     assert said[-1] == "The record agrees with what was computed again."
-    assert said[-2] == ("Not compared: dates, versions and times, what the card says besides the names of classes,"
-                        " the evaluation, what the pictures show.")  # fmt: skip
+    assert said[-2] == ("Not compared: dates, versions, times, device and run, what volumes and files are called,"
+                        " what the card says besides the names of classes, the evaluation, what the pictures show."
+                        )  # fmt: skip
 
 
 def test_what_another_version_worded_is_not_compared(saved, place):
@@ -638,6 +649,36 @@ def test_a_record_of_one_answer_for_the_whole_volume(place, tmp_path):
     assert verify(record, Places(near=near), device="cpu").agrees
     record.facts["prediction"]["values"]["ill"] += 0.1
     assert failed(verify(record, Places(near=near), device="cpu")) == {"prediction"}
+    record.facts["prediction"]["values"]["ill"] -= 0.1
+    record.facts["prediction"]["classes"] = [{"name": "ill", "voxels": 5, "ml": 1.0}]
+    assert failed(verify(record, Places(near=near), device="cpu")) == {"prediction"}
+
+
+class Spots(nn.Module):
+    """Of two classes the second is where the volume is brightest."""
+
+    def forward(self, x):
+        return torch.cat([0 * x + 0.97, x], 1)
+
+
+def test_how_large_a_small_class_is_cannot_be_changed(tmp_path):
+    """A lesion is a few of a volume's voxels, of which a tenth of a per cent may be ten times as many."""
+    sitk.WriteImage(make_volume(size=(40, 40, 40)), str(tmp_path / "ct.nrrd"))
+    card = CARD | {"output": classes("background", "lesion")}
+    model = save_model(tmp_path, Spots(), **card)
+    record = make_record(explain(model, [tmp_path / "ct.nrrd"], "lesion", "epsilon", "cpu"), "x.html")
+    background, lesion = record.facts["prediction"]["classes"]
+    unit = lesion["ml"] / lesion["voxels"]
+
+    def told(moved: int) -> set[str]:
+        facts = json.loads(json.dumps(record.facts))
+        for row, more in zip(facts["prediction"]["classes"], (-moved, moved), strict=True):
+            row.update(voxels=row["voxels"] + more, ml=(row["voxels"] + more) * unit)
+        return failed(verify(Record(facts), Places(near=[tmp_path]), device="cpu"))
+
+    assert 0 < lesion["voxels"] < 1000 < background["voxels"]
+    assert told(0) == told(3) == set()
+    assert told(20) == {"prediction"}
 
 
 def test_a_record_of_several_volumes(place, tmp_path):

@@ -1,7 +1,7 @@
 """verify(record) -> Verification: everything is computed again, and compared with what the record says."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..recorded import recorded_composite, recorded_method, recorded_precision, 
 from .aliases import last_part
 from .checks import Check, by_this_version, class_names, compared, scale_of
 from .fingerprint import block_sums
+from .patients import patient_of
 from .places import Places
 from .record import Record
 
@@ -97,6 +98,7 @@ def verify(
             _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path, entry["sha256"]))
             for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True)
         ]
+        checks += _patients(facts, volumes)
         if segment is not None:
             files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment)))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -119,15 +121,18 @@ def verify(
 def _left_out(record: Record, named: bool) -> list[str]:
     """What nothing was compared with."""
     facts = record.facts
-    parts = ["dates, versions and times", "what the card says besides the names of classes"]
+    parts = ["dates, versions, times, device and run", "what volumes and files are called"]
+    parts.append("what the card says besides the names of classes")
     if not named:
         file = facts["model"].get("card_file")
         why = "there is none with the model" if file is None else f"'{last_part(file)}' is not here (--card)"
-        parts[1:] = [f"what the card says, with the names of classes, for {why}"]
+        parts[-1:] = [f"what the card says, with the names of classes, for {why}"]
     if facts["evaluation"] is not None:
         parts.append("the evaluation")
     if facts["pictures"]["views"]:
         parts.append("what the pictures show" if record.read is not None else "the pictures")
+    elif facts["pictures"]["missing"] is not None:
+        parts.append("why there are no pictures")
     if not by_this_version(facts):
         parts.append("hot spots, warnings and wording, for another version of LRPExplain made the record")
     if any(entry["sha256"] is None for entry in given_volumes(facts["volumes"])):
@@ -152,6 +157,17 @@ def _question(target: Mapping[str, Any], segment: Path | None) -> Question:
         told = target["region"]
         place["region"] = {**told, "file": str(segment), "sha256": told["sha256"] or volume_digest(segment)}
     return recorded_question(place)
+
+
+def _patients(facts: Mapping[str, Any], volumes: Sequence[Path]) -> list[Check]:
+    """Whether the volumes are of the patients whom the record names; of one that had gone by then it names nobody."""
+    checks = []
+    for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True):
+        if told := entry.get("patient"):
+            found = patient_of(str(path))
+            said = "name, ID and date of the study" if told == found else "not whom the volume's files name"
+            checks.append(Check(f"patient of {entry['name']}", told == found, said))
+    return checks
 
 
 def _same_file(name: str, told: str | None, found: str) -> Check:

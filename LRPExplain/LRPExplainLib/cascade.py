@@ -6,16 +6,15 @@ from typing import Any
 
 import SimpleITK as sitk
 import torch
-from torch import Tensor
 
 from . import lrp
 from .imaging import Grid, Windows, least_size, prepare
 from .imaging.stages import labels_of_logits
 from .inference import Inference
-from .models import ModelCard, load_model
+from .models import load_model
 from .models.example import slices_of
 from .models.formats.base import PreviousStage
-from .outcome import Segmentation, require_tensor
+from .outcome import labels_of_scores, require_tensor
 
 
 def previous_segmentation(
@@ -43,17 +42,13 @@ def previous_segmentation(
     inference = Inference(model.module, prepared.tensor, windows, composite, device, memory)
     inference.keep_to_budget()
     ending = lrp.ending(inference.graph)
-    logits = require_tensor(inference.predict(progress))[0].float().cpu()
+    output = require_tensor(inference.predict(progress))
+    card, logits = model.card.completed(tuple(output.shape), ending), output[0].float().cpu()
     labels = labels_of_logits(
         logits, prepared.grid, prepared.core, prepared.box, prepared.sources[0], wishes.orientation, wishes.spacing,
-        lambda scores: _values(scores, model.card.completed((1, *scores.shape), ending), stage.values),
+        lambda scores: torch.tensor(stage.values)[labels_of_scores(scores, len(logits), card)],
     )  # fmt: skip
     return labels, {"name": model.card.name, "path": str(model.path), "sha256": model.sha256}
-
-
-def _values(scores: Tensor, card: ModelCard, values: Sequence[int]) -> Tensor:
-    everywhere = torch.ones(scores.shape[1:], dtype=torch.bool)
-    return torch.tensor(values)[Segmentation(scores, everywhere, card).labels]
 
 
 def with_geometry(labels: sitk.Image, name: str, maker: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a network's output says, read as its card asks: which class, where, and how sure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -89,19 +89,12 @@ class Segmentation:
 
     def __init__(self, scores: Tensor, inside: Tensor, card: ModelCard) -> None:
         self._classes = card.output.classes
-        self._each = len(scores) == 1 or card.output.activation == "sigmoid" or card.output.separate
+        self._each = _each_by_itself(len(scores), card)
         self._inside = inside
         self._scores = scores
-        best, self._labels = scores.max(dim=0)
+        self._labels = labels_of_scores(scores, len(scores), card)
         if self._each:
-            threshold = _THRESHOLDS[card.output.activation or "sigmoid"]
-            self._found = scores > threshold
-            self._labels = torch.where(best > threshold, self._labels + 1, 0)
-            if card.output.overlap == "last":
-                order = torch.arange(1, len(scores) + 1, device=scores.device)
-                self._labels = ((scores > threshold) * order[:, None, None, None]).amax(0)
-        if len(self._legend()) > 256:
-            raise UserError(f"The model has {len(scores)} classes, but a label map holds 255: explain fewer at a time.")
+            self._found = scores > _THRESHOLDS[card.output.activation or "sigmoid"]
 
     @property
     def labels(self) -> Tensor:
@@ -142,6 +135,33 @@ class Segmentation:
     def _legend(self) -> list[dict[str, object]]:
         """What each label means: an index of this list."""
         return [dict(_BACKGROUND), *_entries(self._classes)] if self._each else _entries(self._classes)
+
+
+def labels_of_scores(scores: Iterable[Tensor], count: int, card: ModelCard) -> Tensor:
+    """The label of each voxel, int64 [D, H, W] (see `Segmentation.labels`), of `count` classes' scores that come one
+    after the other, so that nobody has to hold all of them at once.
+
+    Raises:
+        UserError: there are more classes than a label map holds.
+    """
+    each = _each_by_itself(count, card)
+    if count + each > 256:
+        raise UserError(f"The model has {count} classes, but a label map holds 255: explain fewer at a time.")
+    threshold = _THRESHOLDS[card.output.activation or "sigmoid"] if each else float("-inf")
+    best, labels = None, torch.zeros(())
+    for label, score in enumerate(scores, 1 if each else 0):
+        if best is None:
+            best, labels = torch.full_like(score, threshold), torch.zeros_like(score, dtype=torch.int64)
+        ahead = score > best
+        labels[ahead] = label
+        if card.output.overlap != "last" or not each:
+            best = torch.where(ahead, score, best)
+    return labels
+
+
+def _each_by_itself(count: int, card: ModelCard) -> bool:
+    """Whether each class is there or not by its own score, so that classes may overlap."""
+    return count == 1 or card.output.activation == "sigmoid" or bool(card.output.separate)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,12 @@ from LRPExplainLib.errors import UserError
 from LRPExplainLib.evaluation import Subject
 from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.explanation import Explanation
-from LRPExplainLib.imaging import Everywhere, prepare
+from LRPExplainLib.imaging import Everywhere, Grid, prepare
+from LRPExplainLib.imaging.stages import labels_of_logits
 from LRPExplainLib.models import draft_card, load_model
 from LRPExplainLib.models.nnunet.card import make_card, painted_values
 from LRPExplainLib.models.nnunet.plans import configuration
+from LRPExplainLib.outcome import labels_of_scores
 
 NAME = "3d_cascade_fullres"
 ORDERS = {"as trained": [2, 0, 1], "as they are": [0, 1, 2], "j first": [1, 0, 2]}
@@ -176,6 +181,32 @@ def test_its_card_can_be_drafted_and_names_the_label_map(stages, tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="behind all images"):
         load_model(stage(stages, NAME), card=tmp_path / "mine.json")
+
+
+def test_of_many_classes_one_after_the_other_is_brought_back_to_the_volume():
+    """Sixty classes of a CT at once would take more memory than all else together."""
+    fine, coarse = (Grid.of(sitk.GetImageFromArray(np.zeros(shape, np.float32))) for shape in ((8, 12, 10), (4, 6, 5)))
+    coarse = replace(coarse, matrix=2 * coarse.matrix)
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def decide(scores: Iterator[torch.Tensor]) -> torch.Tensor:
+        for score in scores:
+            held.append(weakref.ref(score))
+            shape = score.shape
+            del score
+            assert [ref for ref in held if ref() is not None] == []
+        return torch.zeros(shape, dtype=torch.int64)
+
+    labels_of_logits(torch.rand(9, 4, 6, 5), coarse, coarse, fine, fine, None, None, decide)
+    assert len(held) == 9
+
+
+def test_a_label_map_has_no_room_for_more_than_255_classes(stages):
+    card = load_model(stage(stages, NAME)).card
+    scores = torch.rand(257, 1, 1, 2)
+    with pytest.raises(UserError, match="257 classes, but a label map holds 255"):
+        labels_of_scores(scores, len(scores), card)
+    assert torch.equal(labels_of_scores(scores[:256], 256, card), scores[:256].argmax(0))
 
 
 def test_regions_become_the_labels_that_nnunet_paints_them_with():

@@ -5,7 +5,7 @@ interpolation of each label's indicator; the largest wins, at a tie the nearest 
 each label. Logits are brought back to the voxels of the image by linear interpolation before the largest is taken.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -65,21 +65,20 @@ def labels_of_logits(
     source: Grid,
     orientation: str | None,
     spacing: Sequence[float | None] | None,
-    decide: Callable[[Tensor], Tensor],
+    decide: Callable[[Iterator[Tensor]], Tensor],
 ) -> sitk.Image:
     """A network's logits [K, D, H, W] on `grid` as a uint8 label map on the image's own voxels; 0 outside the box.
 
     Args:
         grid, core, box, source: padded, without padding, what was left of the image, and the whole image.
         orientation, spacing: that led from the box to `core`.
-        decide: from logits [K, ...] to labels.
+        decide: from the logits of one class after the other, each [K, J, I], to labels: of a hundred classes those of a
+            CT would fill a computer's memory.
     """
     turned = core_grid(box, orientation)
     separate = _separate(turned, spacing)
     back = linear_map(turned, box)  # axes swapped and turned round, no more
-    scores = torch.stack(
-        [back.forward(resize(placed(part, grid, core), turned.shape, separate, order=1)) for part in logits]
-    )
+    scores = (back.forward(resize(placed(part, grid, core), turned.shape, separate, order=1)) for part in logits)
     return source.image(placed(decide(scores), box, source).to(torch.uint8).numpy())
 
 

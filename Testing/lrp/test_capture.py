@@ -288,6 +288,17 @@ class Wrapped:
         self.x = x
 
 
+class SparseWeights(nn.Module):
+    """A matrix of which only some entries are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.eye(4).to_sparse())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sparse.mm(self.weight, x[0, 0])
+
+
 SQUARE = torch.randn(1, 3, 4, 4)
 REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "dropout in training mode": (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout()), SQUARE, ["random", "model.eval()"]),
@@ -345,6 +356,27 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
     "untraceable and random": (of(lambda x: picky(x) + torch.rand(1))().eval(), SQUARE, ["random"]),
     "an assertion of PyTorch's": (of(partial(picky, complaint=ASSERTION))().eval(), SQUARE, [r"it \(shapes will not"]),
     "optimised for inference": (optimised(), SQUARE, ["torch.jit.optimize_for_inference", "as it was before"]),
+    "another precision": (
+        nn.Conv2d(3, 2, 1).eval(),
+        SQUARE.double(),
+        [
+            r"weights are of torch\.float32",
+            r"input is of torch\.float64",
+            r"bring both to one \(\.to\(torch\.float32\)\)",
+        ],
+    ),
+    "whole numbers": (nn.Conv2d(3, 2, 1).eval(), SQUARE.long(), [r"input is of torch\.int64", "bring both to one"]),
+    "another device": (nn.Linear(4, 2).eval(), SQUARE.to("meta"), ["weights are on cpu", "input is on meta"]),
+    "no values": (nn.Conv2d(3, 2, 1).to("meta").eval(), SQUARE, ["'weight' is on the meta device", "load its weights"]),
+    "lazy": (
+        nn.Sequential(nn.Flatten(), nn.LazyLinear(2)).eval(),
+        SQUARE,
+        [r"'1\.weight' has no size yet", "call the"],
+    ),
+    "sparse": (nn.Linear(4, 2), torch.eye(4).to_sparse(), ["dense tensors", r"torch\.sparse_coo", "to_dense"]),
+    "sparse weights": (SparseWeights(), SQUARE, [r"'weight' is of torch\.sparse_coo", "to_dense"]),
+    "nested": (nn.Linear(4, 2), torch.nested.nested_tensor([torch.ones(1, 4)]), ["got one nested", "to_dense"]),
+    "no samples": (nn.Conv2d(3, 2, 1).eval(), SQUARE[:0], [r"\[0, 3, 4, 4\] is empty", "give samples"]),
     "untraceable": (of(picky)().eval(), SQUARE, [r"runs, but", r"\(shapes alone will not do\)", "tensor operations"]),
 }
 
@@ -431,6 +463,17 @@ def test_only_what_the_chosen_output_needs_must_have_answers() -> None:
     model = of(lambda x: (x * 2, x.prod(1)))()
     found = attribute(capture(model, SQUARE), SQUARE, torch.ones_like(SQUARE), "epsilon")
     assert torch.equal(found.relevance, torch.ones_like(SQUARE))
+
+
+def test_relevance_beyond_the_range_of_its_precision_is_refused() -> None:
+    """In float32 the stabiliser's scale squares what does not bear it; in float64 it does."""
+    model, x = nn.Sequential(nn.Flatten(), nn.Linear(48, 2, bias=False)).eval(), SQUARE * 1e20
+    with pytest.raises(LRPError) as caught:
+        attribute(capture(model, x), x, 0, "epsilon")
+    assert_one_sentence(caught.value, ["leaves the range of its precision", "scale the input", "float64"])
+    found = attribute(capture(model.double(), x.double()), x.double(), 0, "epsilon")
+    assert found.relevance.isfinite().all()
+    assert found.ledger.relevance == pytest.approx(found.ledger.target_value - found.ledger.absorbed, rel=1e-9)
 
 
 MASK = torch.ones(4, 4, dtype=torch.bool)

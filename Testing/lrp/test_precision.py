@@ -8,7 +8,7 @@ from lrp_helpers import Function, built, correlation, small_network
 from LRPExplainLib import lrp
 from LRPExplainLib.lrp import onednn, precision
 from LRPExplainLib.lrp.optimizations import without
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Segmentation and classification; pooling without a kernel in half precision (densenet, ResEnc); norms of either kind.
@@ -53,6 +53,49 @@ def test_every_composite_and_schedule_runs() -> None:
             evaluation = lrp.evaluate(graph, x, composite, schedule=estimate.schedule)
             found = evaluation.attribute(lrp.Target(1), last=True)
             assert correlation(found.relevance, exact.relevance) > 0.99, composite
+
+
+class Casting(nn.Module):
+    """Computes in bfloat16 what autocast finds fit for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.alone, self.head = nn.BatchNorm2d(6), nn.Linear(6, 3)
+        for norm in (self.norm, self.alone):
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            x = self.alone(torch.relu(self.norm(self.first(x))))
+            return self.head(x.mean((2, 3)))
+
+
+def test_a_network_that_casts_itself_is_explained_as_it_casts() -> None:
+    torch.manual_seed(0)
+    model, x = Casting().eval(), torch.randn(2, 2, 8, 8)
+    graph = lrp.capture(model, x)
+    found = lrp.attribute(graph, x, 1, "epsilon-plus")
+    assert found.output.dtype is torch.bfloat16
+    torch.testing.assert_close(found.output, model(x), rtol=2e-2, atol=2e-2)
+    assert abs(found.ledger.gap) < 1e-2 * max(abs(row.relevance_out) for row in found.ledger.by_layer)
+
+
+def test_autocast_around_it_changes_no_explanation() -> None:
+    """A graph has its own precision; captured within autocast it is the network's as it is cast there."""
+    graph, x = small()
+    expected = lrp.attribute(graph, x, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = lrp.attribute(graph, x, 1)
+        evaluation = lrp.evaluate(graph, x)
+        onwards = evaluation.attribute(evaluation.held(1, "3"), layer="3")
+        torch.testing.assert_close(graph(x), expected.output)
+        cast = lrp.capture(small_network()[0], x)
+    assert torch.equal(found.relevance, expected.relevance)
+    assert correlation(onwards.relevance, expected.relevance) > 0.9999
+    assert cast.outputs[0].meta["val"].dtype is torch.bfloat16
+    assert correlation(lrp.attribute(cast, x, 1).relevance, expected.relevance) > 0.9
 
 
 def test_half_as_much_memory_is_reckoned() -> None:

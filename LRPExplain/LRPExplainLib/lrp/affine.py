@@ -82,7 +82,9 @@ def _batch_norm(node: fx.Node, constants: Constants) -> Affine:
     weight, bias = (None if p is None else constants[p] for p in parameters[:2])
     scale = torch.rsqrt(variance + arguments(node)[7])
     scale = scale if weight is None else scale * weight
-    return Affine(node, x, scale, -mean * scale if bias is None else bias - mean * scale, 1, True)
+    shift = -mean * scale if bias is None else bias - mean * scale
+    dtype = x.meta["val"].dtype  # in mixed precision (autocast) not that of the statistics
+    return Affine(node, x, scale.to(dtype), shift.to(dtype), 1, True)
 
 
 def _arithmetic(node: fx.Node, constants: Constants) -> Affine | None:

@@ -38,6 +38,7 @@ from .untraceable import (
     refuse_quantized,
     refuse_randomness,
     refuse_shapes_from_data,
+    refuse_unready,
     refuse_untraceable,
 )
 from .writes import Unwritten
@@ -72,6 +73,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         raise LRPError(
             f"A model is needed, but got {type(model).__name__}; give an nn.Module or a loaded ScriptModule."
         )
+    refuse_unready(model, inputs)
     with _ONE_AT_A_TIME, _kept(model):
         traced, rebuild, numbers = _trace(model, [_plain(x) for x in inputs])
         passes.tell_parameters(traced)

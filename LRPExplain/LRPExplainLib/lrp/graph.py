@@ -25,6 +25,7 @@ from .kernels import convolve, group_norm
 from .onednn import laid_out
 from .optimizations import without
 from .precision import HALF, as_relevance, lower, product, require_lower, run_in_half
+from .switches import switched_off
 from .writes import Unwritten
 
 aten = torch.ops.aten
@@ -126,6 +127,7 @@ class Graph:
         whole = (as_relevance(value, None) if self.precision else value for value in outputs)
         return self.rebuild([value.contiguous() for value in whole])
 
+    @switched_off()
     def run(
         self, inputs: Iterable[Tensor], keep: set[fx.Node], progress: Progress = no_progress, store: Store | None = None
     ) -> dict[fx.Node, Any]:

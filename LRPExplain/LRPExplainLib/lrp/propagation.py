@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from .precision import as_relevance, relevance_type
 from .remaking import Recipe
 from .segments import Away, Schedule, Segments, at_hand
 from .sums import total
+from .switches import switched_off
 from .target import Target, start_relevance
 from .writes import Unwritten
 
@@ -74,14 +76,14 @@ def attribute(
 
     Raises:
         LRPError: what is given is no graph or no tensor, the input does not fit the graph or is not finite, an operator
-            has no answer, the composite no fitting rule, or the target does not fit the output; all but the last before
-            anything is computed.
+            has no answer, or the composite no fitting rule, all before anything is computed; the target does not fit
+            the output, or the relevance leaves the range of its precision.
     """
     evaluation = evaluate(graph, inputs, composite, output=output)
     return evaluation.attribute(target, at=at, channels=channels, last=True)
 
 
-@torch.inference_mode(False)
+@switched_off()
 def evaluate(
     graph: Graph,
     inputs: Tensor | Sequence[Tensor],
@@ -133,7 +135,7 @@ class Evaluation:
         self._explained = graph.outputs[output]
         self.output = graph.result([at_hand(values[node]) for node in graph.outputs])
 
-    @torch.inference_mode(False)
+    @switched_off()
     def attribute(
         self,
         target: Tensor | Target | int,
@@ -164,6 +166,11 @@ class Evaluation:
             for node, x in zip(self._graph.inputs, self._inputs, strict=True)
         )
         ledger = walk.books.close(list(relevance))
+        if not isfinite(ledger.gap):
+            raise LRPError(
+                "The relevance leaves the range of its precision with this composite; scale the input, choose another"
+                " composite, or capture model and input in float64."
+            )
         return Attribution(
             relevance if len(relevance) > 1 else relevance[0],
             self.output,
@@ -171,7 +178,7 @@ class Evaluation:
             {name: found[named[name]].to(dtype) for name in at},
         )
 
-    @torch.inference_mode(False)
+    @switched_off()
     def held(self, target: Tensor | Target | int, layer: str, progress: Progress = no_progress) -> Tensor:
         """Relevance of the output of an inner layer, where the walk ends; arguments as for :func:`attribute`."""
         node = layers_named(self._plan.steps, {layer})[layer]

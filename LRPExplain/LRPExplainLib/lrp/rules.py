@@ -222,9 +222,11 @@ def epsilon(epsilon: float = 1e-6, relative: bool = True) -> LinearRule:
 
 
 def norm(stabilizer: Stabilizer = Stabilizer()) -> LinearRule:
-    """LRP-0 (Bach 2015, eq. 56): each contribution's share of z as it is, with no more than what keeps 0/0 away.
+    """LRP-0 (Bach 2015, eq. 56): each contribution's share of z as it is, with the stabiliser that every rule has.
 
-    What Zennit calls Norm and takes for average pooling and sums.
+    What Zennit calls Norm and takes for average pooling and sums. By default it is `epsilon(1e-6)` by another name;
+    `epsilon(0)`, or `norm(Stabilizer(0))`, has no more than what keeps 0/0 away, and is input x gradient to rounding
+    where a network has no biases.
     """
     return LinearRule("norm", (Part(PLAIN, "same"),), stabilizer)
 

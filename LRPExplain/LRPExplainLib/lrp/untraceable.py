@@ -53,6 +53,29 @@ def refuse_untraceable(model: Any) -> None:
         raise LRPError(_QUANTIZED)
 
 
+def refuse_unready(model: Any, inputs: Sequence[Tensor]) -> None:
+    """LRPError for weights or an input without values, or with fewer than their shape says."""
+    for x in inputs:
+        if x.layout is not torch.strided or x.is_nested:
+            kind = "nested" if x.is_nested else f"of {x.layout}"
+            raise LRPError(f"The model's inputs are dense tensors, but got one {kind}; make it dense (x.to_dense()).")
+        if not x.numel():
+            raise LRPError(f"An input of shape {list(x.shape)} is empty, so there is nothing to explain; give samples.")
+    named = [*model.named_parameters(), *model.named_buffers()] if isinstance(model, nn.Module) else []
+    for name, tensor in named:
+        if nn.parameter.is_lazy(tensor):
+            raise LRPError(
+                f"The model's '{name}' has no size yet, since its layer has seen no input; call the model once on one."
+            )
+        if tensor.is_meta:
+            raise LRPError(f"The model's '{name}' is on the meta device and has no values; load its weights first.")
+        if tensor.layout is not torch.strided:
+            raise LRPError(
+                f"The model's '{name}' is of {tensor.layout}, in which no rule can look at weights; make it dense"
+                " (.to_dense())."
+            )
+
+
 def refuse_quantized(graph: fx.Graph) -> None:
     """LRPError for a TorchScript module with packed integers for weights, where it could be traced."""
     if any(str(node.target).startswith("quantized.") for node in graph.nodes):
@@ -110,7 +133,8 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
     refusal = _refusal(model, inputs)
     if refusal is not None:
         shapes = ", ".join(str(list(x.shape)) for x in inputs)
-        return RefusedInput(shapes, _reason(str(refusal)) or _reason(text) or kind)
+        why = _reason(str(refusal)) or _reason(text) or kind
+        return _unlike(model, inputs, why) or RefusedInput(shapes, why)
     if any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__)):
         return LRPError(_PACKED)
     code = str(model.inlined_graph) if isinstance(model, torch.jit.ScriptModule) else ""
@@ -126,6 +150,21 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
         f"The model runs, but PyTorch cannot trace it ({_reason(text) or kind}): replace the step that this speaks of"
         " by tensor operations."
     )
+
+
+def _unlike(model: Any, inputs: Sequence[Tensor], why: str) -> LRPError | None:
+    """The sentence where the input is of another precision or on another device than the weights, and that is why."""
+    weights = [w for w in model.parameters() if w.is_floating_point()] if isinstance(model, nn.Module) else []
+    for what, word, of in (("dtype", "type", "of"), ("device", "device", "on")):
+        kinds = {getattr(weight, what) for weight in weights}
+        others = {getattr(x, what) for x in inputs} - kinds
+        if len(kinds) == 1 and others and word in why:
+            (own,), other = kinds, others.pop()
+            return LRPError(
+                f"The model's weights are {of} {own} but its input is {of} {other} ({why}); bring both to one"
+                f" (.to({own}))."
+            )
+    return None
 
 
 def _reason(text: str) -> str:

@@ -19,7 +19,7 @@ from LRPExplainLib.explain import explain, plan
 from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere, Grid, prepare
 from LRPExplainLib.imaging.stages import labels_of_logits
-from LRPExplainLib.models import draft_card, load_model
+from LRPExplainLib.models import default_card, draft_card, load_model
 from LRPExplainLib.models.nnunet.card import make_card, painted_values
 from LRPExplainLib.models.nnunet.plans import configuration
 from LRPExplainLib.outcome import labels_of_scores
@@ -186,7 +186,7 @@ def test_its_card_can_be_drafted_and_names_the_label_map(stages, tmp_path):
 def test_of_many_classes_one_after_the_other_is_brought_back_to_the_volume():
     """Sixty classes of a CT at once would take more memory than all else together."""
     fine, coarse = (Grid.of(sitk.GetImageFromArray(np.zeros(shape, np.float32))) for shape in ((8, 12, 10), (4, 6, 5)))
-    coarse = replace(coarse, matrix=2 * coarse.matrix)
+    coarse = replace(coarse, spacing=(2.0, 2.0, 2.0), origin=(0.5, 0.5, 0.5))
     held: list[weakref.ref[torch.Tensor]] = []
 
     def decide(scores: Iterator[torch.Tensor]) -> torch.Tensor:
@@ -201,9 +201,9 @@ def test_of_many_classes_one_after_the_other_is_brought_back_to_the_volume():
     assert len(held) == 9
 
 
-def test_a_label_map_has_no_room_for_more_than_255_classes(stages):
-    card = load_model(stage(stages, NAME)).card
+def test_a_label_map_has_no_room_for_more_than_255_classes():
     scores = torch.rand(257, 1, 1, 2)
+    card = default_card(Path("model.ts")).completed((1, *scores.shape))
     with pytest.raises(UserError, match="257 classes, but a label map holds 255"):
         labels_of_scores(scores, len(scores), card)
     assert torch.equal(labels_of_scores(scores[:256], 256, card), scores[:256].argmax(0))

@@ -674,11 +674,14 @@ def test_how_large_a_small_class_is_cannot_be_changed(tmp_path):
         facts = json.loads(json.dumps(record.facts))
         for row, more in zip(facts["prediction"]["classes"], (-moved, moved), strict=True):
             row.update(voxels=row["voxels"] + more, ml=(row["voxels"] + more) * unit)
+        target, asked = facts["target"], record.facts["target"]["voxels"]
+        target["voxels"] = asked + moved
+        target["text"] = target["text"].replace(f" {asked} voxels", f" {asked + moved} voxels")
         return failed(verify(Record(facts), Places(near=[tmp_path]), device="cpu"))
 
     assert 0 < lesion["voxels"] < 1000 < background["voxels"]
     assert told(0) == told(3) == set()
-    assert told(20) == {"prediction"}
+    assert told(20) == {"prediction", "question"}
 
 
 def test_a_record_of_several_volumes(place, tmp_path):

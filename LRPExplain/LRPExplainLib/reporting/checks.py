@@ -33,7 +33,7 @@ _ROW_FIGURES = ("relevance_out", "relevance_in", "absorbed_bias", "absorbed_stab
 _ROW_WORDS = ("layer", "operator", "role", "rule")
 _TARGET = ("class", "index", "rather_than", "rather_than_index", "where", "value", "start", "activation", "left_out")
 _GEOMETRY_MM = 1e-4
-_FEW = 3  # voxels of a class that rounding may move over a border, however small the class is
+_FEW = 3  # voxels that rounding may move over a class' border, however small the class is
 _SHARE = 1e-6  # by which a share may differ from the quotient that it is
 
 
@@ -110,7 +110,8 @@ def _target(facts: Mapping[str, Any], again: Explanation, tolerance: float) -> l
     others = [key for key in _TARGET if told.get(key) != found.get(key)]
     for key in ("voxels", "predicted"):
         now = found.get(key, 0)  # earlier versions did not tell how many are predicted
-        if abs(told.get(key, now if key == "predicted" else 0) - now) > tolerance * max(1, found.get("voxels", 0)):
+        apart = abs(told.get(key, now if key == "predicted" else 0) - now)
+        if apart > tolerance * found.get("voxels", 0) + _FEW:
             others.append(key)
     mine, theirs = told.get("region") or {}, found.get("region") or {}
     # where no segment was chosen it may be called after the file, which may have another name now

@@ -27,7 +27,7 @@ REQUIREMENTS = RESOURCES / "requirements.txt"
 SAMPLE = "LRPExplainDemo"
 SAMPLE_CHECKSUMS = {
     f"{SAMPLE}.nrrd": "SHA256:7dd305bd1cca7c7656acbad98ea233bb4cc6df1b8ec081b27a96fb53b9ac6d6f",
-    f"{SAMPLE}.seg.nrrd": "SHA256:af0e9916cdfcc998d2a89a0583d9a6235b043aa3786ab10bf3f0715b04f3a483",
+    f"{SAMPLE}.seg.nrrd": "SHA256:089d31b7a9918c22c8d2b1617137927fb0cab5a3499952a3673ab359c2a993cb",
 }
 
 

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "LRPExplain" / "Resources" / "Sam
 NAME = "LRPExplainDemo"
 SPACING = 2.0
 SEED = 6
-CLASSES = [{"name": "background"}, {"name": "lesion", "color": [230, 159, 0]}]
+CLASSES = [{"name": "background"}, {"name": "lesion", "color": [0, 158, 115]}]
 
 
 def coarse(image: sitk.Image, interpolator: int) -> sitk.Image:

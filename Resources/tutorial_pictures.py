@@ -24,8 +24,7 @@ def main() -> None:
 
         widget = host.open()
         ui, panel = widget.ui, widget.panel
-        _volume, lesion = SampleData.SampleDataLogic().downloadSamples("LRPExplainDemo")
-        lesion.GetDisplayNode().SetVisibility2DFill(False)  # an outline hides nothing
+        _, lesion = SampleData.SampleDataLogic().downloadSamples("LRPExplainDemo")
         panel.volumes.fill()
         host.wait(lambda: panel.model.facts)
         ui.referenceSelector.setCurrentNode(lesion)

@@ -174,7 +174,7 @@ class Host:
     # Modules
 
     def load(self, path: Path = MODULE) -> float:
-        """Load a module file as Slicer does at start-up; the seconds that took."""
+        """Load a module file as Slicer does at start-up; the processor's seconds that took."""
         from . import modules
 
         _own, seconds = modules.load(path, self._own._module_manager)

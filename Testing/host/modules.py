@@ -86,11 +86,11 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
 
 
 def load(path: Path, manager: Any) -> tuple[Any, float]:
-    """Import a module file and make its module, as Slicer does at start-up; also the seconds that took."""
+    """Import a module file and make its module, as Slicer does at start-up; also the processor's seconds that took."""
     name = path.stem
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    began = time.perf_counter()
+    began = time.thread_time()
     specification = importlib.util.spec_from_file_location(name, path)
     assert specification is not None
     assert specification.loader is not None
@@ -100,7 +100,7 @@ def load(path: Path, manager: Any) -> tuple[Any, float]:
     own = qSlicerScriptedLoadableModule(path)
     module = pythonqt.wrap(own)
     instance = getattr(python, name)(module)
-    seconds = time.perf_counter() - began
+    seconds = time.thread_time() - began
     setattr(slicer.modules, name.lower(), module)
     setattr(slicer.modules, name + "Instance", instance)
     manager._modules[name] = own

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import slicer
+from helpers.slowness import slowness
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.readying import PRECISIONS
@@ -80,7 +81,7 @@ def test_loading_the_module_takes_no_time_and_no_package_that_is_yet_to_be_insta
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert said[1:] == ["[]"]
-    assert float(said[0]) < 0.1  # seconds
+    assert float(said[0]) < 0.1 * slowness()  # seconds
 
 
 def test_one_line_says_what_a_model_is_and_the_details_say_all(opened: Any, host: Host) -> None:

@@ -85,6 +85,9 @@ def present_in_steps(
         if whole is not None:
             parts.join(first, whole.relevance[0])
         yield
+        for node, volume in zip(record.linked(first, "relevance"), volume_nodes, strict=True):
+            explained.remember(node, volume)
+        yield
         magnitudes = magnitudes_of(record.linked(first, "relevance"))
         magnitudes.total()
         yield
@@ -165,7 +168,6 @@ def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], ear
     for n, (node, volume, title) in enumerate(zip(maps, volume_nodes, titles, strict=True)):
         node.SetAttribute(record.INPUT, str(n))
         record.link(node, "source", [volume])
-        explained.remember(node, volume)
         _rename(scene, node, title, first)
     record.write_facts(first, _facts(explanation))
     if earlier is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import Callable
 
 from helpers.slowness import slowness
 from PySide6 import QtCore
@@ -56,3 +57,17 @@ class Stalls:
             f"{self.slowness:.1f} times as slow as the one of the limit, {limit:.0f} ms"
         )
         return said if held > limit * self.slowness else ""
+
+
+def held(act: Callable[[], None], limit: float) -> str:
+    """What went wrong, if ``act`` held the loop for more than ``limit`` ms each of three times; empty otherwise.
+
+    A step that takes too long does so every time; what else the machine is busy with does not.
+    """
+    for _ in range(3):
+        with Stalls() as stalls:
+            act()
+        problem = stalls.problem(limit)
+        if not problem:
+            break
+    return problem

@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 
 from host.hands import Person
-from host.stalls import Stalls
+from host.stalls import held
 
 LAYER = 3  # the overlay's layer of a slice composite node
 
@@ -39,10 +39,12 @@ def test_channels_are_found_chosen_and_forgotten(with_small_model: Person) -> No
     assert ui.conceptsStatusLabel.text == "Cancelled."
 
     host.type(ui.conceptsSpinBox, "2")
-    with Stalls() as stalls:
+
+    def find() -> None:
         person.click(ui.findConceptsButton)
         host.wait(lambda: not panel.concepts.running, 60)
-    assert not stalls.problem(100)
+
+    assert not held(find, 100)
     assert not ui.conceptsStatusLabel.text
     assert ui.conceptsTable.rowCount == 2
     assert "not through this layer" in ui.conceptsLabel.text

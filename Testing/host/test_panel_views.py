@@ -123,6 +123,41 @@ def test_another_frame_of_the_volume_is_told_at_once(host: Host, opened: Any) ->
         host.wait(lambda told=told: ("are not those that were explained" in ui.warningsLabel.text) is told, 20)
 
 
+def test_the_findings_are_computed_again_for_what_they_depend_on_alone(
+    host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables and charts that they are written to are linked to the map, of which MRML tells as of any change."""
+    from LRPExplainLib import scene
+
+    nodes, panel, computed = opened.panel.display.nodes, opened.panel, []
+    examine = scene.findings_of
+    monkeypatch.setattr(scene, "findings_of", lambda *about: (computed.append(about), examine(*about))[1])
+
+    def settle() -> None:
+        host.wait(lambda: not panel.findings.pending, 20)
+
+    panel.findings.update()
+    settle()
+    assert len(nodes.charts) == 3
+    assert len(computed) == 1
+    nodes.relevance[0].SetAttribute("somebody's", "note")
+    nodes.volumes[0].SetDescription("a note")
+    settle()
+    assert len(computed) == 1
+    nodes.volumes[0].SetName("another name")
+    settle()
+    assert len(computed) == 2
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    nodes.volumes[0].SetAndObserveTransformNodeID(transform.GetID())
+    settle()
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 10.0)
+    before = len(computed)
+    transform.SetMatrixTransformToParent(matrix)
+    settle()
+    assert len(computed) == before + 1
+
+
 def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:
     mine = segmentation("mine")
     opened.ui.referenceSelector.setCurrentNode(mine)

@@ -111,6 +111,13 @@ def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> 
     return kept("references", key, lambda: _resample(segmentation, volume, segment))
 
 
+def volume_key(node: Any) -> tuple[Any, ...]:
+    """Changes when the voxels of a volume node do, where they lie, or its name."""
+    parent = node.GetParentTransformNode()
+    moved = parent.GetTransformToWorldMTime() if parent else 0
+    return (*voxels_key(node), node.GetName(), matrix_of(node).tobytes(), node.GetTransformNodeID(), moved)
+
+
 def segmentation_key(node: Any) -> tuple[Any, ...]:
     """Changes when the segments of a segmentation node do, their names, or where they lie."""
     parent = node.GetParentTransformNode()

@@ -36,6 +36,7 @@ class FindingsSection(Section):
         self._plot_view: Any = None
         self._reference: tuple[Any, ...] = (None, "", ())
         self._watched: dict[str, list[Any]] = {}  # whose changes are observed, by what they are to the findings
+        self._examined: tuple[Any, ...] = ()  # what map and volumes were when the findings were computed
         self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
         self._plot.setMRMLScene(slicer.mrmlScene)
         self._plot.minimumHeight = _PLOT_HEIGHT
@@ -82,13 +83,19 @@ class FindingsSection(Section):
             self._steps = [self.refresh, *(step for step in self._steps if step != self.refresh)]
             self._timer.start(_PAUSE)
 
-    def _on_moved(self, *_event: Any) -> None:
-        """The map was moved: its hot spots lie elsewhere in the world."""
-        self.update()
+    def _on_changed(self, *_event: Any) -> None:
+        """Map and volumes: hot spots lie elsewhere once they are moved; of other voxels the map says nothing.
 
-    def _on_altered(self, *_event: Any) -> None:
-        """A volume that was explained has other voxels, of which the map says nothing: that is told."""
-        self.update()
+        MRML tells of less, too: of a link to a table that holds these numbers, say.
+        """
+        if self._state() != self._examined:
+            self.update()
+
+    def _state(self) -> tuple[Any, ...]:
+        """Changes when anything does that the findings depend on in the nodes that are watched for them."""
+        from ..examination import volume_key
+
+        return tuple(volume_key(node) for node in self._watched.get("explained", []))
 
     def update(self) -> None:
         """Compute all again, once nothing has changed for a moment; without a map there is nothing to say at once."""
@@ -104,6 +111,11 @@ class FindingsSection(Section):
         self._steps = [self._examine]
         while self._steps:
             self._steps.pop(0)()
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to be computed or shown."""
+        return bool(self._steps)
 
     def close(self) -> None:
         super().close()
@@ -135,8 +147,7 @@ class FindingsSection(Section):
         nodes = self.panel.display.nodes
         self._follow(nodes)
         if nodes is None:
-            self._watch("map", [], self._on_moved)
-            self._watch("volumes", [], self._on_altered)
+            self._watch("explained", [], self._on_changed)
             self.found = None
             self._clear()
             return
@@ -144,8 +155,8 @@ class FindingsSection(Section):
 
         reference = self.panel.volumes.reference
         self.found = findings_of(nodes, self.panel.display.display(), reference.node, reference.segment)
-        self._watch("map", [self.found.node], self._on_moved)
-        self._watch("volumes", nodes.volumes, self._on_altered)
+        self._watch("explained", [self.found.node, *nodes.volumes], self._on_changed)
+        self._examined = self._state()
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
             self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,

@@ -15,6 +15,7 @@ import torch
 from helpers.networks import RANGE, classes, classifier, save_model, segmenter
 from helpers.volumes import make_volume, write_series
 from jsonschema import Draft202012Validator
+from LRPExplainLib import __version__
 from LRPExplainLib.cli import main
 from LRPExplainLib.comparison import compare
 from LRPExplainLib.digests import sha256_of
@@ -599,9 +600,21 @@ def test_what_was_given_from_memory_is_verified_with_a_file(place, tmp_path, cap
     assert "Note: 'T1' was given from memory" in capsys.readouterr().out
     options = ["--device", "cpu", "--model", str(place / "net.ts"), "--segment", str(place / "expert.nrrd")]
     assert main(["verify", str(tmp_path / "x.html"), *options, "--volume", str(place / "t1.nrrd")]) == 0
-    assert "no SHA-256 is known" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the SHA-256 of what was given from memory" in said.splitlines()[-2]
+    assert "volume T1" not in said
     sitk.WriteImage(make_volume(seed=5), str(tmp_path / "other.nrrd"))
     assert main(["verify", str(tmp_path / "x.html"), *options, "--volume", str(tmp_path / "other.nrrd")]) == 1
+
+
+def test_what_cannot_be_compared_with_another_versions_record_is_not_said_to_agree(saved, place):
+    text = saved.read_text(encoding="utf-8")
+    assert f'"lrpexplain": "{__version__}"' in text
+    saved.write_text(text.replace(f'"lrpexplain": "{__version__}"', '"lrpexplain": "0.0.1"'), encoding="utf-8")
+    found = verify(Record.load(saved), Places(near=[place]), device="cpu")
+    assert found.agrees
+    assert not {"page", "hot spots"} & {check.name for check in found.checks}
+    assert "what the page shows, hot spots, warnings and wording" in found.table().splitlines()[-2]
 
 
 def test_a_map_that_was_moved_does_not_agree(saved, place, explanation):

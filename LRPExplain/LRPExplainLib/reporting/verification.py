@@ -94,18 +94,17 @@ def verify(
         given, volumes, segment = places.model_of(facts), places.volumes_of(facts), places.segment_of(facts)
         question = _question(facts["target"], segment)
         checks = [_adds_up(facts, tolerance), *_page(record)]
-        files = [
-            _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path, entry["sha256"]))
-            for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True)
-        ]
+        files = []
+        for entry, path in zip(given_volumes(facts["volumes"]), volumes, strict=True):
+            files += _same_file(f"volume {entry['name']}", entry["sha256"], volume_digest(path, entry["sha256"]))
         checks += _patients(facts, volumes)
         if segment is not None:
-            files.append(_same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment)))
+            files += _same_file("segmentation", facts["target"]["region"]["sha256"], volume_digest(segment))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"The record is incomplete or damaged ({reason(error)}): make it again.") from error
     weights, card = weights_of(given), places.card_of(facts)
     model, found = _load(weights, facts["model"], trust)
-    files.append(_same_file(f"model {facts['model']['name']}", facts["model"]["sha256"], found))
+    files += _same_file(f"model {facts['model']['name']}", facts["model"]["sha256"], found)
     checks += files
     if model is None or not all(check.agrees for check in files):
         return Verification(tuple(checks), None, "these are other files")
@@ -134,9 +133,12 @@ def _left_out(record: Record, named: bool) -> list[str]:
     elif facts["pictures"]["missing"] is not None:
         parts.append("why there are no pictures")
     if not by_this_version(facts):
-        parts.append("hot spots, warnings and wording, for another version of LRPExplain made the record")
-    if any(entry["sha256"] is None for entry in given_volumes(facts["volumes"])):
-        parts.append("the SHA-256 of volumes that were given from memory")
+        page = [] if record.read is None else ["what the page shows"]
+        why = "for another version of LRPExplain made the record"
+        parts.append(f"{', '.join([*page, 'hot spots'])}, warnings and wording, {why}")
+    given = (*given_volumes(facts["volumes"]), facts["target"].get("region") or {})
+    if any(entry.get("sha256", "") is None for entry in given):
+        parts.append("the SHA-256 of what was given from memory")
     return parts
 
 
@@ -170,10 +172,11 @@ def _patients(facts: Mapping[str, Any], volumes: Sequence[Path]) -> list[Check]:
     return checks
 
 
-def _same_file(name: str, told: str | None, found: str) -> Check:
+def _same_file(name: str, told: str | None, found: str) -> list[Check]:
+    """Of a file; of what was given from memory no SHA-256 is known."""
     if told is None:
-        return Check(name, True, "was given from memory when it was explained, so no SHA-256 is known")
-    return Check(name, told == found, f"SHA-256 {found[:12]}…" + ("" if told == found else f", not {told[:12]}…"))
+        return []
+    return [Check(name, told == found, f"SHA-256 {found[:12]}…" + ("" if told == found else f", not {told[:12]}…"))]
 
 
 def _damage(facts: Mapping[str, Any]) -> Check | None:
@@ -204,13 +207,12 @@ def _page(record: Record) -> list[Check]:
     """Of an HTML file: whether it shows what its facts say, and the pictures that it was made with."""
     if record.read is None:
         return []
+    checks = []
     if by_this_version(record.facts):
-        text = Check("page", record.html() == record.read, "what it shows, against the facts inside")
-    else:
-        text = Check("page", True, "not compared: another version of LRPExplain made it")
+        checks.append(Check("page", record.html() == record.read, "what it shows, against the facts inside"))
     told = {view["name"]: view["sha256"] for view in record.facts["pictures"]["views"]}
     found = {name: hashlib.sha256(png).hexdigest() for name, png in record.pictures.items()}
-    return [text, Check("pictures", told == found, f"SHA-256 of {len(found)} views")]
+    return [*checks, Check("pictures", told == found, f"SHA-256 of {len(found)} views")]
 
 
 __all__ = ["TOLERANCE", "Check", "Places", "Verification", "verify"]

@@ -18,18 +18,26 @@ def outline(scene: Any, reference: Any | None) -> None:
     """
     wanted: Any = reference.GetDisplayNode() if reference is not None else None
     for display in of_class(scene, "vtkMRMLSegmentationDisplayNode"):
-        before = display.GetAttribute(_BEFORE)
         if display is wanted:
-            if before is None and display.GetVisibility2DFill():
-                display.SetAttribute(_BEFORE, str(int(display.GetVisibility2DOutline())))
-                display.SetVisibility2DFill(False)
-                display.SetVisibility2DOutline(True)
-        elif before is not None:
-            display.RemoveAttribute(_BEFORE)
-            display.SetVisibility2DFill(True)
-            display.SetVisibility2DOutline(bool(int(before)))
+            take_fill(display)
+        else:
+            give_back(display)
 
 
-def outlined(display: Any) -> bool:
-    """Whether `outline` has taken the fill of this display node of a segmentation away."""
-    return display.GetAttribute(_BEFORE) is not None
+def take_fill(display: Any) -> bool:
+    """Outlines in place of the fill of a segmentation's display node, once; whether this was done now."""
+    if display.GetAttribute(_BEFORE) is not None or not display.GetVisibility2DFill():
+        return False
+    display.SetAttribute(_BEFORE, str(int(display.GetVisibility2DOutline())))
+    display.SetVisibility2DFill(False)
+    display.SetVisibility2DOutline(True)
+    return True
+
+
+def give_back(display: Any) -> None:
+    """The fill that was taken, and the outlines that there were."""
+    before = display.GetAttribute(_BEFORE)
+    if before is not None:
+        display.RemoveAttribute(_BEFORE)
+        display.SetVisibility2DFill(True)
+        display.SetVisibility2DOutline(bool(int(before)))

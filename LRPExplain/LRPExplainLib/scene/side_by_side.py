@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import overlay, placing, record, view_nodes
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import BEFORE, LAYOUT, PAIRS, active, layout_node
-from .outlining import outlined
+from .outlining import give_back, take_fill
 from .view_nodes import ViewNodes
 
 if TYPE_CHECKING:
@@ -130,10 +130,8 @@ def _show_reference(node: Any, segment: str | None) -> dict[str, Any]:
     undo: dict[str, Any] = {"id": node.GetID(), "visible": display.GetVisibility(), "in_2d": display.GetVisibility2D()}
     display.SetVisibility(True)
     display.SetVisibility2D(True)
-    if not outlined(display):
-        undo |= {"fill": display.GetVisibility2DFill(), "outline": display.GetVisibility2DOutline()}
-        display.SetVisibility2DFill(False)
-        display.SetVisibility2DOutline(True)
+    undo |= {"filled": take_fill(display), "bare": not display.GetVisibility2DOutline()}
+    display.SetVisibility2DOutline(True)
     if segment and node.GetSegmentation().GetSegment(segment):
         undo |= {"segment": segment, "segment_visible": display.GetSegmentVisibility(segment)}
         display.SetSegmentVisibility(segment, True)
@@ -147,9 +145,10 @@ def _restore_reference(scene: Any, undo: dict[str, Any] | None) -> None:
     display = node.GetDisplayNode()
     display.SetVisibility(undo["visible"])
     display.SetVisibility2D(undo["in_2d"])
-    if "fill" in undo:
-        display.SetVisibility2DFill(undo["fill"])
-        display.SetVisibility2DOutline(undo["outline"])
+    if undo["filled"]:
+        give_back(display)
+    if undo["bare"]:  # neither filled nor outlined
+        display.SetVisibility2DOutline(False)
     if "segment" in undo and node.GetSegmentation().GetSegment(undo["segment"]):
         display.SetSegmentVisibility(undo["segment"], undo["segment_visible"])
 

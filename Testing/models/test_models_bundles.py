@@ -181,6 +181,8 @@ def test_weights_in_the_ways_that_trainers_leave_them(tmp_path):
     ways += [{key: state} for key in ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")]
     for wrapped in ("module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
         ways.append({"state_dict": {f"{wrapped}{name}": value for name, value in state.items()}})
+    ways.append(torch.optim.swa_utils.AveragedModel(make_network(content)).state_dict())
+    ways[-1].update({f"module.{name}": value for name, value in state.items()})
     for saved in ways:
         torch.save(saved, file)
         found = load_model(path).module.state_dict()

@@ -69,6 +69,15 @@ def torchscript(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod."])
+def test_weights_of_a_wrapped_network_are_the_networks(safetensors, wrapped):
+    expected = network().state_dict()
+    save_file({f"{wrapped}{name}": value for name, value in expected.items()}, safetensors)
+    found = load_model(safetensors).module.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 @pytest.mark.parametrize("by", ["tiny.safetensors", "tiny.card.json"])
 def test_weights_and_card_find_each_other(safetensors, by):
     model = load_model(safetensors.parent / by)

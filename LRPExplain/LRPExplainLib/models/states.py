@@ -23,6 +23,7 @@ State = dict[str, Tensor]
 _KEYS = ("model", "state_dict", "model_state_dict", "network", "net", "network_weights")
 # What wrappers of the network put before the names of its weights: data parallel, compiled, and one in the other.
 _PREFIXES = ("module.", "_orig_mod.")
+_AVERAGED = "n_averaged"  # of how many steps an average of weights is (torch.optim.swa_utils), beside "module."
 _ZIP = b"PK\x03\x04"
 
 
@@ -33,11 +34,11 @@ def read_state(source: Source, name: str) -> State:
         UserError: damaged, larger on paper than the file, of PyTorch's format before 1.6, or a pickle that asks for
             anything but tensors.
     """
-    content = read_safetensors(source, name) if name.lower().endswith(".safetensors") else read_checkpoint(source, name)
+    content = _read_safetensors(source, name) if name.lower().endswith(".safetensors") else read_checkpoint(source, name)
     return _network_state(content, name)
 
 
-def read_safetensors(source: Source, name: str) -> State:
+def _read_safetensors(source: Source, name: str) -> State:
     try:
         return safetensors.torch.load(source if isinstance(source, bytes) else source.read_bytes())
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
@@ -89,6 +90,9 @@ def _network_state(content: Any, name: str) -> State:
     state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f"'{name}' holds no weights: save the network's state_dict().")
+    named = {key: value for key, value in state.items() if key != _AVERAGED}
+    if named and all(key.startswith("module.") for key in named):
+        state = named
     while prefix := next((prefix for prefix in _PREFIXES if all(key.startswith(prefix) for key in state)), ""):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state

@@ -9,7 +9,7 @@ from ...errors import UserError
 from ..architectures import ARCHITECTURES
 from ..budget import build
 from ..card import ModelCard
-from ..states import fill, read_safetensors
+from ..states import fill, read_state
 from .base import Format, Loaded, has_suffix
 
 
@@ -26,7 +26,7 @@ def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
             " save the whole model, as TorchScript or a torch.export program."
         )
     arguments = card.network.get("arguments", {})
-    state = read_safetensors(path, str(path))
+    state = read_state(path, str(path))
 
     def make() -> nn.Module:
         try:

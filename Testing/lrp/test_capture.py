@@ -340,6 +340,12 @@ REFUSED_AT_CAPTURE: dict[str, tuple[nn.Module, Tensor, list[str]]] = {
         SQUARE,
         [r"\(size must be 8\): give one of a size that it takes"],
     ),
+    "a mistake in its code": (
+        of(lambda x: x.no_such_attribute)().eval(),
+        SQUARE,
+        ["own code fails", "AttributeError: .*no_such_attribute", "mend it there"],
+    ),
+    "too few inputs": (of(lambda x, y: x + y)().eval(), SQUARE, ["TypeError: .*missing 1 required"]),
     "no tensor": (of(lambda x: "nothing")().eval(), SQUARE, ["returns str", "no tensor"]),
     "an object of its own": (of(Wrapped)().eval(), SQUARE, ["returns Wrapped", "no tensor", "dataclass"]),
     "compiled": (torch.compile(nn.Conv2d(3, 2, 1).eval(), backend="eager"), SQUARE, ["without torch.compile"]),

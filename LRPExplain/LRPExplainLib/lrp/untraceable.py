@@ -38,6 +38,7 @@ _WHATEVER_THE_INPUT = {  # what tells in an error's text -> what to say
         " loop as tensor operations."
     ),
 }
+_OF_ITS_CODE = (NameError, AttributeError, KeyError, TypeError, ImportError)  # not how a network refuses a shape
 _OF_SEQUENCES = (nn.modules.rnn.__file__, nn.utils.rnn.__file__)
 _PACKED = (
     "The model packs sequences, of which PyTorch does not trace how many there are at each step: give it one sequence"
@@ -134,6 +135,11 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
     if refusal is not None:
         shapes = ", ".join(str(list(x.shape)) for x in inputs)
         why = _reason(str(refusal)) or _reason(text) or kind
+        if isinstance(refusal, _OF_ITS_CODE):
+            return LRPError(
+                f"The model's own code fails on this input ({type(refusal).__name__}: {why}), before anything is"
+                " explained: call the model alone on it, and mend it there."
+            )
         return _unlike(model, inputs, why) or RefusedInput(shapes, why)
     if any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__)):
         return LRPError(_PACKED)

@@ -227,8 +227,8 @@ def _monai_gaussian(extent: Shape, sigma: float) -> Tensor:
 def _nnunet_gaussian(extent: Shape, sigma: float) -> Tensor:
     """Cut off at 4 sigma and rounded to float16, as nnU-Net has it, which changes shares at the rim by per cents.
 
-    nnU-Net sums in float16, too: in a volume's corners, where a single window has the least weight there is (2^-24), its
-    logits become whole numbers. Ours are what the network said.
+    nnU-Net sums in float16, too: in a volume's corners, where a single window has the least weight there is (2^-24),
+    its logits become whole numbers. Ours are what the network said.
     """
     lines = []
     for n in extent:

@@ -34,8 +34,8 @@ def read_state(source: Source, name: str) -> State:
         UserError: damaged, larger on paper than the file, of PyTorch's format before 1.6, or a pickle that asks for
             anything but tensors.
     """
-    content = _read_safetensors(source, name) if name.lower().endswith(".safetensors") else read_checkpoint(source, name)
-    return _network_state(content, name)
+    read = _read_safetensors if name.lower().endswith(".safetensors") else read_checkpoint
+    return _network_state(read(source, name), name)
 
 
 def _read_safetensors(source: Source, name: str) -> State:

@@ -1,15 +1,12 @@
 """The panel's sections in the host, one by one; the worker is not needed for these."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import slicer
-from helpers.slowness import slowness
 from LRPExplainLib import lrp
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.readying import PRECISIONS
@@ -70,18 +67,6 @@ def volume(name: str) -> Any:
     import numpy as np
 
     return slicer.util.addVolumeFromArray(np.ones((4, 5, 6), np.float32), name=name)
-
-
-def test_loading_the_module_takes_no_time_and_no_package_that_is_yet_to_be_installed() -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(MODULE.parents[1] / 'Testing')!r})\n"
-        "from host.host import Host\n"
-        "with Host() as host:\n"
-        "    print(host.load(), [m for m in ('torch', 'SimpleITK', 'scipy', 'tqdm') if m in sys.modules])\n"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert said[1:] == ["[]"]
-    assert float(said[0]) < 0.1 * slowness()  # seconds
 
 
 def test_one_line_says_what_a_model_is_and_the_details_say_all(opened: Any, host: Host) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from helpers.slowness import slowness
 
 from host import dialogs
 from host.hands import Person, workers
@@ -202,14 +203,14 @@ with Host() as host:
     print(heavy, "torch" in sys.modules, seconds)
 """
     root = Path(__file__).resolve().parents[2]
-    best = 1.0
+    best = 1.0  # of the processor's time
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
         said = next(line for line in done.stdout.splitlines() if line.startswith("["))
         heavy, torch, seconds = said.rsplit(" ", 2)
         assert (heavy, torch) == ("[]", "False")
         best = min(best, float(seconds))
-    assert best < 0.1
+    assert best < 0.1 * slowness()
 
 
 def test_a_sentence_names_the_volume(with_small_model: Person) -> None:

@@ -82,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lrp": {"lrp"},
     "imaging": {"imaging", "digests", "errors"},
     "models": {"models", "digests", "errors", "lrp", "schemas"},
-    "demo": {"demo", "errors", "seeds"},
+    "demo": {"demo", "errors", "imaging", "seeds"},
     "worker": {
         "worker",
         "comparison",

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from LRPExplainLib.demo import demo_case, mni152_path, plant_lesion
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.imaging.grid import Grid
 
 needs_brain = pytest.mark.skipif(importlib.util.find_spec("nilearn") is None, reason="nilearn carries the brain")
 
@@ -48,8 +49,8 @@ def test_the_lesion_is_in_the_brain_and_leaves_the_rest_alone(seed: int) -> None
     brain = ball()
     before = array(brain)
     image, mask = plant_lesion(brain, seed)
-    assert image.IsSameImageGeometryAs(brain)
-    assert mask.IsSameImageGeometryAs(brain)
+    assert Grid.of(image) == Grid.of(brain)
+    assert Grid.of(mask) == Grid.of(brain)
     assert image.GetPixelID() == sitk.sitkFloat32
     assert mask.GetPixelID() == sitk.sitkUInt8
     lesion = array(mask) > 0
@@ -113,8 +114,8 @@ def test_the_demo_case_is_a_real_brain_with_one_known_change() -> None:
     template = sitk.ReadImage(str(mni152_path()))
     assert case.image.GetSize() == (197, 233, 189)
     assert case.image.GetSpacing() == (1.0, 1.0, 1.0)
-    assert case.image.IsSameImageGeometryAs(template)
-    assert case.mask.IsSameImageGeometryAs(template)
+    assert Grid.of(case.image) == Grid.of(template)
+    assert Grid.of(case.mask) == Grid.of(template)
     assert np.array_equal(array(case.image), array(again.image))
     assert np.array_equal(array(case.mask), array(again.mask))
     lesion, before = array(case.mask) > 0, array(template)
@@ -126,8 +127,8 @@ def test_the_demo_case_is_a_real_brain_with_one_known_change() -> None:
 @needs_brain
 def test_the_tissue_maps_lie_beside_the_brain() -> None:
     geometries = [sitk.ReadImage(str(mni152_path(tissue))) for tissue in ("t1", "gm", "wm")]
-    assert geometries[0].IsSameImageGeometryAs(geometries[1])
-    assert geometries[0].IsSameImageGeometryAs(geometries[2])
+    assert Grid.of(geometries[0]) == Grid.of(geometries[1])
+    assert Grid.of(geometries[0]) == Grid.of(geometries[2])
 
 
 def test_a_missing_nilearn_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

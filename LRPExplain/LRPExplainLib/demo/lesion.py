@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..imaging.grid import Grid, same_grid
 from ..seeds import check_seed
 
 __all__ = ["Seed", "plant_lesion"]
@@ -124,7 +125,7 @@ def plant_lesion(image: sitk.Image, seed: Seed, brain: sitk.Image | None = None)
     """
     for one in seed if isinstance(seed, Sequence) else (seed,):
         check_seed(one)
-    if brain is not None and not image.IsSameImageGeometryAs(brain):
+    if brain is not None and not same_grid(Grid.of(image), Grid.of(brain)):
         raise UserError("The image and the mask of its brain differ in geometry: resample the mask to the image.")
     rng = np.random.default_rng(seed)
     lesion = _Lesion.draw(rng)

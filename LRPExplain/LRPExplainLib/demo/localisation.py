@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
+from ..imaging.grid import Grid, same_grid
 
 __all__ = ["share_inside"]
 
@@ -25,7 +26,7 @@ def share_inside(relevance: sitk.Image, mask: sitk.Image, rim_mm: float) -> tupl
     Raises:
         UserError: the geometries differ, the mask is empty, the rim is negative, or no relevance is positive.
     """
-    if not relevance.IsSameImageGeometryAs(mask):
+    if not same_grid(Grid.of(relevance), Grid.of(mask)):
         raise UserError("The relevance map and the mask differ in geometry: resample the mask to the relevance map.")
     if not rim_mm >= 0:
         raise UserError(f"The width of the rim is {rim_mm} mm: give a width of 0 mm or more.")

@@ -21,7 +21,8 @@ aten = torch.ops.aten
 # What stands where a mask leaves values out. Nothing is made of it, but a pole or NaN there (of a logarithm, say, or of
 # a threshold that is not known) would be 0 * NaN on the way back; few functions have a pole here.
 _ELSEWHERE = 0.7
-_COUNTS = {aten.sym_size, operator.ge, operator.le, aten._assert_scalar}  # what an exported program checks of a count
+# What an exported program checks of a count; the last two: one of PyTorch 2.4
+_COUNTS = {aten.sym_size, operator.ge, operator.le, aten._assert_scalar, aten.scalar_tensor, aten._assert_async}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from .untraceable import (
     refuse_quantized,
     refuse_randomness,
     refuse_shapes_from_data,
+    refuse_training,
     refuse_unready,
     refuse_untraceable,
 )
@@ -45,6 +46,7 @@ from .writes import Unwritten
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
 
+_TELLING = ("torch._subclasses.fake_tensor", "torch.fx.experimental.recording")
 _PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\..*")  # conv.parametrizations.weight.original0
 
 
@@ -82,6 +84,7 @@ def capture(model: nn.Module | torch.jit.ScriptModule, *inputs: Tensor) -> Graph
         traced.graph.eliminate_dead_code()
         refuse_quantized(traced.graph)
         refuse_randomness(traced.graph)
+        refuse_training(traced.graph)
         refuse_shapes_from_data(traced.graph)
         passes.name_layers(traced, _parameter_names(model))
         read = passes.tensors_read(traced) + numbers
@@ -153,6 +156,7 @@ def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> 
     except Exception:  # a functionalised tensor cannot be read even where its value is known: `shape.tolist()`
         traced = _traced(function, inputs)
     if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
+        refuse_training(traced.graph)  # PyTorch 2.4 cannot functionalise what writes running statistics
         traced = _functionalised(traced, inputs)
     return traced
 
@@ -166,7 +170,7 @@ def _functionalised(function: Callable[..., list[Tensor]], inputs: list[Tensor])
 def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
     tracer = make_fx(function, {**SPELLED_OUT, **STEPS}, tracing_mode="fake", _allow_non_fake_inputs=True)
     # TorchScript's optimiser compares constants, which tracing forbids
-    with torch.jit.optimized_execution(False), _without_log("torch._subclasses.fake_tensor"):
+    with torch.jit.optimized_execution(False), _without_logs():
         return tracer(*inputs)
 
 
@@ -196,14 +200,17 @@ def _kept(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _without_log(name: str) -> Iterator[None]:
-    """Keep a logger quiet: PyTorch logs a traceback of the mistake that an LRPError is about to explain."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
+def _without_logs() -> Iterator[None]:
+    """Keep PyTorch's loggers quiet: they tell at length of the mistake that an LRPError is about to explain."""
+    loggers = [logging.getLogger(name) for name in _TELLING]
+    before = [logger.disabled for logger in loggers]
     try:
+        for logger in loggers:
+            logger.disabled = True
         yield
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _plain(x: Tensor) -> Tensor:

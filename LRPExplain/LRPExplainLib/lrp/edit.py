@@ -16,7 +16,8 @@ def packet(node: fx.Node) -> Any:
 def constant(graph: fx.Graph, constants: dict[fx.Node, Tensor], value: Tensor, like: fx.Node) -> fx.Node:
     """A new node that stands for a computed value."""
     name = f"_computed_{len(constants)}"
-    setattr(graph.owning_module, name, value)  # torch.fx wants every name to lead somewhere
+    assert graph.owning_module is not None
+    graph.owning_module.register_buffer(name, value)  # torch.fx wants every name to lead to one; 2.4 warns if not
     node = graph.create_node("get_attr", name)
     node.meta = _layer(like) | {"val": value}
     constants[node] = value

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import LRPError
 
-LEAVING: set[Any] = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__}
+LEAVING: set[Any] = {Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.__dlpack_device__}
 
 
 class RefuseLeaving(TorchFunctionMode):

@@ -18,6 +18,10 @@ aten = torch.ops.aten
 
 _ERROR_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception):\s*)+")  # builtins.RuntimeError: AssertionError: ...
 _ASSERTION = re.compile(r"^.*INTERNAL ASSERT FAILED.*please report a bug to PyTorch\.\s*")  # where in PyTorch's code
+_DECIDES = (
+    "The model lets its data decide what it computes, so its graph cannot be captured; replace that branch or loop by"
+    " tensor operations."
+)
 _FROM_DATA = ("data-dependent", "trying to get a value out of", "_local_scalar_dense")
 _QUANTIZED = "The model is quantized, and relevance needs its weights as numbers: give the model before quantization."
 _SCRIPTED = {  # what tells in a TorchScript module's code -> what to say
@@ -39,6 +43,7 @@ _WHATEVER_THE_INPUT = {  # what tells in an error's text -> what to say
     ),
 }
 _OF_ITS_CODE = (NameError, AttributeError, KeyError, TypeError, ImportError)  # not how a network refuses a shape
+_WITH_STATISTICS = (aten.native_batch_norm.default, aten._native_batch_norm_legit.default)
 _OF_SEQUENCES = (nn.modules.rnn.__file__, nn.utils.rnn.__file__)
 _PACKED = (
     "The model packs sequences, of which PyTorch does not trace how many there are at each step: give it one sequence"
@@ -84,7 +89,7 @@ def refuse_quantized(graph: fx.Graph) -> None:
 
 
 def refuse_randomness(graph: fx.Graph) -> None:
-    """LRPError when the network draws random numbers or updates running statistics."""
+    """LRPError when the network draws random numbers."""
     for node in graph.nodes:
         kind = packet(node)
         random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
@@ -93,9 +98,13 @@ def refuse_randomness(graph: fx.Graph) -> None:
                 f"The model draws random numbers ({node.name}), so no explanation would fit its answer; "
                 "call model.eval() first or remove the random layer."
             )
-        if kind is aten._native_batch_norm_legit_functional or (
-            kind is aten.native_batch_norm and node.args[5] and node.args[3] is not None
-        ):
+
+
+def refuse_training(graph: fx.Graph) -> None:
+    """LRPError when a batch norm updates its running statistics."""
+    for node in graph.nodes:
+        training = node.target in _WITH_STATISTICS and node.args[5] and node.args[3] is not None
+        if training or packet(node) is aten._native_batch_norm_legit_functional:
             raise LRPError(f"The model's batch norm ({node.name}) is in training mode; call model.eval() first.")
 
 
@@ -123,11 +132,9 @@ def refuse_numbers_from_data(graph: fx.Graph, constants: dict[fx.Node, Tensor]) 
 def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPError:
     """The sentence for an error that stopped the tracing of a network."""
     text, kind = str(error), type(error).__name__
+    packed = any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__))
     if any(words in text.lower() for words in _FROM_DATA):
-        return LRPError(
-            "The model lets its data decide what it computes, so its graph cannot be captured; "
-            "replace that branch or loop by tensor operations."
-        )
+        return LRPError(_PACKED if packed else _DECIDES)
     known = next((sentence for words, sentence in _WHATEVER_THE_INPUT.items() if words in text), None)
     if known is not None:
         return LRPError(known)
@@ -141,7 +148,7 @@ def explained(error: Exception, model: Any, inputs: Sequence[Tensor]) -> LRPErro
                 " explained: call the model alone on it, and mend it there."
             )
         return _unlike(model, inputs, why) or RefusedInput(shapes, why)
-    if any(frame.filename in _OF_SEQUENCES for frame in traceback.extract_tb(error.__traceback__)):
+    if packed:
         return LRPError(_PACKED)
     code = str(model.inlined_graph) if isinstance(model, torch.jit.ScriptModule) else ""
     scripted = next((sentence for words, sentence in _SCRIPTED.items() if words in code), None)

@@ -1,10 +1,11 @@
 """State dicts from disk: tensors by name, and nothing else, whoever wrote the file."""
 
+import codecs
 import io
 import pickle
 import struct
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,35 @@ def _network_state(content: Any, name: str) -> State:
     return state
 
 
-def _numbers_allowed() -> AbstractContextManager[Any]:
+@contextmanager
+def _numbers_allowed() -> Iterator[None]:
     """NumPy's plain numbers, which trainers keep beside the weights (the best metric so far)."""
-    if not hasattr(torch.serialization, "safe_globals"):  # PyTorch before 2.5
-        return nullcontext()
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")]
-    allowed: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return torch.serialization.safe_globals([*allowed, np.dtype, *kinds])
+    before = list(torch.serialization.get_safe_globals())
+    torch.serialization.add_safe_globals(_NUMBERS)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def _scalar_of(module: str) -> Callable[..., Any]:
+    """What makes a number, by the name of one version of NumPy; PyTorch before 2.6 goes by a function's own name."""
+    make: Any = np.float64(0).__reduce__()[0]
+
+    def scalar(*args: Any) -> Any:
+        return make(*args)
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
+_NUMBERS = [
+    *map(_scalar_of, ("numpy.core.multiarray", "numpy._core.multiarray")),
+    codecs.encode,  # a number's bytes; PyTorch allows it itself from 2.5 on
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+]
 
 
 def _asked_for(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.bundles import CHANNEL_FIRST, LOAD, config, make_network, write_bundle
+from helpers.programs import need_programs
 from LRPExplainLib.cli import main
 from LRPExplainLib.models.architectures import ARCHITECTURES
 from safetensors.torch import save_file
@@ -43,6 +44,7 @@ def torchscript(folder: Path, network: nn.Module | None = None) -> Path:
 
 
 def exported(folder: Path, network: nn.Module | None = None) -> Path:
+    need_programs()
     path = folder / "net.pt2"
     program = torch.export.export(network or conv(), (torch.zeros(1, 1, 32, 32, 32),), strict=False)
     torch.export.save(program, path)

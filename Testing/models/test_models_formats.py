@@ -3,16 +3,20 @@
 import builtins
 import json
 import logging
+import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.bundles import CHANNEL_FIRST, LOAD, config, make_network, metadata, write_bundle
+from helpers.programs import need_programs
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explain import explain
 from LRPExplainLib.models import load_model
+from LRPExplainLib.models.formats import exported
 from monai.bundle import ckpt_export
 from monai.data import save_net_with_metadata
 from torch import nn
@@ -38,10 +42,11 @@ def card(path: Path, **more: object) -> Path:
 
 def program(path: Path, network: nn.Module) -> Path:
     """A torch.export program for any size."""
+    need_programs()
     sizes = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
     logging.disable(logging.WARNING)
-    exported = torch.export.export(network, (torch.zeros(1, 1, 16, 16, 16),), dynamic_shapes=(sizes,), strict=False)
-    torch.export.save(exported, path)
+    made = torch.export.export(network, (torch.zeros(1, 1, 16, 16, 16),), dynamic_shapes=(sizes,), strict=False)
+    torch.export.save(made, path)
     logging.disable(logging.NOTSET)
     return path
 
@@ -101,6 +106,7 @@ def write_two(path: Path) -> None:
     if path.suffix == ".ts":
         torch.jit.script(Two().eval()).save(path)
     elif path.suffix == ".pt2":
+        need_programs()
         torch.export.save(torch.export.export(Two().eval(), (X, X)), path)
     else:
         pytest.importorskip("onnx")
@@ -257,9 +263,33 @@ def test_torchscript_without_metadata_keeps_the_defaults(tmp_path, network):
     assert not load_model(tmp_path / "net.ts").card.stated
 
 
+OLDER = {  # the layouts of older PyTorch
+    "2.7": ("serialized_exported_program.json", "serialized_state_dict.pt", "serialized_constants.pt", "version"),
+    "2.8": ("net/models/model.json", "net/data/weights/model.pt", "net/data/constants/model.pt", "net/version"),
+}
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_program_of_an_older_pytorch_is_said_to_be_one(tmp_path, version, monkeypatch):
+    monkeypatch.setattr(exported, "READABLE", True)
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        for name in OLDER[version]:
+            archive.writestr(name, "{}")
+    with pytest.raises(UserError, match=r"exported by PyTorch 2\.8 or older.*again with PyTorch 2\.9 or newer"):
+        load_model(tmp_path / "net.pt2")
+
+
+def test_an_older_pytorch_says_that_it_opens_no_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(exported, "READABLE", False)
+    (tmp_path / "net.pt2").write_bytes(b"PK")
+    with pytest.raises(UserError, match=rf"this is {re.escape(torch.__version__)}: update PyTorch, or .* TorchScript"):
+        load_model(tmp_path / "net.pt2")
+
+
 def test_half_precision_programs_are_refused(tmp_path):
+    need_programs()
     path = tmp_path / "half.pt2"
-    exported = torch.export.export(nn.Conv3d(1, 2, 1).half(), (torch.zeros(1, 1, 4, 4, 4).half(),), strict=False)
-    torch.export.save(exported, path)
+    made = torch.export.export(nn.Conv3d(1, 2, 1).half(), (torch.zeros(1, 1, 4, 4, 4).half(),), strict=False)
+    torch.export.save(made, path)
     with pytest.raises(UserError, match=r"computes with torch.float16.*export it in float32"):
         load_model(path)

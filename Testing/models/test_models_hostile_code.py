@@ -127,7 +127,7 @@ CODE: dict[str, tuple[Make, str]] = {
                        "holds the pickled object"),
     "opaque constant": (lambda f: pickle_in_program(f, "data/constants/opaque_obj_0", saved=False, unused=1),
                         "holds the p"),
-    "legacy weights": (lambda f: pickle_in_program(f, "data/weights/model.pt"), "holds the part"),
+    "legacy weights": (lambda f: pickle_in_program(f, "data/weights/model.pt"), "pickles are not"),
     "compiled program": (lambda f: rezipped(exported(f), lambda n, c: c, {"data/aotinductor/model/x.so": b"\x7fELF"}),
                          "holds the part"),
     "operator": (lambda f: in_program(f, _target("torch.serialization.os.system")), "holds the operator"),

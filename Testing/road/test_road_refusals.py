@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from helpers.networks import save_model, segmenter
+from helpers.programs import need_programs
 from helpers.volumes import make_volume
 from LRPExplainLib import cli
 from LRPExplainLib.errors import UserError
@@ -18,6 +19,7 @@ from torch import nn
 
 
 def exported(folder: Path, network: nn.Module, *shape: int) -> Path:
+    need_programs()
     path = folder / "net.pt2"
     torch.export.save(torch.export.export(network.eval(), (torch.zeros(shape),)), path)
     return path

@@ -7,7 +7,6 @@ are arithmetic remain, and what is not needed to compute is left out.
 """
 
 import ast
-import inspect
 import io
 import json
 import logging
@@ -29,6 +28,8 @@ from ..archive import opened, rewritten, stored
 from ..card import ModelCard, default_card
 from .base import Format, Loaded, has_suffix, require_one_input
 
+# Older versions of PyTorch write, and so read, weights as pickles alone
+READABLE = torch.__version__ >= "2.9"  # by versions, not letters
 _OPERATOR = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b|save\b|_)\w+\.\w+"
     r"|torch\.ops\.aten\._(softmax|log_softmax|scaled_dot_product_\w+|native_\w+|to_copy|unsafe_view|adaptive_\w+|"
@@ -53,20 +54,33 @@ class _Unsafe(Exception):
     """What must not be loaded, as the end of a sentence."""
 
 
+class _Older(Exception):
+    """A program of a PyTorch that pickles weights."""
+
+
 def _load(path: Path, card: ModelCard | None, trust: bool) -> Loaded:
+    if not READABLE:
+        raise UserError(
+            f"'{path}' is a torch.export program, which is opened safely with PyTorch 2.9 and newer alone; this is"
+            f" {torch.__version__}: update PyTorch, or save the network as TorchScript."
+        )
     try:
         with opened(path, str(path)) as archive:
             stored(archive, str(path))
             content = rewritten(archive, dict(_plain_parts(archive)))
     except _Unsafe as unsafe:
         raise UserError(f"'{path}' holds {unsafe}, which no exported network needs: do not use it.") from None
+    except _Older:
+        raise UserError(
+            f"'{path}' was exported by PyTorch 2.8 or older, which pickles weights, and pickles are not opened: export"
+            " it again with PyTorch 2.9 or newer, or save the network as TorchScript."
+        ) from None
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"'{path}' is not a whole torch.export program ({reason(error)}): export it again.") from error
     try:
         with _quiet():
             program = torch.export.load(io.BytesIO(content))
-            unguarded = "check_guards" in inspect.signature(program.module).parameters  # PyTorch 2.9 and later
-            module = program.module(**({"check_guards": False} if unguarded else {}))
+            module = program.module(check_guards=False)
     except Exception as error:  # whatever PyTorch makes of a damaged or foreign program
         raise UserError(
             f"'{path}' could not be loaded as a torch.export program ({reason(error)}): export it again with torch"
@@ -107,8 +121,11 @@ def _plain_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, bytes]]:
 
     Raises:
         _Unsafe: a part that is neither.
+        _Older: the weights are one pickle, up to PyTorch 2.7 beside the program and in 2.8 in a folder of weights.
     """
     sizes = {member.filename: member.file_size for member in archive.infolist() if not member.is_dir()}
+    if "serialized_state_dict.pt" in sizes or any(name.endswith("/data/weights/model.pt") for name in sizes):
+        raise _Older
     models = [name for name in sizes if PurePosixPath(name).parts[1:2] == ("models",)]
     if len(models) != 1 or not models[0].endswith("/models/model.json"):
         raise ValueError(f"one model is needed, {len(models)} are there")

@@ -122,7 +122,7 @@ def _scalar_of(module: str) -> Callable[..., Any]:
     return scalar
 
 
-_NUMBERS = [
+_NUMBERS: list[Any] = [
     *map(_scalar_of, ("numpy.core.multiarray", "numpy._core.multiarray")),
     codecs.encode,  # a number's bytes; PyTorch allows it itself from 2.5 on
     np.dtype,

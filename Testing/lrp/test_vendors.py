@@ -57,8 +57,20 @@ SAME: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], Te
 }  # fmt: skip
 
 
+# What PyTorch 2.4 does not trace without the hardware, or does not have
+LATER = {"batch norm, MIOpen": "miopen_batch_norm", "RMS norm": "_fused_rms_norm"}
+
+
+def traceable(kernel: str) -> bool:
+    """Whether this PyTorch has a kernel, and knows its shapes without the hardware."""
+    known = torch._C._dispatch_has_kernel_for_dispatch_key
+    return hasattr(aten, kernel) and any(known(f"aten::{kernel}", key) for key in ("Meta", "CompositeImplicitAutograd"))
+
+
 @pytest.mark.parametrize("name", SAME)
 def test_answer_and_map_are_the_same(name: str) -> None:
+    if name in LATER and not traceable(LATER[name]):
+        pytest.skip(f"PyTorch {torch.__version__} does not trace {LATER[name]} here")
     theirs, here, x = SAME[name]
     graphs = [capture(Function(function), x) for function in (theirs, here)]
     expected = here(x).detach()

@@ -4,6 +4,7 @@ Each is tested as we wrote it, with the same structure and a smaller network (he
 the zoo lies beside this checkout.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from LRPExplainLib.explain import explain
 from LRPExplainLib.imaging import Points, Windows, least_size, prepare, read_volume
 from LRPExplainLib.models import ExplainableModel, load_model, trust_request
 from monai.bundle import ConfigParser
-from monai.networks.nets import torchvision_fc
+from monai.networks.nets import SwinUNETR, torchvision_fc
 
 from benchmarks.vision import torchvision
 
@@ -85,7 +86,9 @@ def bundle(request, tmp_path, monkeypatch) -> Path:
     (path / "models").mkdir(exist_ok=True)
     configs = [path / "configs" / f"inference.{suffix}" for suffix in ("json", "yaml")]
     content = ConfigParser.load_config_file(next(file for file in configs if file.is_file()))
-    network = {key: value for key, value in content["network_def"].items() if key != "img_size"}
+    network = dict(content["network_def"])
+    if "img_size" not in inspect.signature(SwinUNETR).parameters:  # MONAI 1.5 and later
+        network.pop("img_size", None)
     network |= {"pretrained": False} if "pretrained" in network else {}
     parser = ConfigParser({"network_def": network, "num_classes": content.get("num_classes")})
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """Checks of an explanation, from the worker's answer to tables, charts and further maps of the scene."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.progress import nobody
 from LRPExplainLib.reporting import Record
-from LRPExplainLib.scene import PresentedNodes, answers, checks, present, present_in_steps
+from LRPExplainLib.scene import PresentedNodes, answers, checks, present, present_in_steps, presented_of, record
 from LRPExplainLib.worker.checks import VERBS
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
@@ -172,6 +173,22 @@ def test_an_answer_is_not_that_of_other_voxels(presented: PresentedNodes, place:
     steps.close()  # cancelled when the map has its new voxels already
     with pytest.raises(UserError, match="not at hand"):
         answers.answer_of(presented)
+
+
+def test_an_update_that_is_given_up_is_whole_or_has_changed_nothing(presented: PresentedNodes, place: Path) -> None:
+    """Voxels, limit, outlines and what checks found belong together."""
+    first, other = presented.relevance[0], Explanation.load(place / "answer")
+    stronger = replace(other, relevance=tuple(image * 2 for image in other.relevance))
+    first.SetAttribute(record.VERDICT, "Faithfulness: ...")
+    before, window = presented_of(first).limit, first.GetDisplayNode().GetWindowLevelMax()
+    present_in_steps(stronger, presented.volumes, update=first).close()
+    assert first.GetAttribute(record.VERDICT)
+    steps = present_in_steps(stronger, presented.volumes, update=first)
+    next(steps)
+    steps.close()
+    assert first.GetAttribute(record.VERDICT) is None
+    assert presented_of(first).limit == pytest.approx(2 * before)
+    assert first.GetDisplayNode().GetWindowLevelMax() == pytest.approx(2 * window)
 
 
 def test_only_a_volume_whose_slices_the_dicom_database_has_came_from_dicom(

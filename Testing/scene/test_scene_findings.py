@@ -1,5 +1,6 @@
 """Findings from nodes: reference segmentations, transforms, the crosshair, tables and plots."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import SimpleITK as sitk
 from hand_built import LANDMARK, blob_relevance, build, fill, head, like, oblique, ras_positions
 from LRPExplainLib.scene import cache, findings_of, present
 from LRPExplainLib.scene.crosshair import Follower, crosshair_node, in_view, jump, readout
-from LRPExplainLib.scene.display import Display
+from LRPExplainLib.scene.display import Display, apply, read
 from LRPExplainLib.scene.nodes import add_segmentation, array_of
-from LRPExplainLib.scene.tables import write
+from LRPExplainLib.scene.record import linked_one
+from LRPExplainLib.scene.tables import write, writing
 from slicer.util import arrayFromTableColumn
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
@@ -218,6 +220,42 @@ def test_it_is_known_whether_the_slices_shown_cut_the_map(tmp_path: Path) -> Non
 
 
 # --- tables and plots ------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_told_of_findings_that_are_as_they_were(tmp_path: Path) -> None:
+    """Views and selectors look at a node anew for each change that they are told of."""
+    shown = present(build(tmp_path))
+    first = shown.relevance[0]
+    told: list[Any] = []
+    first.AddObserver("ModifiedEvent", lambda *event: told.append(event))
+    parts = writing(shown, findings_of(shown, PEAK, shown.segmentation))
+    for part in parts:
+        part()
+    assert len(told) == len(parts)  # of the map, to which several new nodes are linked in a part
+    tables = {name: node.GetTable() for name, node in shown.tables.items()}
+    write(shown, findings_of(shown, PEAK, shown.segmentation))
+    assert len(told) == len(parts)
+    assert {name: node.GetTable() for name, node in shown.tables.items()} == tables
+    shown.tables["segments"].GetTable().GetColumnByName("segment").SetValue(0, "somebody's")
+    write(shown, findings_of(shown, Display(threshold_kind="peak", threshold=60), shown.segmentation))
+    new = {name: node.GetTable() for name, node in shown.tables.items()}
+    assert {name for name, table in tables.items() if new[name] is not table} == {"hot spots", "segments"}
+    assert new["segments"].GetColumnByName("segment").GetValue(0) == "lesion"
+
+
+def test_nobody_is_told_of_settings_that_are_as_they_were(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    first = shown.relevance[0]
+    legend = linked_one(first, "legendColors")
+    told: list[Any] = []
+    for node in (first, first.GetDisplayNode(), linked_one(first, "colors"), legend):
+        node.AddObserver("ModifiedEvent", lambda node, _event: told.append(node.GetClassName()))
+    apply(shown, read(shown))
+    assert told == []
+    apply(shown, replace(read(shown), opacity=0.25))
+    assert told == ["vtkMRMLScalarVolumeNode"]  # which keeps the settings: once
+    apply(shown, replace(read(shown), threshold=50.0))
+    assert told.count("vtkMRMLColorTableNode") == 2
 
 
 def test_tables_and_plots_hold_the_findings_and_are_written_again_in_place(tmp_path: Path) -> None:

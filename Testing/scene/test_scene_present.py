@@ -11,7 +11,7 @@ import slicer
 from hand_built import LANDMARK, build, head, like, oblique
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Prediction
-from LRPExplainLib.scene import PresentedNodes, present
+from LRPExplainLib.scene import PresentedNodes, overlay, present, presented_of
 from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_volume, by_role
 from LRPExplainLib.scene.overlay import OPACITY
@@ -112,9 +112,8 @@ def test_the_legend_has_the_colours_and_the_window_of_the_overlay(tmp_path: Path
     assert legend.IsA("vtkMRMLColorLegendDisplayNode")
     assert legend.GetTitleText() == "Relevance for\nlesion"
     assert not legend.GetUseColorNamesForLabels()
-    for view in ("vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"):
-        assert colors.GetVisibility(view)
-        assert legend.GetVisibility(view)
+    for view, drawn in (("vtkMRMLSliceNodeRed", True), ("vtkMRMLViewNode1", False)):  # in 3D no relevance is rendered
+        assert (bool(colors.GetVisibility(view)), bool(legend.GetVisibility(view))) == (drawn, drawn)
 
 
 def test_the_legend_tells_another_method_and_a_channel_from_the_whole_map(tmp_path: Path) -> None:
@@ -178,6 +177,19 @@ def test_a_second_explanation_takes_the_place_of_the_first(tmp_path: Path) -> No
     assert visible == [second.legend]
 
 
+def test_each_view_is_told_once_of_another_map(tmp_path: Path) -> None:
+    first = present(build(tmp_path))
+    second = present(build(tmp_path), first.volumes)
+    told: list[str] = []
+    for composite in composites(first.scene):
+        composite.AddObserver("ModifiedEvent", lambda node, _event: told.append(node.GetLayoutName()))
+    overlay.show(first)
+    assert sorted(told) == ["Green", "Red", "Yellow"]
+    overlay.show(first)
+    assert len(told) == 3
+    assert not overlay.shown(second)
+
+
 def test_relevance_and_prediction_follow_the_transform_of_the_volume(tmp_path: Path) -> None:
     application = Application()
     volume = add_volume(application.scene, head(), "moved")
@@ -190,6 +202,23 @@ def test_relevance_and_prediction_follow_the_transform_of_the_volume(tmp_path: P
     assert shown.relevance[0].GetTransformNodeID() == transform.GetID()
     assert shown.segmentation.GetTransformNodeID() == transform.GetID()
     assert shown.focus[0] == pytest.approx(LANDMARK[0] + 50, abs=2)
+
+
+def test_the_strongest_place_is_where_its_own_volume_lies(tmp_path: Path) -> None:
+    """Of several volumes each may have a transform of its own."""
+    application = Application()
+    volumes = [add_volume(application.scene, head(), name) for name in ("still", "moved")]
+    explanation = build(tmp_path, [head(), head()])
+    shares = explanation.ledger | {"absolute_share_by_input": [0.2, 0.8]}
+    shown = present(replace(explanation, ledger=shares), volumes)
+    transform = application.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    moved = vtkMatrix4x4()
+    moved.SetElement(0, 3, 50.0)
+    transform.SetMatrixTransformToParent(moved)
+    volumes[1].SetAndObserveTransformNodeID(transform.GetID())
+    assert presented_of(shown.relevance[0]).focus[0] == pytest.approx(LANDMARK[0] + 50, abs=2)
+    first = replace(explanation, ledger=explanation.ledger | {"absolute_share_by_input": [0.8, 0.2]})
+    assert present(first, volumes, update=shown).focus[0] == pytest.approx(LANDMARK[0], abs=2)
 
 
 def test_several_inputs_share_window_and_colours_and_the_first_is_the_overlay(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 import slicer
 from hand_built import LANDMARK, build, head
-from LRPExplainLib.scene import load, present, presented_in, save, side_by_side
-from LRPExplainLib.scene.host import Application, vtk
-from LRPExplainLib.scene.layout import BEFORE, LAYOUT, PAIRS, active, layout_node
+from LRPExplainLib.scene import display, load, present, presented_in, save, side_by_side
+from LRPExplainLib.scene.host import SLICE_VIEWS, Application, vtk
+from LRPExplainLib.scene.layout import BEFORE, LAYOUT, PAIRS, SINGLE_LAYOUT, active, layout_node
 from LRPExplainLib.scene.nodes import add_segmentation, add_volume, announce_legend, legend_of
 from LRPExplainLib.scene.overlay import composites, hide, show, shown
 from LRPExplainLib.scene.side_by_side import enter, leave, put_above
@@ -309,6 +310,8 @@ def legend_views(nodes: Any) -> list[str]:
 
 def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     nodes, _ = case
+    glowing = replace(display.read(nodes), volume_rendering=True)
+    display.apply(nodes, glowing)
     assert legend_views(nodes) == []  # everywhere
     narrow(nodes.scene, Red=800, Yellow=200, Green=379)
     assert legend_views(nodes) == ["vtkMRMLSliceNodeRed", "vtkMRMLViewNode1"]
@@ -319,6 +322,36 @@ def test_no_legend_in_views_that_are_too_narrow_to_read_it(case: Any) -> None:
     assert "vtkMRMLSliceNodeYellow" not in legend_views(nodes)
     narrow(nodes.scene, Red=800, Yellow=800, Green=800)
     assert legend_views(nodes) == []
+    display.apply(nodes, replace(glowing, volume_rendering=False))
+    assert legend_views(nodes) == [view(nodes.scene, name).GetID() for name in SLICE_VIEWS]  # no relevance in 3D
+
+
+def test_a_single_slice_stands_beside_itself_in_two_views(tmp_path: Path) -> None:
+    application = Application()
+    picture = head()[:, :, 12:13]
+    nodes = present(build(tmp_path, [picture]), [add_volume(application.scene, picture, "x-ray")])
+    scene, layout = nodes.scene, layout_node(nodes.scene)
+    layout.SetViewArrangement(FOUR_UP)
+    right, field = view(scene, "Yellow"), (70.0, 50.0, 1.0)
+    right.SetDimensions(350, 250, 1)
+    right.SetFieldOfView(*field)
+    right.SetSliceOffset(7)
+    before = matrix(right)
+    enter(nodes)
+    assert (layout.GetViewArrangement(), active(scene)) == (SINGLE_LAYOUT, True)
+    assert (relevance_in(scene, "Red"), relevance_in(scene, "Yellow")) == (False, True)
+    view(scene, "Red").SetSliceOffset(3)
+    np.testing.assert_allclose(matrix(right), matrix(view(scene, "Red")))
+    assert set(legend_views(nodes)) == {right.GetID()}
+    leave(scene)
+    assert (layout.GetViewArrangement(), active(scene)) == (FOUR_UP, False)
+    assert all(relevance_in(scene, name) for name in SLICE_VIEWS)
+    np.testing.assert_allclose(matrix(right), before)
+    assert right.GetFieldOfView() == field
+    enter(nodes)
+    layout.SetViewArrangement(LAYOUT)  # of three pairs, which nobody asked for
+    assert not active(scene)
+    assert layout.GetAttribute(BEFORE) is None
 
 
 def test_views_that_the_user_chose_for_the_outlines_stay_chosen(case: Any) -> None:
@@ -364,6 +397,6 @@ def test_side_by_side_the_legend_is_below_where_it_can_be_read(case: Any) -> Non
     enter(nodes)
     narrow(nodes.scene, **dict.fromkeys([*PAIRS, *PAIRS.values()], 300))
     narrow(nodes.scene, **{"Green+": 500})
-    assert legend_views(nodes) == ["vtkMRMLSliceNodeGreen+", "vtkMRMLViewNode1"]
+    assert legend_views(nodes) == ["vtkMRMLSliceNodeGreen+"]
     leave(nodes.scene)
     assert layout_node(nodes.scene).GetAttribute(BEFORE) is None

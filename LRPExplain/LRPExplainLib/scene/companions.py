@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 _Labels = tuple[sitk.Image, list[dict[str, Any]]]  # label values on a grid, and the classes that they are
 
 
-def add_companions(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
+def add_outlines(scene: Any, explanation: Explanation, volume: Any, first: Any) -> None:
     """Make them, or bring them to what another explanation says; ``volume`` is the first one, ``first`` its map."""
-    title = nodes.legend_title(*naming(explanation.target, explanation.composite))
     _segments(scene, first, "prediction", _prediction(explanation), f"{volume.GetName()} prediction", volume)
     _segments(scene, first, "region", _region(explanation), f"{volume.GetName()} asked about", volume)
+
+
+def add_legend(scene: Any, explanation: Explanation, first: Any) -> None:
+    """The same for the legend of the map."""
+    title = nodes.legend_title(*naming(explanation.target, explanation.composite))
     legend = record.linked_one(first, "legend")
     if legend is None:
         # its colours first: they are then also saved, and loaded, before what is shown in them

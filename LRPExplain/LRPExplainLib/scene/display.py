@@ -116,10 +116,11 @@ def apply(presented: PresentedNodes, display: Display) -> None:
 
 
 def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:
-    first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
-    if record.linked_one(first, "chosen") is not chosen:
-        record.link(first, "chosen", [chosen])
-    overlay.set_opacity(scene, first, display.opacity)
+    with record.together(first):
+        first.SetAttribute(record.DISPLAY, json.dumps(asdict(display)))
+        if record.linked_one(first, "chosen") is not chosen:
+            record.link(first, "chosen", [chosen])
+        overlay.set_opacity(scene, first, display.opacity)
 
 
 def _set_window(node: Any, window: float, colors: Any) -> None:

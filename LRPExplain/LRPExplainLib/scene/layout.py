@@ -1,4 +1,4 @@
-"""The layout of `side_by_side`: Slicer's own "three over three", since a scene that is saved in it opens anywhere."""
+"""The layouts of `side_by_side`: Slicer's own, since a scene that is saved in one of them opens anywhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from .host import singleton, slicer
 LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView
 # The views of the upper row, and those below them
 PAIRS = {"Red": "Red+", "Green": "Green+", "Yellow": "Yellow+"}
+# Of a single axial slice, such as an X-ray, the other views show a line: one pair, left and right
+SINGLE_LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
+SINGLE_PAIR = {"Red": "Yellow"}
+_PAIRS = {LAYOUT: PAIRS, SINGLE_LAYOUT: SINGLE_PAIR}
 # On the layout node: what was there before, for as long as the views stand side by side
 BEFORE = record.PREFIX + "SideBySideBefore"
 
@@ -19,7 +23,19 @@ def layout_node(scene: Any) -> Any:
     return singleton(scene, "vtkMRMLLayoutNode", "vtkMRMLLayoutNode")
 
 
-def active(scene: Any) -> bool:
-    """Whether the views stand side by side; people may choose the same layout for something else."""
+def entered(node: Any) -> int:
+    """The layout that the views stand side by side in, by what the layout node remembers."""
+    return int(record.read_json(node, BEFORE).get("entered", LAYOUT))
+
+
+def pairs(scene: Any) -> dict[str, str]:
+    """The views that stand side by side; none where people have chosen the same layout for something else."""
     node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    return node is not None and node.GetViewArrangement() == LAYOUT and bool(node.GetAttribute(BEFORE))
+    if node is None or not node.GetAttribute(BEFORE) or node.GetViewArrangement() != entered(node):
+        return {}
+    return _PAIRS.get(node.GetViewArrangement(), {})
+
+
+def active(scene: Any) -> bool:
+    """Whether the views stand side by side."""
+    return bool(pairs(scene))

@@ -103,13 +103,23 @@ def add_colors(scene: Any, name: str, hidden: bool = False) -> Any:
 
 
 def set_colors(node: Any, table: NDArray[np.float64]) -> None:
-    """Give a colour table the rows (RGBA in 0..1, [n, 4]); views are told once."""
+    """Give a colour table the rows (RGBA in 0..1, [n, 4]); views are told once, and nothing where it has them."""
+    if _has_colors(node, table):
+        return
     modifying = node.StartModify()
     if node.GetNumberOfColors() != len(table):
         node.SetNumberOfColors(len(table))
     for index, (red, green, blue, alpha) in enumerate(table.tolist()):
         node.SetColor(index, f"{index}", red, green, blue, alpha)
     node.EndModify(modifying)
+
+
+def _has_colors(node: Any, table: NDArray[np.float64]) -> bool:
+    """As nearly as a colour table holds them, in steps of 1/255."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
+    held = vtk_to_numpy(node.GetLookupTable().GetTable())
+    return held.shape == table.shape and bool(np.abs(held - 255 * table).max() <= 0.51)
 
 
 def add_relevance(scene: Any, image: sitk.Image, name: str, colors: Any) -> Any:

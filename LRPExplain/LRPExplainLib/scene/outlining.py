@@ -29,8 +29,9 @@ def take_fill(display: Any) -> bool:
     if display.GetAttribute(_BEFORE) is not None or not display.GetVisibility2DFill():
         return False
     display.SetAttribute(_BEFORE, str(int(display.GetVisibility2DOutline())))
-    display.SetVisibility2DFill(False)
-    display.SetVisibility2DOutline(True)
+    with record.together(display):
+        display.SetVisibility2DFill(False)
+        display.SetVisibility2DOutline(True)
     return True
 
 
@@ -39,5 +40,6 @@ def give_back(display: Any) -> None:
     before = display.GetAttribute(_BEFORE)
     if before is not None:
         display.RemoveAttribute(_BEFORE)
-        display.SetVisibility2DFill(True)
-        display.SetVisibility2DOutline(bool(int(before)))
+        with record.together(display):
+            display.SetVisibility2DFill(True)
+            display.SetVisibility2DOutline(bool(int(before)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from . import record
@@ -71,11 +72,14 @@ def show(presented: PresentedNodes) -> None:
     the volume that the map is of, since relevance without anatomy says nothing.
     """
     scene, first = presented.scene, presented.relevance[0]
-    for other in record.records(scene):
-        if other is not first and other.GetAttribute(record.SHOWN) == "1":
-            take_out(scene, other)
-    first.SetAttribute(record.SHOWN, "1")
-    lay(scene, first)
+    with ExitStack() as once:  # each view is told when the new map is in the place of the other one
+        for composite in composites(scene):
+            once.enter_context(record.together(composite))
+        for other in record.records(scene):
+            if other is not first and other.GetAttribute(record.SHOWN) == "1":
+                take_out(scene, other)
+        first.SetAttribute(record.SHOWN, "1")
+        lay(scene, first)
     for display in companion_displays(first):
         before = display.GetAttribute(_BEFORE)
         if before is not None:

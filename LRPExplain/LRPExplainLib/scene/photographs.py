@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import overlay
 from .display import read
 from .host import SLICE_VIEWS, slicer, vtk
-from .layout import PAIRS
-from .side_by_side import active
+from .layout import pairs
 from .views import write_window
 
 if TYPE_CHECKING:
@@ -29,11 +28,13 @@ def photograph(presented: PresentedNodes, folder: Path) -> dict[str, Path]:
     taken: dict[str, Path] = {}
     if manager is None:
         return taken
-    beside = active(presented.scene)
+    beside = pairs(presented.scene)
     rendered = read(presented).volume_rendering and overlay.shown(presented)
     with _at(presented):
         for name, orientation in SLICE_VIEWS.items():
-            widget = manager.sliceWidget(PAIRS[name] if beside else name)
+            if beside and name not in beside:
+                continue
+            widget = manager.sliceWidget(beside.get(name, name))
             if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
                 with _marked(widget.mrmlSliceNode()):
                     taken[orientation.lower()] = _write(widget.sliceView(), folder / f"{orientation.lower()}.png")

@@ -106,8 +106,8 @@ def presented_in(scene: Any) -> list[PresentedNodes]:
 
 
 def _world_focus(first: Any) -> tuple[float, float, float]:
-    local = json.loads(first.GetAttribute(record.FOCUS) or "[0, 0, 0]")
-    return to_world(first, local)
+    of = next((node for node in record.linked(first, "relevance") if node.GetAttribute(record.FOCUS)), first)
+    return to_world(of, json.loads(of.GetAttribute(record.FOCUS) or "[0, 0, 0]"))
 
 
 def _caption(facts: dict[str, Any]) -> tuple[str, ...]:

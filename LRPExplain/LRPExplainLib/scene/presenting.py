@@ -14,7 +14,7 @@ from ..errors import UserError
 from . import answers, display, explained, following, hierarchy, nodes, overlay, parts, record, tables
 from .cache import magnitudes_of
 from .colors import COLOR_TABLES
-from .companions import add_companions, naming
+from .companions import add_legend, add_outlines, naming
 from .host import Application, in_slicer, slicer
 from .host import tr as _
 from .presented import PresentedNodes, presented_of
@@ -81,38 +81,64 @@ def present_in_steps(
         volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
     earlier = _earlier(update, scene, explanation.given)
     first = _maps(scene, explanation, volume_nodes, earlier)
+    steps = _completing(scene, application, explanation, volume_nodes, first, earlier is not None, whole)
     try:
-        if whole is not None:
-            parts.join(first, whole.relevance[0])
-        yield
-        for node, volume in zip(record.linked(first, "relevance"), volume_nodes, strict=True):
-            explained.remember(node, volume)
-        yield
-        magnitudes = magnitudes_of(record.linked(first, "relevance"))
-        magnitudes.total()
-        yield
-        first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
-        strongest = _strongest_input(explanation)
-        if earlier is None and whole is None:  # of several maps it is the one to look at first
-            record.link(first, "chosen", [record.linked(first, "relevance")[strongest]])
-        x, y, z = strongest_point(explanation.relevance[strongest])
-        first.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]))
-        yield
-        add_companions(scene, explanation, volume_nodes[0], first)
-        if whole is not None:
-            overlay.keep_out(first)
-        following.follow(first)
-        yield
-        shown = presented_of(first, application)
-        display.apply(shown, display.read(shown))
-        yield
-        if whole is None and (earlier is None or first.GetAttribute(record.SHOWN) == "1"):
-            overlay.show(shown)
-        following.watch(scene)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as finished:
+                shown: PresentedNodes = finished.value
+                return shown
+            yield
     except BaseException:  # also GeneratorExit, when it is given up between two steps
         if earlier is None and first.GetScene() is scene:
             _remove(scene, first)
+        elif first.GetScene() is scene and not scene.IsClosing():
+            for _step in steps:  # the earlier map has its new voxels already: what belongs to them must follow
+                pass
         raise
+
+
+def _completing(
+    scene: Any,
+    application: Application | None,
+    explanation: Explanation,
+    volume_nodes: Sequence[Any],
+    first: Any,
+    updated: bool,
+    whole: PresentedNodes | None,
+) -> Generator[None, None, PresentedNodes]:
+    """What follows from the maps' voxels, in steps."""
+    if whole is not None:
+        parts.join(first, whole.relevance[0])
+    yield
+    for node, volume in zip(record.linked(first, "relevance"), volume_nodes, strict=True):
+        explained.remember(node, volume)
+    yield
+    magnitudes = magnitudes_of(record.linked(first, "relevance"))
+    magnitudes.total()
+    yield
+    first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
+    strongest = _strongest_input(explanation)
+    if not updated and whole is None:  # of several maps it is the one to look at first
+        record.link(first, "chosen", [record.linked(first, "relevance")[strongest]])
+    x, y, z = strongest_point(explanation.relevance[strongest])
+    for n, node in enumerate(record.linked(first, "relevance")):  # on the map that it is of, which may lie elsewhere
+        node.SetAttribute(record.FOCUS, json.dumps([-x, -y, z]) if n == strongest else None)
+    yield
+    add_outlines(scene, explanation, volume_nodes[0], first)
+    yield
+    add_legend(scene, explanation, first)
+    if whole is not None:
+        overlay.keep_out(first)
+    following.follow(first)
+    yield
+    shown = presented_of(first, application)
+    display.apply(shown, display.read(shown))
+    yield
+    if whole is None and (not updated or first.GetAttribute(record.SHOWN) == "1"):
+        overlay.show(shown)
+    following.watch(scene)
     return shown
 
 

@@ -7,7 +7,8 @@ attributes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .nodes import ROLE_ATTRIBUTE, by_role
@@ -19,6 +20,7 @@ SHOWN = PREFIX + "Shown"
 LIMIT = PREFIX + "Limit"
 FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
+VERDICT = PREFIX + "Verdict"  # what checks found of the map, a sentence a line
 INPUT = PREFIX + "Input"  # on a relevance map: the number of its input, of those that the model takes
 _FIRST = PREFIX + "first"
 # nodes that were not made for it, and the map that is shown, which is one of those that were
@@ -35,15 +37,24 @@ _READABLE = {
 }
 
 
+@contextmanager
+def together(node: Any) -> Iterator[None]:
+    """What is changed of a node meanwhile is one change: views and selectors look at a volume anew for each."""
+    modifying = node.StartModify()
+    try:
+        yield
+    finally:
+        node.EndModify(modifying)
+
+
 def link(record: Any, role: str, nodes: Sequence[Any]) -> None:
     """Make ``nodes`` those of ``role`` in the explanation whose first relevance map is ``record``."""
-    modifying = record.StartModify()  # views and selectors look at a volume anew for each event of it
-    record.RemoveNodeReferenceIDs(PREFIX + role)
-    for n, node in enumerate(nodes):
-        record.SetNthNodeReferenceID(PREFIX + role, n, node.GetID())
-        if role == "relevance" and node is not record:
-            node.SetNodeReferenceID(_FIRST, record.GetID())
-    record.EndModify(modifying)
+    with together(record):
+        record.RemoveNodeReferenceIDs(PREFIX + role)
+        for n, node in enumerate(nodes):
+            record.SetNthNodeReferenceID(PREFIX + role, n, node.GetID())
+            if role == "relevance" and node is not record:
+                node.SetNodeReferenceID(_FIRST, record.GetID())
 
 
 def linked(record: Any, role: str) -> list[Any]:

@@ -17,6 +17,7 @@ from .nodes import announce_legend
 from .presented import PresentedNodes
 from .renderer import missing_renderer
 from .three_d import show_in_3d
+from .view_nodes import cutting
 from .views import SliceView, ThreeDView
 
 _View = TypeVar("_View", SliceView, ThreeDView)
@@ -43,7 +44,7 @@ def render(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     application = presented.application or Application(presented.scene)
-    planes = _planes(presented)
+    planes = cutting(presented.relevance[0])
     slices_only = slices_only or len(planes) < len(SLICE_VIEWS)
     oriented = not _is_picture(presented)
     if not slices_only:
@@ -79,17 +80,6 @@ def caption_of(presented: PresentedNodes) -> tuple[str, ...]:
     called = (presented.facts["model"]["card"].get("inputs") or [])[number : number + 1]
     name = f" ({called[0]['name']})" if called else ""
     return (*presented.caption, f"Volume {number + 1} of {len(presented.facts['volumes'])}{name}")
-
-
-def _planes(presented: PresentedNodes) -> dict[str, str]:
-    """The slice views that show more than a line of the map, and their orientations."""
-    relevance = presented.relevance[0]
-    thin = [axis for axis, n in enumerate(relevance.GetImageData().GetDimensions()) if n == 1]
-    if len(thin) != 1:
-        return SLICE_VIEWS
-    across = int(np.argmax(np.abs(matrix_of(relevance, world=True)[:3, thin[0]])))
-    wanted = ("Sagittal", "Coronal", "Axial")[across]
-    return {name: orientation for name, orientation in SLICE_VIEWS.items() if orientation == wanted}
 
 
 def _is_picture(presented: PresentedNodes) -> bool:

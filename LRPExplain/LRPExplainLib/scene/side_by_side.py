@@ -1,7 +1,8 @@
 """Side by side: the image with the manual segmentation above, the same views with relevance below.
 
 The upper views are the user's own (Red, Green, Yellow) without the overlay, or with another map's; those below are
-three more of Slicer's slice views that follow them, and are followed, in slice, zoom and layers. Everything that is
+three more of Slicer's slice views that follow them, and are followed, in slice, zoom and layers. (Of a single slice it
+is one view, and another one at its right, which below means then.) Everything that is
 changed for it is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene
 was saved and loaded in between.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import overlay, placing, record, view_nodes
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
-from .layout import BEFORE, LAYOUT, PAIRS, active, layout_node
+from .layout import BEFORE, LAYOUT, PAIRS, SINGLE_LAYOUT, SINGLE_PAIR, active, entered, layout_node, pairs
 from .outlining import give_back, take_fill
 from .view_nodes import ViewNodes
 
@@ -33,21 +34,26 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     if active(scene):
         return
     node = layout_node(scene)
-    before: dict[str, Any] = {"layout": node.GetViewArrangement(), "shown": overlay.shown(presented)}
-    below = [view_nodes.find(scene, name) for name in PAIRS.values()]
+    single = view_nodes.cutting(presented.relevance[0]) == {"Red": SLICE_VIEWS["Red"]}
+    before: dict[str, Any] = {
+        "layout": node.GetViewArrangement(),
+        "shown": overlay.shown(presented),
+        "entered": SINGLE_LAYOUT if single else LAYOUT,
+    }
+    below = [view_nodes.find(scene, name) for name in (SINGLE_PAIR if single else PAIRS).values()]
     before["below"] = {view.name: view_nodes.state_of(view) for view in below if view is not None}
     if reference is not None:
         before["reference"] = _show_reference(reference, segment)
     modifying = node.StartModify()
     node.SetAttribute(BEFORE, json.dumps(before))
-    node.SetViewArrangement(LAYOUT)
+    node.SetViewArrangement(before["entered"])
     node.EndModify(modifying)
-    pairs = _pairs(scene, presented.application)
-    for above, beneath in pairs:
+    both = _pairs(scene, presented.application)
+    for above, beneath in both:
         above.composite.SetAttribute(overlay.PLAIN, "1")
         beneath.composite.RemoveAttribute(overlay.PLAIN)
     _clear_plain(scene)
-    _link(scene, pairs)
+    _link(scene, both)
     overlay.show(presented)
     placing.place(scene)
 
@@ -61,18 +67,23 @@ def put_above(scene: Any, other: PresentedNodes | None) -> None:
         placing.place(scene)
 
 
+def over(scene: Any, view: Any | None) -> Any | None:
+    """The explanation whose map lies over the image in an upper view, by its first map; None in any other view."""
+    return overlay.beside(scene) if view is not None and view.GetLayoutName() in pairs(scene) else None
+
+
 def leave(scene: Any) -> None:
     """Back to the layout, and to everything else, as it was; without effect where nothing stands side by side."""
     node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if node is None or not node.GetAttribute(BEFORE):
         return
-    before = record.read_json(node, BEFORE)
+    before, ours = record.read_json(node, BEFORE), entered(node)
     link = _LINKS.pop(id(scene), None)
     if link is not None:
         link.stop()
     modifying = node.StartModify()
     node.RemoveAttribute(BEFORE)
-    if node.GetViewArrangement() == LAYOUT:  # otherwise the user has chosen another one meanwhile
+    if node.GetViewArrangement() == ours:  # otherwise the user has chosen another one meanwhile
         node.SetViewArrangement(before.get("layout", slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView))
     _clear_plain(scene)
     for composite in overlay.composites(scene):
@@ -101,7 +112,7 @@ def resume(scene: Any) -> None:
 def _pairs(scene: Any, application: Application | None) -> list[tuple[ViewNodes, ViewNodes]]:
     both = [
         (_view(scene, above, above, application), _view(scene, beneath, above, application))
-        for above, beneath in PAIRS.items()
+        for above, beneath in pairs(scene).items()
     ]
     return [(above, beneath) for above, beneath in both if above is not None and beneath is not None]
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from vtkmodules.util.numpy_support import numpy_to_vtk
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..findings.examination import Findings
 from ..findings.profiles import AXIS_NAMES, Profile
@@ -46,7 +46,14 @@ def writing(presented: PresentedNodes, findings: Findings) -> list[Callable[[], 
     elif "segments" in presented.tables:  # of a reference that is none any more
         parts.append(partial(remove_nodes, presented.scene, [presented.tables["segments"]]))
     parts.append(partial(write_table, presented, "ledger", _ledger(findings)))
-    return parts + [partial(_write_profile, presented, profile) for profile in findings.profiles]
+    parts += [partial(_write_profile, presented, profile) for profile in findings.profiles]
+    return [partial(_in_one, presented.relevance[0], part) for part in parts]
+
+
+def _in_one(first: Any, part: Callable[[], object]) -> None:
+    """The nodes of a part are linked to the map: one change of it for all of them."""
+    with record.together(first):
+        part()
 
 
 def _write_profile(presented: PresentedNodes, profile: Profile) -> None:
@@ -130,6 +137,32 @@ def _ledger(findings: Findings) -> dict[str, Column]:
 def write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Column]) -> Any:
     """The explanation's table of this name with these columns; made when it is first wanted."""
     node = presented.tables.get(name) or _add(presented, "vtkMRMLTableNode", "table", name, _TABLE)
+    if not _holds(node.GetTable(), columns):  # plots and table views look at each table anew
+        node.SetAndObserveTable(_table(columns))
+    for title, shown in _titles().items():
+        if title in columns and shown != title:  # titles are saved in a file of their own
+            node.SetColumnTitle(title, shown)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)  # read-only in table views
+    return node
+
+
+def _holds(table: Any | None, columns: Mapping[str, Column]) -> bool:
+    """Whether a table has these columns already."""
+    if table is None or [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] != [*columns]:
+        return False
+    return all(_equals(table.GetColumn(n), values) for n, values in enumerate(columns.values()))
+
+
+def _equals(column: Any, values: Column) -> bool:
+    if isinstance(values, np.ndarray):
+        return bool(column.IsA("vtkDataArray") and np.array_equal(vtk_to_numpy(column), values, equal_nan=True))
+    if not column.IsA("vtkStringArray") or column.GetNumberOfValues() != len(values):
+        return False
+    return all(column.GetValue(n) == str(value) for n, value in enumerate(values))
+
+
+def _table(columns: Mapping[str, Column]) -> Any:
     table = vtk.vtkTable()
     for title, values in columns.items():
         if isinstance(values, np.ndarray):
@@ -140,13 +173,7 @@ def write_table(presented: PresentedNodes, name: str, columns: Mapping[str, Colu
                 column.InsertNextValue(str(value))
         column.SetName(title)
         table.AddColumn(column)
-    node.SetAndObserveTable(table)
-    for title, shown in _titles().items():
-        if title in columns and shown != title:  # titles are saved in a file of their own
-            node.SetColumnTitle(title, shown)
-    node.SetUseColumnTitleAsColumnHeader(True)
-    node.SetLocked(True)  # read-only in table views
-    return node
+    return table
 
 
 def _add(presented: PresentedNodes, class_name: str, role: str, name: str, attribute: str) -> Any:
@@ -239,6 +266,7 @@ def rename(first: Any, old: str, new: str) -> None:
 
 def forget_checks(first: Any) -> None:
     """Remove what checks found of a map whose voxels are others now."""
+    first.RemoveAttribute(record.VERDICT)
     for role, attribute in {"table": _TABLE, "chart": _CHART, "series": _SERIES}.items():
         made = [node for node in record.linked(first, role) if node is not None]
         checked = [node for node in made if not (node.GetAttribute(attribute) or "").startswith(_OF_FINDINGS)]

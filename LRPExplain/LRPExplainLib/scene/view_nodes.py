@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from . import overlay
+from .geometry import matrix_of
+from .host import SLICE_VIEWS
 from .nodes import of_class
 
 _LAYERS = ("Background", "Foreground", "Label")
@@ -25,6 +29,16 @@ def find(scene: Any, name: str) -> ViewNodes | None:
     node = scene.GetSingletonNode(name, "vtkMRMLSliceNode")
     composite = next((each for each in overlay.composites(scene) if each.GetLayoutName() == name), None)
     return ViewNodes(name, node, composite) if node is not None and composite is not None else None
+
+
+def cutting(volume: Any) -> dict[str, str]:
+    """The slice views, as Slicer orients them, that show more than a line of a volume, and their orientations."""
+    thin = [axis for axis, n in enumerate(volume.GetImageData().GetDimensions()) if n == 1]
+    if len(thin) != 1:
+        return SLICE_VIEWS
+    across = int(np.argmax(np.abs(matrix_of(volume, world=True)[:3, thin[0]])))
+    wanted = ("Sagittal", "Coronal", "Axial")[across]
+    return {name: orientation for name, orientation in SLICE_VIEWS.items() if orientation == wanted}
 
 
 def state_of(view: ViewNodes) -> dict[str, Any]:
@@ -48,7 +62,7 @@ def bring_back(view: ViewNodes, state: dict[str, Any]) -> None:
     node.GetSliceToRAS().DeepCopy(state["plane"])
     node.UpdateMatrices()
     node.SetXYZOrigin(state["origin"])
-    node.SetFieldOfView(*state["field"])
+    node.SetFieldOfView(*state["field"])  # its height stays when Slicer gives the view another size
     for layer in _LAYERS:
         volume, *opacity = state[layer]
         getattr(composite, f"Set{layer}VolumeID")(volume if volume in known else None)

@@ -24,7 +24,6 @@ METHODS = {
     "guided-backprop": False, "occlusion": True, "rise": False,
 }  # fmt: skip
 _CAPTUM, _HIGHDICOM = "captum>=0.8", "highdicom"
-_VERDICT = "LRPExplain.Verdict"  # attribute of the first relevance node: the sentences that the panel shows
 _CHECKS = ("agreement", "faithfulness", "sanity", "complexity")
 
 
@@ -67,9 +66,8 @@ class TrustSection(Section):
         self.ui.agreementButton.enabled = free and self.panel.volumes.reference.node is not None
         self.ui.dicomButton.enabled = free and any(self._series())
 
-    def on_result(self, nodes: Any) -> None:
-        """An explanation has been presented; what was said of the map that it took the place of is out of date."""
-        nodes.relevance[0].RemoveAttribute(_VERDICT)
+    def on_result(self, _nodes: Any) -> None:
+        """An explanation has been presented."""
         self.on_map()
 
     def on_map(self) -> None:
@@ -146,7 +144,7 @@ class TrustSection(Section):
         self._show_running()
 
     def _checking(self, name: str) -> Any:
-        from .. import checks
+        from .. import checks, record
 
         nodes, reference = self.nodes, self.panel.volumes.reference
         given = []
@@ -155,7 +153,7 @@ class TrustSection(Section):
             given = [(reference.node, segment) for segment in chosen]
 
         def done(event: dict[str, Any]) -> None:
-            nodes.relevance[0].SetAttribute(_VERDICT, "\n".join(verdicts(event["facts"])))
+            nodes.relevance[0].SetAttribute(record.VERDICT, "\n".join(verdicts(event["facts"])))
             self._finish(write=lambda: checks.write_evaluation(nodes, event["facts"]))
 
         return checks.evaluate(self._session, nodes, [name], given, **self._callbacks(done))
@@ -238,8 +236,10 @@ class TrustSection(Section):
 
     def _show_results(self) -> None:
         """The verdicts, and the tables and plots that there are, of the map that is shown."""
+        from ..record import VERDICT
+
         nodes, combo = self.nodes, self.ui.resultsComboBox
-        sentences = nodes.relevance[0].GetAttribute(_VERDICT) if nodes is not None else None
+        sentences = nodes.relevance[0].GetAttribute(VERDICT) if nodes is not None else None
         self.ui.verdictLabel.text = "\n".join(f"• {sentence}" for sentence in (sentences or "").splitlines())
         self.ui.verdictLabel.setVisible(bool(sentences))
         found = []

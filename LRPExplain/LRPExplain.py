@@ -57,7 +57,14 @@ class LRPExplain(ScriptedLoadableModule):
 def onStartupCompleted() -> None:
     """What is there without the panel: sample data, and the overlays of scenes that are loaded."""
     registerSampleData()
-    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, onSceneImported)
+    observeScene()
+
+
+def observeScene() -> None:
+    """Once for Slicer's scene, however often the module is loaded: a mark on the scene says so."""
+    scene = slicer.mrmlScene
+    if not getattr(scene, "lrpExplainObserver", None):
+        scene.lrpExplainObserver = scene.AddObserver(scene.EndImportEvent, onSceneImported)
 
 
 def registerSampleData() -> None:
@@ -143,6 +150,7 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LRPExplainLogic()
         self.panel = Panel(self.ui, self.logic)
+        observeScene()  # of a module that was loaded after the start; before the panel, which looks at what came back
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
@@ -184,7 +192,6 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event) -> None:
-        onSceneImported(caller, event)  # once more, for a module that was loaded after Slicer's start
         if self.parent.isEntered:
             self.initializeParameterNode()
             qt.QTimer.singleShot(0, self.refreshPanel)  # selectors list the new nodes only after this event

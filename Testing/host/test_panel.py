@@ -31,10 +31,16 @@ class Asked:
         self.facts = FACTS | facts
         self.consent: Any = None
         self.explained: list[dict[str, Any]] = []
-        self.cancelled = 0
+        self.cancelled = self.described = 0
+        self.presenting = False
+        self.refused = ""  # why a model cannot be described: a kind of the worker's
 
     def describe(self, model: Path, on_done: Callable[..., None], on_failed: Callable[..., None]) -> "Asked":
-        on_done(self.facts)
+        self.described += 1
+        if self.refused:
+            QtCore.QTimer.singleShot(0, lambda: on_failed("This is no model."))
+        else:
+            on_done(self.facts)
         return self
 
     def explain(self, **arguments: Any) -> "Asked":
@@ -278,6 +284,57 @@ def test_closing_the_scene_cancels_and_the_panel_can_be_used_again(opened: Any, 
     opened.panel.volumes.fill()
     host.click(opened.ui.explainButton)
     assert len(session.explained) == 2
+
+
+def test_closing_the_scene_asks_nothing_about_the_model_that_goes(opened: Any, session: Asked) -> None:
+    assert opened.panel.model.facts
+    before = session.described
+    slicer.mrmlScene.Clear(False)
+    assert session.described == before + 1  # about the model of the new scene
+
+
+def test_another_model_is_asked_about_once(opened: Any, session: Asked, tmp_path: Path) -> None:
+    assert opened.panel.model.facts
+    before = session.described
+    (tmp_path / "model.ts").write_text("another")
+    opened.panel.model.choose(str(tmp_path / "model.ts"))
+    assert session.described == before + 1
+
+
+@pytest.mark.parametrize(("refused", "enabled"), [("user", False), ("trust", True), ("crash", True), ("bug", True)])
+def test_a_model_that_cannot_be_read_cannot_be_explained(
+    host: Host, opened: Any, session: Asked, tmp_path: Path, refused: str, enabled: bool
+) -> None:
+    """For trust Explain asks, and a process that ended is started anew; files stay wrong until they are mended."""
+    ui, panel = opened.ui, opened.panel
+    volume("brain")
+    panel.volumes.fill()
+    assert ui.explainButton.enabled
+    session.refused = refused
+    (tmp_path / "model.ts").write_text("nothing")
+    panel.model.choose(str(tmp_path / "model.ts"))
+    host.wait(lambda: ui.modelSummaryLabel.text == "This is no model.", 5)
+    assert ui.explainButton.enabled is enabled
+    assert ("This is no model." in ui.explainButton.toolTip) is not enabled
+    session.refused = ""
+    opened.exit()
+    opened.enter()
+    assert ui.explainButton.enabled
+    panel.model.choose(str(tmp_path / "gone.ts"))
+    assert not ui.explainButton.enabled
+
+
+def test_an_overlay_of_a_loaded_scene_is_brought_back_once(
+    host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from LRPExplainLib import scene
+
+    restored: list[Any] = []
+    monkeypatch.setattr(scene, "restore", restored.append)
+    volume("a map").SetAttribute("LRPExplain.Role", "relevance")
+    slicer.mrmlScene.StartState(slicer.mrmlScene.ImportState)
+    slicer.mrmlScene.EndState(slicer.mrmlScene.ImportState)
+    assert restored == [slicer.mrmlScene]
 
 
 def test_a_model_that_runs_code_is_asked_about_once(host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from LRPExplainLib.scene import present, present_in_steps
 from LRPExplainLib.scene.nodes import legend_of
 from LRPExplainLib.scene.parts import parts_of
 from LRPExplainLib.scene.record import linked
-from scene.hand_built import build, head
+from scene.hand_built import LANDMARK, build, head
 
 from host.host import Host
 from host.layout import qMRMLThreeDView
@@ -156,6 +156,90 @@ def test_the_findings_are_computed_again_for_what_they_depend_on_alone(
     transform.SetMatrixTransformToParent(matrix)
     settle()
     assert len(computed) == before + 1
+    ui = opened.ui
+    host.choose(ui.colorMapComboBox, "Purple and orange")
+    ui.opacitySlider.value = 30
+    for box in (ui.legendCheckBox, ui.overlayCheckBox, ui.overlayCheckBox):
+        host.click(box)
+    settle()
+    assert len(computed) == before + 1
+    ui.thresholdSlider.value = 60
+    settle()
+    assert len(computed) == before + 2
+
+
+def test_the_findings_wait_for_what_is_being_presented(
+    host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be presented in the nodes of the map that they are of."""
+    from LRPExplainLib.scene.session import Run
+
+    panel, run = opened.panel, Run()
+    run.presenting = iter(())
+    session = panel.logic.session
+    monkeypatch.setattr(session, "_presenting", [run])
+    looked: list[int] = []
+    monkeypatch.setattr(panel.findings, "_examine", lambda: looked.append(1))
+    panel.findings.update()
+    panel.findings._step()  # as its timer does
+    assert not looked
+    assert panel.findings.pending
+    run.presenting = None
+    host.wait(lambda: looked, 5)
+
+
+def test_places_are_given_once_for_all_views_that_another_layout_gives_another_width(
+    host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from LRPExplainLib.scene import placing
+
+    given: list[Any] = []
+    place = placing.place
+    monkeypatch.setattr(placing, "place", lambda scene: (given.append(scene), place(scene)))
+    views = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    for width in (200, 800):
+        for view in views:
+            view.SetMappedInLayout(1)
+            view.SetDimensions(width, 300, 1)
+    assert not given
+    host.wait(lambda: given, 5)
+    host.process()
+    assert len(given) == 1
+
+
+def test_side_by_side_the_mouse_reads_the_map_that_it_is_over(host: Host, opened: Any, tmp_path: Path) -> None:
+    ui, panel = opened.ui, opened.panel
+    nodes = panel.display.nodes
+    (tmp_path / "other").mkdir()
+    strong = build(tmp_path / "other")
+    strong = replace(strong, relevance=tuple(image * 2 for image in strong.relevance))
+    other = present(strong, nodes.volumes)
+    panel.display.on_result(present(build(tmp_path), nodes.volumes))
+    panel.findings.compute()
+    host.click(ui.sideBySideButton)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    name = other.relevance[0].GetName()
+
+    def read(view: str) -> str:
+        node = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
+        node.JumpSliceByOffsetting(*LANDMARK)
+        to_view = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(node.GetXYToRAS(), to_view)
+        crosshair.SetCursorPositionXYZ(to_view.MultiplyPoint((*LANDMARK, 1.0))[:3], node)
+        return str(ui.readoutLabel.text)
+
+    def value(text: str) -> float:
+        return float(text.split("Relevance ")[1].split(",")[0].rstrip("."))
+
+    alone = read("Red")
+    assert alone == read("Red+")
+    ui.besideSelector.setCurrentNode(other.relevance[0])
+    assert read("Red+") == alone
+    above = read("Red")
+    assert above.startswith(f"{name}: Relevance ")
+    assert value(above) == pytest.approx(2 * value(alone), rel=0.01)
+    ui.besideSelector.setCurrentNode(None)
+    assert read("Red") == alone
 
 
 def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:

@@ -38,6 +38,11 @@ def cursor(scene: Any) -> tuple[float, float, float] | None:
     return (ras[0], ras[1], ras[2]) if crosshair_node(scene).GetCursorPositionRAS(ras) else None
 
 
+def view_under(scene: Any) -> Any | None:
+    """The slice node of the view that the mouse is over."""
+    return crosshair_node(scene).GetCursorPositionXYZ([0.0, 0.0, 0.0])
+
+
 class Follower:
     """Calls ``on_move`` with the cursor's RAS (None outside all views) whenever it moves, until `stop`."""
 

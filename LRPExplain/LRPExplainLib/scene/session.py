@@ -39,6 +39,7 @@ class Run:
 
     def __init__(self) -> None:
         self.request: Any = None
+        self.refused = ""  # why it failed: a kind of `worker.server`
         self.presenting: Generator[None, None, Any] | None = None
         self.wanted = True
 
@@ -176,6 +177,11 @@ class Session:
         self._presenting = [other for other in self._presenting if other.presenting is not None] + [run]
         self._step(run, on_done, on_failed)
 
+    @property
+    def presenting(self) -> bool:
+        """Whether an answer is being presented."""
+        return any(run.wanted and run.presenting is not None for run in self._presenting)
+
     def _waits(self, run: Run) -> bool:
         """Whether an earlier answer is still being presented: the next one may update the nodes that it makes."""
         earlier = self._presenting[: self._presenting.index(run)]
@@ -220,7 +226,9 @@ class Session:
                 self._send(
                     run, verb, message | {"trust": event["what"]["sha256"]}, lane, may_ask, on_failed, **callbacks
                 )
-            elif run.request is None:  # it could not even be sent: the caller must have its `Run` first
+                return
+            run.refused = event["kind"]
+            if run.request is None:  # it could not even be sent: the caller must have its `Run` first
                 later(0, lambda: _tell(run, on_failed, said(event["sentence"])))
             else:
                 _tell(run, on_failed, said(event["sentence"]))

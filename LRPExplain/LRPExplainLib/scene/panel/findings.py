@@ -36,6 +36,7 @@ class FindingsSection(Section):
         self._plot_view: Any = None
         self._reference: tuple[Any, ...] = (None, "", ())
         self._watched: dict[str, list[Any]] = {}  # whose changes are observed, by what they are to the findings
+        self._other: tuple[Any, Any] = (None, None)  # of another map: what its findings depend on, and they
         self._examined: tuple[Any, ...] = ()  # what map and volumes were when the findings were computed
         self._plot = slicer.qMRMLPlotView()  # made here: Slicer has no Designer plugin for it
         self._plot.setMRMLScene(slicer.mrmlScene)
@@ -88,14 +89,23 @@ class FindingsSection(Section):
 
         MRML tells of less, too: of a link to a table that holds these numbers, say.
         """
+        self.on_display()
+
+    def on_display(self) -> None:
+        """The map is shown otherwise, or another one is shown: colours and opacity are nothing to the findings."""
         if self._state() != self._examined:
             self.update()
 
     def _state(self) -> tuple[Any, ...]:
-        """Changes when anything does that the findings depend on in the nodes that are watched for them."""
+        """Changes when anything does that the findings depend on, but for the reference."""
         from ..examination import volume_key
 
-        return tuple(volume_key(node) for node in self._watched.get("explained", []))
+        nodes = self.panel.display.nodes
+        if nodes is None:
+            return ()
+        shown = self.panel.display.display()
+        watched = tuple(volume_key(node) for node in self._watched.get("explained", []))
+        return (nodes.relevance[0].GetID(), shown.input, shown.selection, watched)
 
     def update(self) -> None:
         """Compute all again, once nothing has changed for a moment; without a map there is nothing to say at once."""
@@ -123,7 +133,7 @@ class FindingsSection(Section):
         self._follow(None)
         self._timer.stop()
         self._steps = []
-        self.found = self._plot_view = None
+        self.found, self._plot_view, self._examined, self._other = None, None, (), (None, None)
         self._clear()
 
     def go_to(self, row: int, _column: int = 0) -> None:
@@ -138,6 +148,9 @@ class FindingsSection(Section):
     # --- computing --------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
+        if self.panel.logic.session.presenting:  # perhaps of this map, whose nodes are half of the next answer then
+            self._timer.start(_PAUSE)
+            return
         if self._steps:
             self._steps.pop(0)()
         if self._steps:
@@ -148,7 +161,7 @@ class FindingsSection(Section):
         self._follow(nodes)
         if nodes is None:
             self._watch("explained", [], self._on_changed)
-            self.found = None
+            self.found, self._examined, self._other = None, (), (None, None)
             self._clear()
             return
         from .. import findings_of
@@ -273,7 +286,29 @@ class FindingsSection(Section):
             return
         from ..crosshair import readout as read
 
-        self.ui.readoutLabel.text = readout(read(self.found, place) if place else None)
+        other = self._above()
+        text = readout(read(other or self.found, place) if place else None)
+        if other is not None and place:
+            text = _("{map}: {text}").format(map=other.node.GetName(), text=text)
+        self.ui.readoutLabel.text = text
+
+    def _above(self) -> Any:
+        """The findings of the map that lies over the upper views, with the mouse over one of them; else None."""
+        from .. import findings_of, presented_of
+        from ..cache import voxels_key
+        from ..crosshair import view_under
+        from ..display import read
+        from ..side_by_side import over
+
+        nodes, reference = self.panel.display.nodes, self.panel.volumes.reference
+        first = over(nodes.scene, view_under(nodes.scene))
+        if first is None or first is nodes.relevance[0]:
+            return None
+        other = presented_of(first)
+        key = (read(other), voxels_key(first), reference.node, reference.segment, self.found)
+        if self._other[0] != key:
+            self._other = (key, findings_of(other, reference=reference.node, segment=reference.segment))
+        return self._other[1]
 
 
 def _plot_view(scene: Any) -> Any:

@@ -27,6 +27,7 @@ class ModelSection(Section):
     def __init__(self, ui: Any, panel: Panel) -> None:
         super().__init__(ui, panel)
         self.facts: Facts | None = None
+        self.problem = ""  # why this model cannot be explained, as a sentence
         self._asked: Path | None = None  # the path that `facts` are, or will be, of
         self._request: Any = None
         ui.modelDetailsButton.setVisible(False)
@@ -65,12 +66,15 @@ class ModelSection(Section):
 
     def describe(self) -> None:
         """Ask what the model is, unless that would mean to install something first."""
+        self._asked = path = self.path  # first: the panel looks for another path when what is known is forgotten
         self.forget()
-        self._asked = path = self.path
         if path is None:
             self._say(_("Choose a model, or drop its file here.") if self.parameters else "")
         elif not path.exists():
-            self._say(_("There is nothing at this path any more: choose the model again.\n{path}").format(path=path))
+            self.problem = _("There is nothing at this path any more: choose the model again.\n{path}").format(
+                path=path
+            )
+            self._say(self.problem)
         elif not self.panel.entered:
             self._asked = None  # when the user comes to look
         elif self.panel.logic.missingPackages():
@@ -84,12 +88,17 @@ class ModelSection(Section):
         if self.facts is None and self._request is None:
             self.describe()
 
+    def look_again(self) -> None:
+        """Its files may have been mended since they were found to be wrong."""
+        if self.problem:
+            self.describe()
+
     def forget(self) -> None:
         """Nothing is known of the model, and no answer is awaited."""
         request, self._request = self._request, None
         if request is not None:
             request.cancel()
-        self._asked = None
+        self.problem = ""
         if self.facts is not None:
             self.facts = None
             self.panel.on_model()
@@ -98,6 +107,7 @@ class ModelSection(Section):
 
     def close(self) -> None:
         super().close()
+        self._asked = None
         self.forget()
 
     def _on_done(self, facts: Facts) -> None:
@@ -118,8 +128,12 @@ class ModelSection(Section):
         line.blockSignals(blocked)
 
     def _on_failed(self, sentence: str) -> None:
+        """What is wrong with its files stays wrong; trust and packages can be asked for, and a process started anew."""
+        refused = self._request is not None and self._request.refused == "user"
         self._request = None
+        self.problem = sentence if refused else ""
         self._say(sentence)
+        self.panel.refresh()
 
     def _say(self, text: str) -> None:
         self.ui.modelSummaryLabel.text = text

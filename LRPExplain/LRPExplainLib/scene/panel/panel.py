@@ -65,11 +65,11 @@ class Panel(VTKObservationMixin):
     def set_parameters(self, parameters: Any) -> None:
         """Show another parameter node, or none."""
         self.removeObservers(self.refresh)
+        self.parameters = parameters  # first: a section that ends asks for nothing about what is going
         if parameters is None:
             for section in self.sections:
                 section.close()
-        self.parameters = parameters
-        if parameters is not None:
+        else:
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.refresh)
             self.volumes.observe()
             self.volumes.fill()
@@ -95,6 +95,7 @@ class Panel(VTKObservationMixin):
 
     def enter(self) -> None:
         self.entered = True
+        self.model.look_again()
         self.refresh()
         self.volumes.fill()
 
@@ -147,6 +148,7 @@ class Panel(VTKObservationMixin):
     def on_map(self) -> None:
         """Another map has been selected, or none."""
         self.concepts.update()
+        self.trust.on_map()
 
     def on_reference(self) -> None:
         """Another segmentation, or another of its segments, is the reference."""
@@ -160,5 +162,4 @@ class Panel(VTKObservationMixin):
 
     def on_display(self) -> None:
         """The map is shown otherwise, or another one is shown."""
-        self.findings.update()
-        self.trust.on_map()
+        self.findings.on_display()

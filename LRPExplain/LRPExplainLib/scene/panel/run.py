@@ -197,6 +197,8 @@ class RunSection(Section):
             return _("There is no scene")
         if self.panel.model.path is None:
             return _("Choose a model first")
+        if self.panel.model.problem:
+            return str(self.panel.model.problem)
         volumes = self.panel.volumes.given
         if any(node is None for node in volumes):
             return _("Choose a volume first") if len(volumes) == 1 else _("Choose a volume for every input first")

@@ -31,6 +31,25 @@ def test_relevance_in_bfloat16_correlates_and_is_accounted_for(name: str, compos
     assert found.ledger.target_value == expected.ledger.target_value
 
 
+@pytest.mark.parametrize("kind", [NotImplementedError, RuntimeError], ids=["today", "PyTorch 2.4"])
+def test_what_has_no_kernel_in_half_precision_runs_in_float32(kind: type[RuntimeError]) -> None:
+    def pool(x: Tensor) -> Tensor:
+        if x.dtype is torch.bfloat16:
+            raise kind("\"avg_pool3d_out_frame\" not implemented for 'BFloat16'")
+        return x / 3
+
+    found = precision.run_in_half(pool, torch.ones(2, dtype=torch.bfloat16))
+    assert torch.equal(found, torch.full((2,), 1 / 3).to(torch.bfloat16))
+
+
+def test_another_mistake_in_half_precision_is_told() -> None:
+    def broken(x: Tensor) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        precision.run_in_half(broken, torch.ones(2, dtype=torch.bfloat16))
+
+
 def test_the_caller_sees_float32() -> None:
     graph, x = small()
     graph.to(torch.bfloat16)

@@ -15,6 +15,7 @@ from .optimizations import on
 
 HALF = (torch.float16, torch.bfloat16)
 _WIDER = (torch.float32, torch.float64)
+_UNKNOWN = " not implemented for "  # how PyTorch 2.4 says so, in a plain RuntimeError
 
 
 def relevance_type(dtype: torch.dtype, precision: torch.dtype | None) -> torch.dtype:
@@ -33,7 +34,9 @@ def run_in_half(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call an operator; where PyTorch has no kernel of it for half precision, in float32, and round what it returns."""
     try:
         return function(*args, **kwargs)
-    except NotImplementedError:
+    except RuntimeError as error:
+        if not isinstance(error, NotImplementedError) and _UNKNOWN not in str(error):
+            raise
         leaves = pytree.tree_leaves((args, kwargs))
         dtype = next((leaf.dtype for leaf in leaves if isinstance(leaf, Tensor) and leaf.dtype in HALF), None)
         if dtype is None:

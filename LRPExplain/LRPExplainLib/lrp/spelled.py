@@ -176,7 +176,7 @@ def upper_triangle(x: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def shuffled(x: Tensor, groups: int) -> Tensor:
-    """`aten.native_channel_shuffle`."""
+    """`aten.channel_shuffle`, whatever its name."""
     return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
@@ -264,6 +264,7 @@ STEPS: dict[Any, Callable[..., Any]] = {
     aten.scatter.value: scattered_number,
     aten.index_copy.default: indexed_copy,
     aten.index_put.default: placed,
+    aten.channel_shuffle.default: shuffled,  # which PyTorch 2.4 leaves as it is
     aten.native_channel_shuffle.default: shuffled,
     aten.max_unpool2d.default: unpooled,
     aten.max_unpool3d.default: unpooled,

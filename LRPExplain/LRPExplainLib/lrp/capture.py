@@ -46,7 +46,11 @@ from .writes import Unwritten
 
 _ONE_AT_A_TIME = RLock()  # tracing sets switches of the whole process, and PyTorch's own tracers do so, too
 
-_TELLING = ("torch._subclasses.fake_tensor", "torch.fx.experimental.recording")
+_TELLING = (
+    "torch._subclasses.fake_tensor",
+    "torch.fx.experimental.recording",  # up to PyTorch 2.5
+    "torch.fx.experimental.symbolic_shapes",
+)
 _PARAMETRIZED = re.compile(r"\.parametrizations\.(\w+)\..*")  # conv.parametrizations.weight.original0
 
 

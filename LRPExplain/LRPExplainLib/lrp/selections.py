@@ -21,8 +21,10 @@ aten = torch.ops.aten
 # What stands where a mask leaves values out. Nothing is made of it, but a pole or NaN there (of a logarithm, say, or of
 # a threshold that is not known) would be 0 * NaN on the way back; few functions have a pole here.
 _ELSEWHERE = 0.7
-# What an exported program checks of a count; the last two: one of PyTorch 2.4
-_COUNTS = {aten.sym_size, operator.ge, operator.le, aten._assert_scalar, aten.scalar_tensor, aten._assert_async}
+# What an exported program checks of a count
+_COUNTS = {aten.sym_size, operator.ge, operator.le, aten._assert_scalar}
+_COUNTS |= {aten.scalar_tensor, aten._assert_async}  # one of PyTorch 2.4
+_COUNTS |= {aten.sym_constrain_range_for_size, aten.sym_constrain_range}  # one of PyTorch 2.6
 
 
 @dataclass(frozen=True)

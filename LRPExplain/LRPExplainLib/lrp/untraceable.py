@@ -33,7 +33,7 @@ _SCRIPTED = {  # what tells in a TorchScript module's code -> what to say
 }
 _WHATEVER_THE_INPUT = {  # what tells in an error's text -> what to say
     "dynamo-optimized": "The model is compiled, which PyTorch cannot trace: give it without torch.compile.",
-    "HigherOrderOperator flex_attention": (
+    " flex_attention": (
         "The model calls flex_attention, which PyTorch does not trace in steps: replace it by"
         " scaled_dot_product_attention."
     ),

@@ -19,7 +19,7 @@ from LRPExplainLib.imaging.reading import volume_files
 from LRPExplainLib.reporting import export_dicom
 from LRPExplainLib.reporting.findings import findings_of
 
-highdicom = pytest.importorskip("highdicom")
+highdicom = pytest.importorskip("highdicom", minversion="0.28")
 pydicom = pytest.importorskip("pydicom")
 
 FRAME = "1.2.826.0.1.3680043.2.1125.77"
@@ -54,6 +54,13 @@ def explanation(place) -> Explanation:
 def exported(place) -> Path:
     assert main(["export-dicom", str(place / "explanation"), "--out", str(place / "out")]) == 0
     return place / "out"
+
+
+def test_an_older_highdicom_is_told_so_before_anything_is_made(explanation, tmp_path, monkeypatch):
+    monkeypatch.setattr(highdicom, "__version__", "0.22.0")
+    with pytest.raises(UserError, match=r"need highdicom 0\.28 or newer, and this is 0\.22\.0: pip install --upgrade"):
+        export_dicom(explanation, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def placed(volume, image: sitk.Image) -> np.ndarray:

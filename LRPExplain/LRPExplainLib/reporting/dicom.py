@@ -63,9 +63,14 @@ def export_dicom(explanation: Explanation, folder: str | os.PathLike[str]) -> li
 
 def _require() -> None:
     try:
-        import highdicom  # noqa: F401  (asked before anything is computed)
+        import highdicom  # asked before anything is computed
     except ImportError as error:
         raise UserError(f"DICOM objects need highdicom ({error}): pip install highdicom.") from error
+    if tuple(map(int, highdicom.__version__.split(".")[:2])) < (0, 28):  # whose maps have windows of two numbers alone
+        raise UserError(
+            f"DICOM objects need highdicom 0.28 or newer, and this is {highdicom.__version__}: pip install --upgrade"
+            " highdicom."
+        )
 
 
 def _series(entry: dict[str, Any]) -> "list[Dataset]":

@@ -23,7 +23,7 @@ METHODS = {
     "gradient": True, "gradient-x-input": True, "integrated-gradients": True, "smoothgrad": True, "grad-cam": False,
     "guided-backprop": False, "occlusion": True, "rise": False,
 }  # fmt: skip
-_CAPTUM, _HIGHDICOM = "captum>=0.8", "highdicom"
+_CAPTUM, _HIGHDICOM = "captum>=0.8", "highdicom>=0.28"
 _CHECKS = ("agreement", "faithfulness", "sanity", "complexity")
 
 

@@ -85,6 +85,22 @@ def test_denormal_numbers_are_nothing() -> None:
 # --- selection -------------------------------------------------------------------------------------------------------
 
 
+def test_maps_are_counted_one_at_a_time_and_a_level_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four inputs all that takes longer than a reader sees; colours and opacity ask for the same level again."""
+    maps = [np.random.default_rng(n).normal(size=(9, 8, 7)).astype(np.float32) for n in range(4)]
+    whole, counted = Magnitudes(maps), Magnitudes(maps)
+    steps = counted.count()
+    next(steps)
+    next(steps)  # whoever asks before the end has all counted
+    found = [(share, sign) for share in (0.0, 0.2, 0.8, 1.0) for sign in ("both", "positive", "negative")]
+    assert [counted.level(*each) for each in found] == [whole.level(*each) for each in found]
+    assert list(steps) == []
+    assert counted.total() == whole.total()
+    assert counted.peak() == max(float(np.abs(m).max()) for m in maps)
+    monkeypatch.setattr(counted, "_members", lambda *_place: pytest.fail("looked up again"))
+    assert [counted.level(*each) for each in found] == [whole.level(*each) for each in found]
+
+
 def test_a_threshold_by_peak_and_one_by_mass_mean_what_they_say() -> None:
     magnitudes = Magnitudes([two_blocks()])
     assert Selection("peak", 40).level(magnitudes) == 2.0

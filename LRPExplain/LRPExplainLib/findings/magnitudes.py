@@ -7,7 +7,7 @@ by sorting the voxels of one bin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -23,16 +23,26 @@ class Magnitudes:
     """The distribution of relevance in one or several maps, for positive and negative relevance."""
 
     def __init__(self, maps: Iterable[NDArray[np.floating]]) -> None:
-        every = [np.ascontiguousarray(m, np.float32).ravel().view(np.uint32) for m in maps]
-        self._bits = [bits[(bits & _MAGNITUDE) > _NOTHING] for bits in every]
+        self._maps = list(maps)  # that are yet to be counted
+        self._bits: list[NDArray[np.uint32]] = []
+        self._counts = np.zeros(2 * _ARM)
+        self._known: dict[tuple[float, str], float] = {}  # levels that were asked for
+
+    def count(self) -> Iterator[None]:
+        """Count a map in each step, for who has other things to do in between; else whoever asks first counts all."""
+        while self._maps:
+            bits = np.ascontiguousarray(self._maps.pop(0), np.float32).ravel().view(np.uint32)
+            bits = bits[(bits & _MAGNITUDE) > _NOTHING]
+            self._bits.append(bits)
+            self._counts += np.bincount(bits >> _SHIFT, weights=np.abs(bits.view(np.float32)), minlength=2 * _ARM)
+            yield
 
     @cached_property
     def _mass(self) -> NDArray[np.float64]:
         """Relevance by sign (positive, negative) and bin, as magnitudes: [2, bins]."""
-        total = np.zeros(2 * _ARM)
-        for bits in self._bits:
-            total += np.bincount(bits >> _SHIFT, weights=np.abs(bits.view(np.float32)), minlength=2 * _ARM)
-        return total.reshape(2, _ARM)
+        for _ in self.count():
+            pass
+        return self._counts.reshape(2, _ARM)
 
     @cached_property
     def positive(self) -> float:
@@ -50,19 +60,24 @@ class Magnitudes:
 
     def peak(self, sign: str = "both") -> float:
         """The largest |relevance| of a sign; 0 where there is none."""
-        filled = np.flatnonzero(self._arm(sign))
-        return float(self._members(sign, int(filled[-1])).max()) if len(filled) else 0.0
+        return self.level(0.0, sign)
 
     def level(self, share: float, sign: str = "both") -> float:
         """The highest level at which voxels of at least that |relevance| hold ``share`` (0..1) of a sign's relevance.
 
-        0 for a share of 1 (every voxel), and where there is no relevance.
+        That of the strongest voxel for a share of 0; 0 for a share of 1 (every voxel), and where there is no relevance.
         """
+        if (share, sign) not in self._known:
+            self._known[share, sign] = self._level(share, sign)
+        return self._known[share, sign]
+
+    def _level(self, share: float, sign: str) -> float:
         total = self.total(sign)
         if total == 0 or share >= 1:
             return 0.0
         if share <= 0:
-            return self.peak(sign)
+            strongest = int(np.flatnonzero(self._arm(sign))[-1])
+            return float(self._members(sign, strongest).max())
         above = np.cumsum(self._arm(sign)[::-1])[::-1]  # in this bin and higher ones
         found = int(np.flatnonzero(above >= min(share * total, above[0]))[-1])
         members = np.sort(self._members(sign, found))[::-1]

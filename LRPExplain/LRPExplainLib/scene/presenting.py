@@ -116,8 +116,8 @@ def _completing(
         explained.remember(node, volume)
     yield
     magnitudes = magnitudes_of(record.linked(first, "relevance"))
-    magnitudes.total()
-    yield
+    for _counted in magnitudes.count():
+        yield
     first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
     strongest = _strongest_input(explanation)
     if not updated and whole is None:  # of several maps it is the one to look at first

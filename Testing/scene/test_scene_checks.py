@@ -18,7 +18,7 @@ from LRPExplainLib.explanation import Explanation
 from LRPExplainLib.imaging import Everywhere
 from LRPExplainLib.progress import nobody
 from LRPExplainLib.reporting import Record
-from LRPExplainLib.scene import PresentedNodes, answers, checks, present, present_in_steps, presented_of, record
+from LRPExplainLib.scene import PresentedNodes, answers, checks, present, present_in_steps, presented_of, record, remove
 from LRPExplainLib.worker.checks import VERBS
 
 CARD = {"preprocessing": {"orientation": "RAS", "intensity": RANGE}, "output": classes("background", "grey", "white")}
@@ -173,6 +173,20 @@ def test_an_answer_is_not_that_of_other_voxels(presented: PresentedNodes, place:
     steps.close()  # cancelled when the map has its new voxels already
     with pytest.raises(UserError, match="not at hand"):
         answers.answer_of(presented)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_the_answer_goes_with_its_map(presented: PresentedNodes, tmp_path: Path, by_hand: bool) -> None:
+    answer = tmp_path / "answer"
+    for folder in (answer, answers.evaluation_beside(answer)):
+        folder.mkdir()
+    answers.keep(presented.relevance[0], answer)
+    if by_hand:
+        presented.scene.RemoveNode(presented.relevance[0])
+    else:
+        remove(presented)
+    assert not answer.exists()
+    assert not answers.evaluation_beside(answer).exists()
 
 
 def test_an_update_that_is_given_up_is_whole_or_has_changed_nothing(presented: PresentedNodes, place: Path) -> None:

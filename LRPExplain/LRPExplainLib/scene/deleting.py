@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import hierarchy, record
+from . import answers, hierarchy, record
 from .host import in_slicer, vtk
 from .nodes import ROLE_ATTRIBUTE, remove_nodes, serving
 
@@ -26,6 +26,7 @@ def on_about_to_be_removed(scene: Any, _event: str, node: Any) -> None:
         return
     if scene.GetUndoFlag() and node.GetUndoEnabled():  # it may come back, and then wants them
         return
+    answers.keep(node, None)  # which may be many megabytes, for checks of this map alone
     if len(record.linked(node, "relevance")) > 1:  # the other inputs' maps are shown in the same colours
         return
     kept = {each for role in _RESULTS for each in record.linked(node, role)}

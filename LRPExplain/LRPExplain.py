@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import qt
 import slicer
 from LRPExplainLib.scene.panel.parameters import Biases, Composite, Device, Precision, Result, Start, Value, Where
 from LRPExplainLib.scene.panel.scenarios import Scenarios
@@ -192,9 +191,11 @@ class LRPExplainWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def onSceneEndImport(self, caller, event) -> None:
+        from LRPExplainLib.scene.process import later
+
         if self.parent.isEntered:
             self.initializeParameterNode()
-            qt.QTimer.singleShot(0, self.refreshPanel)  # selectors list the new nodes only after this event
+            later(0, self.refreshPanel)  # selectors list the new nodes only after this event
 
     def refreshPanel(self) -> None:
         if self.panel:

@@ -6,11 +6,13 @@ import json
 import random
 import sys
 import time
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import slicer
 from helpers.slowness import slowness
 
@@ -189,3 +191,24 @@ def test_reload_ends_the_worker_and_brings_a_panel_that_works(with_small_model: 
         for name in ours():
             del sys.modules[name]
         sys.modules.update(modules)  # other tests have imported from these
+
+
+def test_what_was_called_after_a_while_is_let_go(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PythonQt keeps all that it called after a while (seen in Slicer 5.13): each answer's images stayed in memory."""
+    import qt
+    from LRPExplainLib.scene.process import later
+
+    kept: list[Any] = []
+    single_shot = qt.QTimer.singleShot
+    monkeypatch.setattr(qt.QTimer, "singleShot", lambda ms, act: (kept.append(act), single_shot(ms, act)))
+
+    class Answer:
+        pass
+
+    answer, called = Answer(), []
+    known = weakref.ref(answer)
+    later(0, lambda answer=answer: called.append(1))
+    del answer
+    host.wait(lambda: called, 5)
+    assert kept
+    assert known() is None

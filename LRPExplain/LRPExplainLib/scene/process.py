@@ -86,4 +86,17 @@ class SlicerProcess:
 
 def later(seconds: float, function: Callable[[], None]) -> None:
     """Call a function after a while, from the event loop."""
-    qt.QTimer.singleShot(round(1000 * seconds), function)
+    qt.QTimer.singleShot(round(1000 * seconds), _Once(function))
+
+
+class _Once:
+    """Lets go of a function when it is called: PythonQt never lets go of what it called after a while (seen in Slicer
+    5.13), and with a function of all that this knows, such as an answer and the map's node."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Callable[[], None] | None = function
+
+    def __call__(self) -> None:
+        function, self._function = self._function, None
+        if function is not None:
+            function()

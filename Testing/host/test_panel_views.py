@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -335,3 +336,18 @@ def test_of_several_volumes_the_one_with_most_relevance_is_selected(opened: Any,
     opened.panel.display.on_result(shown)
     assert opened.panel.parameters.relevance is shown.relevance[1]
     assert composite("Red") == shown.relevance[1].GetID()
+
+
+def test_a_deleted_map_is_let_go(host: Host, opened: Any) -> None:
+    """The panel must not keep its voxels until the scene is closed."""
+    panel = opened.panel
+    panel.findings.compute()
+    known = vtk.vtkWeakReference()
+    known.Set(panel.display.nodes.relevance[0])
+    slicer.mrmlScene.RemoveNode(known.Get())
+    host.wait(lambda: panel.display.nodes is None and not panel.findings.pending, 10)
+    for section in panel.sections:
+        assert known.Get() not in [each[0] for each in section.Observations]
+    gc.collect()
+    held = [each for each in gc.get_referrers(known.Get()) if isinstance(each, dict)] if known.Get() else []
+    assert not [each for each in held if known.Get() in each]  # as a key: of what is observed

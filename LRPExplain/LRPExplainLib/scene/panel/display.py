@@ -204,6 +204,7 @@ class DisplaySection(Section):
             for widget in self._controls():
                 widget.enabled = self.nodes is not None
             if self.nodes is None:
+                self.removeObservers(self._on_shown)
                 self.outline_reference()
                 return
             from .. import overlay, side_by_side

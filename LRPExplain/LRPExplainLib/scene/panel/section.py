@@ -32,6 +32,13 @@ class Section(VTKObservationMixin):
     def refresh(self) -> None:
         """The parameter node has changed, or is another one, or there is none any more."""
 
+    def removeObservers(self, method: Any = None) -> None:
+        """Slicer's own; it keeps what it observed by one method (5.13), and so the voxels of maps that were deleted."""
+        others = [each for each in self.Observations if method is not None and each[2] != method]
+        super().removeObservers()
+        for node, event, act, group, _tag, priority in others:
+            self.addObserver(node, event, act, group, priority)
+
     def close(self) -> None:
         """The scene or the panel is about to go: let go of its nodes."""
         self.removeObservers()

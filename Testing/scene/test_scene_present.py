@@ -11,7 +11,7 @@ import slicer
 from hand_built import LANDMARK, build, head, like, oblique
 from LRPExplainLib.errors import UserError
 from LRPExplainLib.explanation import Prediction
-from LRPExplainLib.scene import PresentedNodes, overlay, present, presented_of
+from LRPExplainLib.scene import PresentedNodes, overlay, present, present_in_steps, presented_of
 from LRPExplainLib.scene.host import Application
 from LRPExplainLib.scene.nodes import add_volume, by_role
 from LRPExplainLib.scene.overlay import OPACITY
@@ -175,6 +175,22 @@ def test_a_second_explanation_takes_the_place_of_the_first(tmp_path: Path) -> No
     assert len(by_role(first.scene, "relevance")) == 2
     visible = [node for node in by_role(first.scene, "legend") if node.GetNthDisplayNode(1).GetVisibility()]
     assert visible == [second.legend]
+
+
+def test_maps_of_several_inputs_are_added_in_steps_and_all_go_again(tmp_path: Path) -> None:
+    application = Application()
+    volumes = [add_volume(application.scene, head(), name) for name in ("one", "two", "three")]
+    explanation = build(tmp_path, [head()] * 3)
+    before = application.scene.GetNumberOfNodes()
+    for taken in (1, 2, 3, 5):
+        steps = present_in_steps(explanation, volumes)
+        for _ in range(taken):
+            next(steps)
+        assert len(by_role(application.scene, "relevance")) == min(taken, 3)
+        steps.close()
+        assert by_role(application.scene, "relevance") == []
+        assert application.scene.GetNumberOfNodes() == before
+    assert len(present(explanation, volumes).relevance) == 3
 
 
 def test_each_view_is_told_once_of_another_map(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def present_in_steps(
         names = [_plain_name(entry["name"]) for entry in explanation.volumes[: explanation.given]]
         volume_nodes = [nodes.add_volume(scene, image, name) for image, name in zip(images, names, strict=True)]
     earlier = _earlier(update, scene, explanation.given)
-    first = _maps(scene, explanation, volume_nodes, earlier)
+    first = yield from _maps(scene, explanation, volume_nodes, earlier)
     steps = _completing(scene, application, explanation, volume_nodes, first, earlier is not None, whole)
     try:
         while True:
@@ -174,14 +174,27 @@ def _earlier(update: Any | None, scene: Any, inputs: int) -> Any | None:
     return first if len(maps) == inputs else None
 
 
-def _maps(scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None) -> Any:
-    """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content."""
+def _maps(
+    scene: Any, explanation: Explanation, volume_nodes: Sequence[Any], earlier: Any | None
+) -> Generator[None, None, Any]:
+    """The relevance nodes with their facts: new ones, or those of an earlier explanation with the new content.
+
+    New ones are added in steps; whoever gives up in between is left with none. Those of an earlier one change at once.
+    """
     what = _what(explanation.target, explanation.composite)
     titles = [f"{node.GetName()} relevance for {what}" for node in volume_nodes]
     images = explanation.relevance[: explanation.given]  # what a model made for itself has no node
     if earlier is None:
         colors = nodes.add_colors(scene, COLOR_TABLES["colors"])
-        maps = [nodes.add_relevance(scene, image, title, colors) for image, title in zip(images, titles, strict=True)]
+        maps: list[Any] = []
+        try:
+            for image, title in zip(images, titles, strict=True):
+                if maps:
+                    yield
+                maps.append(nodes.add_relevance(scene, image, title, colors))
+        except BaseException:  # also GeneratorExit
+            nodes.remove_nodes(scene, [*maps, colors])
+            raise
         first = maps[0]
         record.link(first, "colors", [colors])
     else:

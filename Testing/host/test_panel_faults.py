@@ -380,6 +380,24 @@ def test_hot_spots_are_where_their_volume_is(with_small_model: Person) -> None:
     assert person.first_hot_spot() == pytest.approx((x + 40, y, z))
 
 
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+def test_the_prediction_of_the_map_is_back_after_a_run_that_gave_none(with_small_model: Person, ends: str) -> None:
+    person = with_small_model
+    person.explain()
+    assert person.ui.predictionTable.visible
+    said = person.ui.predictionTable.item(0, 1).text()
+    person.begin()
+    if ends == "cancelled":
+        person.click(person.ui.cancelButton)
+    else:
+        for worker in workers():
+            worker.kill()
+        person.wait_for_the_end()
+        assert person.said()
+    assert person.ui.predictionTable.visible
+    assert person.ui.predictionTable.item(0, 1).text() == said
+
+
 def test_another_map_has_the_prediction_that_it_was_made_with_or_none(with_small_model: Person, tmp_path: Path) -> None:
     person = with_small_model
     person.explain()

@@ -193,14 +193,16 @@ def test_an_update_that_is_given_up_is_whole_or_has_changed_nothing(presented: P
     """Voxels, limit, outlines and what checks found belong together."""
     first, other = presented.relevance[0], Explanation.load(place / "answer")
     stronger = replace(other, relevance=tuple(image * 2 for image in other.relevance))
-    first.SetAttribute(record.VERDICT, "Faithfulness: ...")
+    told = (record.VERDICT, record.PREDICTION)
+    for each in told:
+        first.SetAttribute(each, "...")
     before, window = presented_of(first).limit, first.GetDisplayNode().GetWindowLevelMax()
     present_in_steps(stronger, presented.volumes, update=first).close()
-    assert first.GetAttribute(record.VERDICT)
+    assert [first.GetAttribute(each) for each in told] == ["..."] * 2
     steps = present_in_steps(stronger, presented.volumes, update=first)
     next(steps)
     steps.close()
-    assert first.GetAttribute(record.VERDICT) is None
+    assert [first.GetAttribute(each) for each in told] == [None] * 2
     assert presented_of(first).limit == pytest.approx(2 * before)
     assert first.GetDisplayNode().GetWindowLevelMax() == pytest.approx(2 * window)
 

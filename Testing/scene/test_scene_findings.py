@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from hand_built import LANDMARK, blob_relevance, build, fill, head, like, oblique, ras_positions
+from LRPExplainLib.findings import caution
 from LRPExplainLib.scene import cache, findings_of, present
 from LRPExplainLib.scene.crosshair import Follower, crosshair_node, in_view, jump, readout
 from LRPExplainLib.scene.display import Display, apply, read
@@ -72,6 +73,24 @@ def test_other_voxels_than_those_that_were_explained_are_told(tmp_path: Path) ->
     voxels[:] = before
     shown.volumes[1].GetImageData().Modified()
     assert findings_of(shown).altered == ()
+
+
+def test_each_volume_is_looked_at_once_whatever_the_threshold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[float] = []
+    outside = caution.relevance_outside
+    monkeypatch.setattr(
+        caution, "relevance_outside", lambda *fields: (looked.append(fields[0].values.sum()), outside(*fields))[1]
+    )
+    shown = present(build(tmp_path, [head(), head()]))
+    for threshold in (80, 50):
+        found = findings_of(shown, replace(PEAK, threshold=threshold))
+        assert found.of_input(0) + found.of_input(1) == found.warnings
+        assert len(looked) == 2
+    voxels = array_of(shown.relevance[1])
+    voxels *= 2
+    shown.relevance[1].GetImageData().Modified()
+    assert findings_of(shown, PEAK).warnings
+    assert len(looked) == 3
 
 
 def test_a_volume_of_another_geometry_is_not_the_one_that_was_explained(tmp_path: Path) -> None:

@@ -46,21 +46,32 @@ def warnings_of(
         card: of the model, as `ModelCard.as_dict` gives it; may be empty.
         target: of the explanation.
     """
-    found = _of_ledger(ledger)
-    reading = how_to_read(ledger, card, target or {})
-    found += [] if reading is None else [reading]
-    several = len(maps) > 1
+    found = of_answer(ledger, card, target)
     for n, (relevance, volume, name) in enumerate(zip(maps, volumes, names, strict=False)):
-        if relevance is None:
-            continue
-        of = _(" of '{name}'").format(name=name) if several else ""
-        if volume is not None:
-            found += _outside_body(relevance, volume, of)
-        found += _at_border(relevance, of)
-        found += _of_no_size(relevance, name)
-        if volume is not None:
-            found += _padded(volume, name, n, card)
-            found += _unlike_training(relevance, volume, name, n, card)
+        found += of_input(relevance, volume, name, n, card, several=len(maps) > 1)
+    return found
+
+
+def of_answer(
+    ledger: Mapping[str, Any], card: Mapping[str, Any], target: Mapping[str, Any] | None = None
+) -> list[Sentence | str]:
+    """Those about the whole explanation; arguments as for `warnings_of`."""
+    reading = how_to_read(ledger, card, target or {})
+    return _of_ledger(ledger) + ([] if reading is None else [reading])
+
+
+def of_input(
+    relevance: Field | None, volume: Field | None, name: str, number: int, card: Mapping[str, Any], several: bool
+) -> list[Sentence | str]:
+    """Those about one input, whose channel of the model is ``number``; ``several``: there are more of them."""
+    if relevance is None:
+        return []
+    of = _(" of '{name}'").format(name=name) if several else ""
+    outside = [] if volume is None else _outside_body(relevance, volume, of)
+    found = [*outside, *_at_border(relevance, of), *_of_no_size(relevance, name)]
+    if volume is not None:
+        found += _padded(volume, name, number, card)
+        found += _unlike_training(relevance, volume, name, number, card)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .account import ledger_line, shares_by_input
-from .caution import of_reference, warnings_of
+from .caution import of_answer, of_input, of_reference
 from .clusters import Clusters, find_clusters
 from .field import Field, Index, Point
 from .magnitudes import Magnitudes
@@ -108,6 +108,7 @@ class Findings:
         self.field = field
         self.volume = self.volumes[shown]
         self.magnitudes = magnitudes or Magnitudes([self.field.values])
+        self._of_inputs: dict[int, tuple[str, ...]] = {}
 
     @property
     def notes(self) -> list[str]:
@@ -153,9 +154,23 @@ class Findings:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Sentences worth a radiologist's attention; empty if nothing stands out."""
-        of_all = warnings_of(self.maps, self.volumes, self.names, self.ledger, self.card, self.target)
+        of_inputs = (sentence for n in range(len(self.maps)) for sentence in self.of_input(n))
         judged = self.reference is not None and self.reference.judges
-        return (*of_all, *(of_reference(self.shares) if judged else ()))
+        return (
+            *of_answer(self.ledger, self.card, self.target),
+            *of_inputs,
+            *(of_reference(self.shares) if judged else ()),
+        )
+
+    def of_input(self, number: int) -> tuple[str, ...]:
+        """Those of the warnings that one input gives rise to, which take the longest to find; found once."""
+        if number not in self._of_inputs:
+            self._of_inputs[number] = self._look_at(number)
+        return self._of_inputs[number]
+
+    def _look_at(self, number: int) -> tuple[str, ...]:
+        several = len(self.maps) > 1
+        return tuple(of_input(self.maps[number], self.volumes[number], self.names[number], number, self.card, several))
 
     def at(self, index: Index) -> Readout:
         """What is at a voxel (i, j, k) of the map."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,18 @@ class SceneFindings(Findings):
     key: tuple[Any, ...] = ()
     node: Any = None
     altered: tuple[str, ...] = ()  # the names of volumes whose voxels are no longer those that were explained
+    pairs: Mapping[int, tuple[Any, Any]] = {}  # of each input that has a map: its node, and the volume's
 
     @cached_property
     def clusters(self) -> Clusters:
         """All regions above the threshold; found once for all who ask."""
         return clusters_of(self.node, self.level, self.selection)
+
+    def _look_at(self, number: int) -> tuple[str, ...]:
+        """Threshold and colours are nothing to these: kept as long as map and volume are the same."""
+        pair = tuple(volume_key(node) for node in self.pairs.get(number, ()) if node is not None)
+        key = (number, len(self.maps), pair)
+        return kept("warnings", key, lambda: super(SceneFindings, self)._look_at(number))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -97,6 +105,7 @@ def findings_of(
         facts.get("target"),
     )
     found.key, found.node, found.altered = voxels_key(relevance), relevance, tuple(others)
+    found.pairs = dict(zip(presented.inputs, zip(presented.relevance, presented.volumes, strict=True), strict=True))
     return found
 
 

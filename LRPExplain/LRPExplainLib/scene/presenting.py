@@ -202,6 +202,7 @@ def _maps(
         for node, image in zip(maps, images, strict=True):
             nodes.set_voxels(node, image)
         tables.forget_checks(first)
+        first.RemoveAttribute(record.PREDICTION)
         answers.keep(first, None)  # which is of the voxels before
     record.link(first, "relevance", maps)
     for n, (node, volume, title) in enumerate(zip(maps, volume_nodes, titles, strict=True)):

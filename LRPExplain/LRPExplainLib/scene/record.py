@@ -20,6 +20,7 @@ SHOWN = PREFIX + "Shown"
 LIMIT = PREFIX + "Limit"
 FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
+PREDICTION = PREFIX + "Prediction"  # what the model predicted, as JSON
 VERDICT = PREFIX + "Verdict"  # what checks found of the map, a sentence a line
 INPUT = PREFIX + "Input"  # on a relevance map: the number of its input, of those that the model takes
 _FIRST = PREFIX + "first"

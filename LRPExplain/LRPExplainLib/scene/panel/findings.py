@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -151,10 +152,12 @@ class FindingsSection(Section):
         if self.panel.logic.session.presenting:  # perhaps of this map, whose nodes are half of the next answer then
             self._timer.start(_PAUSE)
             return
-        if self._steps:
-            self._steps.pop(0)()
-        if self._steps:
-            self._timer.start(0)
+        try:
+            if self._steps:
+                self._steps.pop(0)()
+        finally:  # what one part fails at is no reason to leave the others out
+            if self._steps:
+                self._timer.start(0)
 
     def _examine(self) -> None:
         nodes = self.panel.display.nodes
@@ -172,7 +175,8 @@ class FindingsSection(Section):
         self._examined = self._state()
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
-            self._show_hot_spots, self._invite, self._show_shares, self._show_account, self._show_warnings,
+            self._show_hot_spots, self._invite, self._show_shares, self._show_account,
+            *(partial(self.found.of_input, n) for n in range(len(self.found.maps))), self._show_warnings,
             self._write_nodes, self._show_plot,
         ]  # fmt: skip
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .panel import Panel
 
 Place = tuple[float, float, float]
-_PREDICTION = "LRPExplain.Prediction"  # attribute of the first relevance node: what the panel lists, as JSON
 
 
 class RunSection(Section):
@@ -92,6 +91,7 @@ class RunSection(Section):
         if request is not None:
             request.cancel()
             self.say(_("Cancelled."))
+            self.on_map(self.panel.display.nodes)  # which has a prediction of its own
         self._show_running(False)
 
     # --- at the crosshair -------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class RunSection(Section):
 
     def _on_live_done(self, asked: object, nodes: Any) -> None:
         self._end_live(asked)
-        nodes.relevance[0].SetAttribute(_PREDICTION, json.dumps(self._said))
+        self._note_prediction(nodes)
         first = self._kept_map() is None
         self._live_map = nodes.relevance[0]
         self.panel.on_result(nodes, first)
@@ -158,26 +158,32 @@ class RunSection(Section):
     def on_map(self, nodes: Any) -> None:
         """Another map is shown, perhaps of a scene that was loaded, or none: a map's node keeps what was predicted."""
         from ..parts import whole_of
-        from ..record import read_json
+        from ..record import PREDICTION, read_json
 
         if not self.running:
-            self._show_prediction(read_json(whole_of(nodes.relevance[0]), _PREDICTION) if nodes is not None else {})
+            self._show_prediction(read_json(whole_of(nodes.relevance[0]), PREDICTION) if nodes is not None else {})
 
     def _show_prediction(self, said: Mapping[str, Any]) -> None:
         rows = predictions(said)
         self.ui.predictionTable.setVisible(bool(rows))
         fill(self.ui.predictionTable, rows)
 
+    def _note_prediction(self, nodes: Any) -> None:
+        from ..record import PREDICTION
+
+        nodes.relevance[0].SetAttribute(PREDICTION, json.dumps(self._said))
+
     def _on_done(self, nodes: Any) -> None:
         self._request = None
         self._show_running(False)
         self.say("")
-        nodes.relevance[0].SetAttribute(_PREDICTION, json.dumps(self._said))
+        self._note_prediction(nodes)
         self.panel.on_result(nodes, first=True)
 
     def _on_failed(self, sentence: str) -> None:
         self._request = None
         self._show_running(False)
+        self.on_map(self.panel.display.nodes)
         self.say(sentence)
 
     def say(self, text: str) -> None:

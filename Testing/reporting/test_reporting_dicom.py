@@ -46,11 +46,6 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def explanation(place) -> Explanation:
-    return Explanation.load(place / "explanation")
-
-
-@pytest.fixture(scope="module")
 def exported(place) -> Path:
     assert main(["export-dicom", str(place / "explanation"), "--out", str(place / "out")]) == 0
     return place / "out"

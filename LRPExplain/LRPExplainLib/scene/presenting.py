@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,12 +83,7 @@ def present_in_steps(
     first = yield from _maps(scene, explanation, volume_nodes, earlier)
     steps = _completing(scene, application, explanation, volume_nodes, first, earlier is not None, whole)
     try:
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                shown: PresentedNodes = finished.value
-                return shown
+        for _step in steps:  # not "yield from", which would end them with this
             yield
     except BaseException:  # also GeneratorExit, when it is given up between two steps
         if earlier is None and first.GetScene() is scene:
@@ -97,6 +92,7 @@ def present_in_steps(
             for _step in steps:  # the earlier map has its new voxels already: what belongs to them must follow
                 pass
         raise
+    return presented_of(first, application)
 
 
 def _completing(
@@ -107,7 +103,7 @@ def _completing(
     first: Any,
     updated: bool,
     whole: PresentedNodes | None,
-) -> Generator[None, None, PresentedNodes]:
+) -> Iterator[None]:
     """What follows from the maps' voxels, in steps."""
     if whole is not None:
         parts.join(first, whole.relevance[0])
@@ -139,7 +135,6 @@ def _completing(
     if whole is None and (not updated or first.GetAttribute(record.SHOWN) == "1"):
         overlay.show(shown)
     following.watch(scene)
-    return shown
 
 
 def _strongest_input(explanation: Explanation) -> int:

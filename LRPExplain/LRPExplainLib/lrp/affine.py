@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from .dense_bias import is_shared, with_bias
-from .edit import call_like, constant, packet, replace
+from .edit import call_like, constant, forget_unread, packet, replace
 from .errors import LRPError
 from .graph import arguments, function_of, is_whole, keywords, shape_of
 from .linear import scale_channels
@@ -52,13 +52,14 @@ def fold_affine(graph: fx.Graph, constants: Constants) -> None:
         affine = _affine(node, constants) if node.users else None
         if affine is None:
             continue
-        ends = list(node.users) if packet(node) is aten.native_batch_norm else [node]
+        called = packet(node) is aten.native_batch_norm
+        ends, left = (list(node.users), [node]) if called else ([node], node.all_input_nodes)
         with graph.inserting_before(node):
             made = _folded(graph, constants, affine) or _standing(graph, constants, affine)
         if made is not None:
             for end in ends:
                 replace(graph, end, made)
-            graph.eliminate_dead_code()  # what nobody reads any more must not count as a reader
+            forget_unread(graph, left)  # what nobody reads any more must not count as a reader
 
 
 def _affine(node: fx.Node, constants: Constants) -> Affine | None:

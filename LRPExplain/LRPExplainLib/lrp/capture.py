@@ -29,7 +29,7 @@ from .errors import LRPError
 from .fused import SPELLED_OUT
 from .graph import Graph, Rebuild, flatten_output, require_tensor
 from .leaving import RefuseLeaving
-from .norms import spell_batch_norm
+from .norms import TRACED, spell_batch_norm
 from .selections import spell_selections
 from .spelled import STEPS
 from .untraceable import (
@@ -159,6 +159,7 @@ def _functional(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> 
         traced = _functionalised(function, inputs)
     except Exception:  # a functionalised tensor cannot be read even where its value is known: `shape.tolist()`
         traced = _traced(function, inputs)
+    passes.forget_layouts(traced.graph)
     if passes.writes_in_place(traced.graph):  # within a composite call, such as circular padding
         refuse_training(traced.graph)  # PyTorch 2.4 cannot functionalise what writes running statistics
         traced = _functionalised(traced, inputs)
@@ -172,7 +173,7 @@ def _functionalised(function: Callable[..., list[Tensor]], inputs: list[Tensor])
 
 
 def _traced(function: Callable[..., list[Tensor]], inputs: list[Tensor]) -> fx.GraphModule:
-    tracer = make_fx(function, {**SPELLED_OUT, **STEPS}, tracing_mode="fake", _allow_non_fake_inputs=True)
+    tracer = make_fx(function, {**SPELLED_OUT, **STEPS, **TRACED}, tracing_mode="fake", _allow_non_fake_inputs=True)
     # TorchScript's optimiser compares constants, which tracing forbids
     with torch.jit.optimized_execution(False), _without_logs():
         return tracer(*inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, fx
@@ -35,6 +35,17 @@ def replace(graph: fx.Graph, node: fx.Node, by: fx.Node) -> None:
     """Let all users of `node` read `by`, which keeps its own metadata, and remove `node`."""
     node.replace_all_uses_with(by, propagate_meta=False)
     graph.erase_node(node)
+
+
+def forget_unread(graph: fx.Graph, nodes: Iterable[fx.Node]) -> None:
+    """Remove those that nothing reads, and what they alone read: in passes over many nodes, where looking through the
+    whole graph after each (`eliminate_dead_code`) would take longer than all else."""
+    waiting = dict.fromkeys(nodes)
+    while waiting:
+        node, _ = waiting.popitem()
+        if node.op in ("call_function", "get_attr") and not node.users:
+            waiting.update(dict.fromkeys(node.all_input_nodes))
+            graph.erase_node(node)
 
 
 def _layer(node: fx.Node) -> dict[str, Any]:

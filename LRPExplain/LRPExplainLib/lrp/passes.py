@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -82,6 +83,20 @@ def forget_writes_to_inputs(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         if node.target is aten.copy_.default and arguments(node)[0].op == "placeholder" and not node.users:
             graph.erase_node(node)
+
+
+def forget_layouts(graph: fx.Graph) -> None:
+    """Remove `as_strided_` that leaves each element where it is, as an average of a whole image in channels-last ends
+    with: only the strides of axes with one element are written."""
+    for node in list(graph.nodes):
+        if node.target is aten.as_strided_.default and _keeps_places(*arguments(node)):
+            replace(graph, node, arguments(node)[0])
+
+
+def _keeps_places(x: fx.Node, size: Sequence[int], strides: Sequence[int], offset: int | None = None) -> bool:
+    before = x.meta["val"]
+    apart = [(new, old) for n, new, old in zip(size, strides, before.stride(), strict=False) if n > 1]
+    return offset is None and list(size) == list(before.shape) and all(new == old for new, old in apart)
 
 
 def writes_in_place(graph: fx.Graph) -> bool:

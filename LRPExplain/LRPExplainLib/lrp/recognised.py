@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from .edit import packet, replace
+from .edit import forget_unread, packet, replace
 from .graph import arguments, function_of, is_whole, shape_of
 from .kinds import POINTWISE
 
@@ -94,8 +94,9 @@ def _restore(
             with graph.inserting_before(end):
                 call = graph.call_function(target, (x, *how))
                 call.meta = dict(end.meta)
+            left = end.all_input_nodes
             replace(graph, end, call)
-            graph.eliminate_dead_code()
+            forget_unread(graph, left)
 
 
 def _made_of_one(

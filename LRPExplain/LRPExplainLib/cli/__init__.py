@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from ..file_names import read_as_utf8
+from ..loading import loading
 from .asking import signed
 from .checking import add_cohort, add_compare, add_evaluate
 from .explaining import add_concepts, add_demo, add_explain
@@ -54,7 +55,8 @@ def _run(arguments: Sequence[str]) -> int:
     except UserError as error:
         return _refuse(error)
     read_as_utf8()
-    from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
+    with loading():
+        from ..lrp import LRPError  # torch takes seconds to import, which --help need not wait for
 
     try:
         code = options.run(options) or 0

@@ -25,6 +25,7 @@ from typing import Any, TextIO
 
 from ..errors import UserError
 from ..file_names import read_as_utf8
+from ..loading import loading
 from .remaining import Stopwatch
 from .writing import WRITING
 
@@ -68,8 +69,8 @@ class Server:
     def serve(self) -> None:
         listener = threading.Thread(target=self._listen, daemon=True)
         listener.start()  # first: Slicer may be left during what follows
-        from .answers import STAGES, Answers  # loads PyTorch: here, and not in Slicer
-
+        with loading():
+            from .answers import STAGES, Answers  # loads PyTorch: here, and not in Slicer
         self._answers, self._watch = Answers(), Stopwatch(STAGES, time.monotonic)
         try:
             while True:

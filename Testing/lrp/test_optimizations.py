@@ -23,8 +23,10 @@ aten = torch.ops.aten
 def convolutions(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple]:
     """An input, a weight and a geometry that fit each other."""
     dims, transposed = draw(st.sampled_from((2, 3))), draw(st.booleans())
-    groups = draw(st.sampled_from((1, 2)))
+    groups = draw(st.sampled_from((1, 2, 5)))
     into, out = groups * draw(st.integers(1, 4)), groups * draw(st.integers(1, 4))
+    if draw(st.booleans()):  # by channel
+        into = out = groups
     stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     kernel, padding = draw(st.integers(1, 3)), draw(st.integers(0, 2))
     extra = draw(st.integers(0, stride - 1)) if transposed else 0

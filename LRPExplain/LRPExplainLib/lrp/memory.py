@@ -22,7 +22,7 @@ from .graph import PRODUCTS, Graph, arguments, last_uses, require_graph, shape_o
 from .kernels import direct
 from .linear import RAW, Convolution, Sum
 from .moves import Concatenation
-from .onednn import better_in_float32
+from .onednn import as_ordinary, better_in_float32
 from .operators import CONVOLUTION, DENSE, SUM
 from .planning import Plan, make_plan
 from .precision import better_widened, relevance_type
@@ -249,7 +249,9 @@ def _workspace(node: fx.Node, adjoint: bool) -> int:
     copies = both if widened else 0
     spreads = arguments(node)[6] != adjoint
     if direct(x, shape_of(source if adjoint else node)[1] if spreads else None):
-        return copies
+        ordinary = spreads and as_ordinary(shape_of(weight), arguments(node)[3], arguments(node)[8])
+        spaced = max(x.numel(), y.numel()) if ordinary and max(arguments(node)[3]) > 1 else 0
+        return copies + spaced * x.element_size()
     kernel = leaves(weight)[0].shape[2:]
     grouped, wide = arguments(node)[8] > 1, all(n > 3 for n in kernel[-2:])
     slow = x.dtype != torch.float32 or not (grouped or wide or len(x) > 1 or x.shape[:4].numel() > _FAST_FROM)

@@ -21,6 +21,7 @@ OPTIMIZATIONS = {
     "onednn": "on the CPU, convolutions go straight to oneDNN where ATen would choose a slower kernel of its own",
     "channels-last": "on the CPU, images and volumes lie channels last, which oneDNN need not reorder",
     "phases": "on the CPU, what a convolution gives back to few channels is computed for neighbouring voxels at once",
+    "grouped": "on the CPU, transposed convolutions of groups are ordinary ones of the kernel turned around",
     "far": "on the CPU, bfloat16 convolutions of wide dilation are done in float32, in which oneDNN is faster",
     "widened": "where a processor has no arithmetic for half precision, its products are done in float32",
     "magnitudes": "rules that go by the sign of contributions find them from x w and |x| |w|: three products, not four",

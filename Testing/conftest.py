@@ -19,7 +19,13 @@ import SimpleITK as sitk  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "Testing"))
 # Suites that start processes and wait for them: never two at once, and first, since they take longest.
-ONE_BY_ONE = ("Testing/host/", "Testing/worker/")
+ONE_BY_ONE = "one by one"
+# What else than a suite runs in one process: those, and what asks for the same trained network.
+TOGETHER = {
+    "Testing/host/": ONE_BY_ONE,
+    "Testing/worker/": ONE_BY_ONE,
+    "Testing/models/test_models_nnunet": "nnU-Net",
+}
 
 from helpers.conservation import print_conservation  # noqa: E402  (only now are they found)
 from helpers.volumes import make_volume  # noqa: E402
@@ -60,13 +66,12 @@ def disk() -> Iterator[Callable[[int], None]]:
 
 
 def _suite(nodeid: str) -> str:
-    """What runs in one process with this test: its file, so that fixtures are made once, or all of `ONE_BY_ONE`."""
-    file = nodeid.split("::")[0]
-    return "one by one" if file.startswith(ONE_BY_ONE) else file
+    """What runs in one process with this test: its file, so that fixtures are made once, or what `TOGETHER` says."""
+    return next((name for start, name in TOGETHER.items() if nodeid.startswith(start)), nodeid.split("::")[0])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _suite(item.nodeid) != "one by one")
+    items.sort(key=lambda item: _suite(item.nodeid) != ONE_BY_ONE)
 
 
 def pytest_collection_finish() -> None:

@@ -78,12 +78,26 @@ def _meshnet(large: bool) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv3d(5, 3, 1))
 
 
+def _efficientnet(large: bool) -> nn.Module:
+    from monai.networks.nets import EfficientNetBN
+
+    return EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=3, in_channels=1, num_classes=2)
+
+
+def _mednext(large: bool) -> nn.Module:
+    from monai.networks.nets import MedNeXtSmall
+
+    return MedNeXtSmall(spatial_dims=3, in_channels=1, out_channels=3, kernel_size=3, deep_supervision=False)
+
+
 SUBJECTS = (
     Subject("DynUNet (nnU-Net's configuration)", _dynunet, 1, 128, 64),
     Subject("SegResNet16", _segresnet, 4, 128, 64),
     Subject("MONAI UNet res", _unet, 1, 96, 64),
     Subject("ResNet50-3D", _resnet, 1, 128, 48),
     Subject("MeshNet", _meshnet, 1, 192, 96),
+    Subject("EfficientNet-B0-3D", _efficientnet, 1, 128, 64),  # these two convolve channel by channel
+    Subject("MedNeXt-S", _mednext, 1, 128, 48),
 )
 
 

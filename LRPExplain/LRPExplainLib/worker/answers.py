@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..explain import Answered, answer
 from ..explanation import Prediction
 from ..imaging import Box, Everywhere, Points, Region, read_segment
+from ..lrp import capture
 from ..models import ExplainableModel, load_model, trust_request
 from ..progress import Progress
 from ..question import Question
@@ -33,6 +34,10 @@ class Answers:
     def __init__(self) -> None:
         self._model: tuple[object, ExplainableModel] | None = None
         self._answered: tuple[object, Answered] | None = None
+
+    def get_ready(self) -> None:
+        """For the first graph of a process PyTorch loads modules for a second: better while nobody waits for it."""
+        capture(torch.nn.Conv3d(1, 1, 1).eval(), torch.zeros(1, 1, 1, 1, 1))
 
     def describe(self, message: Message, progress: Progress, _predicted: Callable[[Message], None]) -> Message:
         """What a model is, without running it."""

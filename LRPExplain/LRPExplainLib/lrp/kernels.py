@@ -10,6 +10,7 @@ volumes lie channels last.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from .precision import widened
 aten = torch.ops.aten
 # Without phases: oneDNN needs some channels to fill its vectors with; below, ATen's product of matrices is faster.
 _FEW_CHANNELS = 3
+_ZEROS = 16  # per weight
 _FAR_FROM_ZERO = 3.0  # in standard deviations
 Geometry = Sequence[Any]  # stride, padding, dilation, transposed, output_padding, groups
 
@@ -41,7 +43,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, *geometry: Any) -> Tenso
     stride, padding, dilation, transposed, output_padding, groups = geometry
     if better_in_float32(x, dilation):
         return widened(x.dtype, convolve, x, w, bias, *geometry)
-    few = transposed and by_phases(w.shape[1], groups)
+    few = transposed and by_phases(w.shape[1], groups, dilation)
     if beyond(*geometry) or not direct(x, w.shape[1] * groups if transposed and not few else None):
         return aten.convolution(x, plain(w), bias, *geometry)
     if few:
@@ -59,7 +61,7 @@ def convolve_adjoint(r: Tensor, shape: Sequence[int], w: Tensor, *geometry: Any)
     stride, padding, dilation, transposed, _, groups = geometry
     if better_in_float32(r, dilation):
         return widened(r.dtype, convolve_adjoint, r, shape, w, *geometry)
-    few = not transposed and by_phases(w.shape[1], groups)
+    few = not transposed and by_phases(w.shape[1], groups, dilation)
     if beyond(*geometry) or not direct(r, None if transposed or few else shape[1]):
         # the same kernel of cuDNN's, which asks for no input here
         if r.device.type == "cuda" and groups == 1 and not beyond(*geometry):
@@ -126,6 +128,8 @@ def direct(x: Tensor, spread_to: int | None = None) -> bool:
     )
 
 
-def by_phases(channels: int, groups: int) -> bool:
+def by_phases(channels: int, groups: int, dilation: Sequence[int]) -> bool:
     """Whether what goes back to so few channels is computed for neighbouring voxels at once."""
-    return groups == 1 and channels <= phases.FEW and on("phases")
+    # the zeros that a dilation puts between weights are multiplied, too: worth it for a single channel alone, and few
+    zeros = prod(dilation)
+    return groups == 1 and channels <= (phases.FEW if zeros == 1 else 1) and zeros <= _ZEROS and on("phases")

@@ -104,7 +104,7 @@ class Convolution(LinearMap):
         """Together where the input has few channels: what is done for one of them has room for all."""
         shape = self.inputs[0].shape
         together = len(weights) * shape[1]
-        if self.geometry[3] or not by_phases(together, self.geometry[5]):
+        if self.geometry[3] or not by_phases(together, self.geometry[5], self.geometry[2]):
             return super().adjoints(r, weights)
         several = torch.cat([self.weights(weight) for weight in weights], 1)
         found = self.given_back(r, torch.Size((shape[0], together, *shape[2:])), several)

@@ -89,6 +89,10 @@ def test_batch_norm_has_its_own_name_again(name: str) -> None:
     assert "lrpexplain" not in str(graph.steps)
 
 
+def test_the_library_may_be_loaded_again_in_one_process() -> None:
+    importlib.reload(importlib.import_module("LRPExplainLib.lrp.norms"))
+
+
 def test_what_nothing_reads_goes_with_what_it_alone_read() -> None:
     """Two that read one another's source, beside one that is still read."""
     graph = fx.Graph()

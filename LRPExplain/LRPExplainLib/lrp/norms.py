@@ -20,13 +20,14 @@ NORMS = {aten.native_group_norm, aten.native_layer_norm}  # with the sample's ow
 # What a batch norm with running statistics is called while it is traced. What `native_batch_norm` gives, fake tensors
 # compute in ten steps, a third of the time that capturing takes; of this one they are told.
 _TRACED = "lrpexplain::batch_norm"
-torch.library.define(
-    _TRACED,
-    "(Tensor x, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? variance, bool training, float momentum, float eps)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-torch.library.impl(_TRACED, "default", aten.native_batch_norm)
-torch.library.register_fake(_TRACED, lambda x, *_: (torch.empty_like(x), x.new_empty(0), x.new_empty(0)))
+if not hasattr(torch.ops.lrpexplain, "batch_norm"):  # for good: a module that is loaded again finds it there
+    torch.library.define(
+        _TRACED,
+        "(Tensor x, Tensor? weight, Tensor? bias, Tensor? mean, Tensor? variance, bool training, float momentum,"
+        " float eps) -> (Tensor, Tensor, Tensor)",
+    )
+    torch.library.impl(_TRACED, "default", aten.native_batch_norm)
+    torch.library.register_fake(_TRACED, lambda x, *_: (torch.empty_like(x), x.new_empty(0), x.new_empty(0)))
 traced_batch_norm = torch.ops.lrpexplain.batch_norm.default
 # Batch norm's other names, those of vendors and of decompositions, and how its arguments follow from theirs. They are
 # no decompositions for tracing, since older versions of PyTorch decompose the one into the other without end.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from hand_built import LANDMARK, build, head
+from hand_built import LANDMARK, SIZE, build, head
 from LRPExplainLib.scene import display, load, present, presented_in, save, side_by_side
 from LRPExplainLib.scene.host import SLICE_VIEWS, Application, vtk
 from LRPExplainLib.scene.layout import BEFORE, LAYOUT, PAIRS, SINGLE_LAYOUT, active, layout_node
@@ -352,6 +352,41 @@ def test_a_single_slice_stands_beside_itself_in_two_views(tmp_path: Path) -> Non
     layout.SetViewArrangement(LAYOUT)  # of three pairs, which nobody asked for
     assert not active(scene)
     assert layout.GetAttribute(BEFORE) is None
+
+
+@pytest.mark.parametrize(("own", "axis"), [("Green", 1), ("Yellow", 0)])
+def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(tmp_path: Path, own: str, axis: int) -> None:
+    """Red stands in for the view that shows it, which has what was done meanwhile; Red itself is as it was."""
+    application = Application()
+    cut = [slice(None)] * 3
+    cut[axis] = slice(SIZE[axis] // 2, SIZE[axis] // 2 + 1)
+    picture = head()[tuple(cut)]
+    nodes = present(build(tmp_path, [picture]), [add_volume(application.scene, picture, "a slice")])
+    scene, layout = nodes.scene, layout_node(nodes.scene)
+    layout.SetViewArrangement(FOUR_UP)
+    other = add_volume(scene, head(), "other")
+    mine, red = view(scene, own), view(scene, "Red")
+    for each, offset in ((mine, picture.GetOrigin()[axis]), (red, 7.0)):
+        each.SetDimensions(350, 250, 1)
+        each.SetFieldOfView(140, 100, 1)
+        each.SetSliceOffset(offset)
+    kept = {name: matrix(view(scene, name)) for name in SLICE_VIEWS}
+    enter(nodes)
+    assert layout.GetViewArrangement() == SINGLE_LAYOUT
+    for name in ("Red", "Yellow"):
+        assert view(scene, name).GetOrientation() == SLICE_VIEWS[own]
+        np.testing.assert_allclose(matrix(view(scene, name)), kept[own])
+    assert (relevance_in(scene, "Red"), relevance_in(scene, "Yellow")) == (False, True)
+    red.SetDimensions(350, 500, 1)
+    red.SetFieldOfView(35, 50, 1)
+    composite_of(scene, "Red").SetForegroundVolumeID(other.GetID())
+    leave(scene)
+    assert all(relevance_in(scene, name) for name in SLICE_VIEWS)
+    for name in SLICE_VIEWS:
+        np.testing.assert_allclose(matrix(view(scene, name)), kept[name])
+    assert (mine.GetFieldOfView()[:2], red.GetFieldOfView()[:2]) == ((70, 50), (140, 100))
+    assert composite_of(scene, own).GetForegroundVolumeID() == other.GetID()
+    assert composite_of(scene, "Red").GetForegroundVolumeID() is None
 
 
 def test_views_that_the_user_chose_for_the_outlines_stay_chosen(case: Any) -> None:

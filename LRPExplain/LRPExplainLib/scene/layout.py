@@ -10,7 +10,7 @@ from .host import singleton, slicer
 LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView
 # The views of the upper row, and those below them
 PAIRS = {"Red": "Red+", "Green": "Green+", "Yellow": "Yellow+"}
-# Of a single axial slice, such as an X-ray, the other views show a line: one pair, left and right
+# Of a single slice, such as an X-ray, the other views show a line: one pair, left and right
 SINGLE_LAYOUT = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 SINGLE_PAIR = {"Red": "Yellow"}
 _PAIRS = {LAYOUT: PAIRS, SINGLE_LAYOUT: SINGLE_PAIR}

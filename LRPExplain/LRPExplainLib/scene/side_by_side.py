@@ -1,10 +1,11 @@
 """Side by side: the image with the manual segmentation above, the same views with relevance below.
 
 The upper views are the user's own (Red, Green, Yellow) without the overlay, or with another map's; those below are
-three more of Slicer's slice views that follow them, and are followed, in slice, zoom and layers. (Of a single slice it
-is one view, and another one at its right, which below means then.) Everything that is
-changed for it is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene
-was saved and loaded in between.
+three more of Slicer's slice views that follow them, and are followed, in slice, zoom and layers. Of a single slice it
+is one view, and another one at its right, which below means then: Slicer's layout of two has the Red and the Yellow
+view, and where the slice is not an axial one Red stands in for the view that shows it. Everything that is changed for
+it is noted on nodes of the scene, so that `leave` brings back what was there before, also after the scene was saved
+and loaded in between.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     if active(scene):
         return
     node = layout_node(scene)
-    single = view_nodes.cutting(presented.relevance[0]) == {"Red": SLICE_VIEWS["Red"]}
+    cutting = list(view_nodes.cutting(presented.relevance[0]))
+    own = cutting[0] if len(cutting) == 1 else None
     before: dict[str, Any] = {
         "layout": node.GetViewArrangement(),
         "shown": overlay.shown(presented),
-        "entered": SINGLE_LAYOUT if single else LAYOUT,
+        "entered": SINGLE_LAYOUT if own else LAYOUT,
+        "own": own,
     }
-    below = [view_nodes.find(scene, name) for name in (SINGLE_PAIR if single else PAIRS).values()]
-    before["below"] = {view.name: view_nodes.state_of(view) for view in below if view is not None}
+    borrowed = {*SINGLE_PAIR, *SINGLE_PAIR.values()} - {own} if own else PAIRS.values()
+    views = [view_nodes.find(scene, name) for name in borrowed]
+    before["below"] = {view.name: view_nodes.state_of(view) for view in views if view is not None}
+    _stand_in(scene, own, back=False)
     if reference is not None:
         before["reference"] = _show_reference(reference, segment)
     modifying = node.StartModify()
@@ -88,6 +93,7 @@ def leave(scene: Any) -> None:
     _clear_plain(scene)
     for composite in overlay.composites(scene):
         composite.RemoveAttribute(overlay.PLAIN)
+    _stand_in(scene, before.get("own"), back=True)
     for name, state in before.get("below", {}).items():
         view = view_nodes.find(scene, name)
         if view is not None:
@@ -107,6 +113,21 @@ def resume(scene: Any) -> None:
     """After a scene that was saved side by side has been loaded: the pairs follow each other again."""
     if active(scene):
         _link(scene, _pairs(scene, None))
+
+
+def _stand_in(scene: Any, own: str | None, back: bool) -> None:
+    """The left one of two views shows what the user's ``own`` view of a single slice does; ``back``: that view has what
+    was done there meanwhile."""
+    (left,) = SINGLE_PAIR
+    views = view_nodes.find(scene, own or left), view_nodes.find(scene, left)
+    source, target = reversed(views) if back else views
+    if source is not None and target is not None and source.node is not target.node:
+        _follow(source.node, target.node)
+        _copy_layers(source.composite, target.composite)
+        wide, high, _deep = target.node.GetDimensions()
+        _width, height, depth = source.node.GetFieldOfView()
+        if high:  # as Slicer does where a layout gives a view another size, its height stays
+            target.node.SetFieldOfView(height * wide / high, height, depth)
 
 
 def _pairs(scene: Any, application: Application | None) -> list[tuple[ViewNodes, ViewNodes]]:

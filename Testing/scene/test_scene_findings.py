@@ -93,6 +93,19 @@ def test_each_volume_is_looked_at_once_whatever_the_threshold(tmp_path: Path, mo
     assert len(looked) == 3
 
 
+def test_regions_are_found_once_whatever_the_smallest_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    real = cache.find_clusters
+    monkeypatch.setattr(cache, "find_clusters", lambda *what: asked.append(what) or real(*what))
+    shown = present(build(tmp_path))
+    size = findings_of(shown, PEAK).hot_spots[0].ml  # both are as large
+    for smallest, count in ((0.0, 2), (size, 2), (1.1 * size, 0), (1.2 * size, 0), (0.9 * size, 2), (0.0, 2)):
+        display = replace(PEAK, minimum_cluster_ml=smallest)
+        apply(shown, display)
+        assert len(findings_of(shown, display).hot_spots) == count
+    assert len(asked) == 1
+
+
 def test_a_volume_of_another_geometry_is_not_the_one_that_was_explained(tmp_path: Path) -> None:
     shown = present(build(tmp_path))
     (volume,) = shown.volumes

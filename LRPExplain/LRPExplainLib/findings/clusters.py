@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,24 @@ class Clusters:
     def __len__(self) -> int:
         return len(self.voxels)
 
+    def of_at_least(self, ml: float, voxel_ml: float) -> Clusters:
+        """The regions that are as large, with labels by their rank among these."""
+        large = self.voxels * voxel_ml >= ml * (1 - 1e-9)
+        if large.all():
+            return self
+        new = np.zeros(len(self) + 1, np.int32)
+        new[1:][large] = np.arange(1, np.count_nonzero(large) + 1)
+        labels = new[self.labels]
+        return replace(
+            self,
+            labels=labels,
+            voxels=self.voxels[large],
+            totals=self.totals[large],
+            peaks=self.peaks[large],
+            places=self.places[large],
+            dropped=(self.labels > 0) & (labels == 0),
+        )
+
     @property
     def box(self) -> tuple[slice, slice, slice]:
         """The box as slices of the volume's array [D, H, W]."""
@@ -56,6 +74,10 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
 
     ``sign``: "positive", "negative" or "both"; voxels of opposite sign never share a region.
     """
+    return _every_region(field, level, sign).of_at_least(minimum_ml, field.voxel_ml)
+
+
+def _every_region(field: Field, level: float, sign: str) -> Clusters:
     values = field.values
     floor = max(level, float(np.finfo(np.float32).tiny))
     positive, negative = values >= floor, values <= -floor
@@ -73,19 +95,18 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
     count = int(label.max(initial=0)) + 1
     voxels: NDArray[Any] = np.bincount(label, minlength=count)
     totals: NDArray[Any] = np.bincount(label, weights=value, minlength=count)
-    large = np.flatnonzero((voxels * field.voxel_ml >= minimum_ml * (1 - 1e-9)) & (voxels > 0))
-    ranked = large[np.argsort(-np.abs(totals[large]), kind="stable")]
+    ranked = 1 + np.argsort(-np.abs(totals[1:]), kind="stable")
     strongest = np.zeros(count)
     np.maximum.at(strongest, label, np.abs(value))
     peak_at = np.zeros(count, np.int64)
     is_peak = np.flatnonzero(np.abs(value) == strongest[label])[::-1]  # backwards: of equal ones the first stays
     peak_at[label[is_peak]] = where[is_peak]
     new = np.zeros(count, np.int32)
-    new[ranked] = np.arange(1, len(ranked) + 1)
-    labels = new[raw]
+    new[ranked] = np.arange(1, count)
     places = np.stack(np.unravel_index(peak_at[ranked], chosen.shape)[::-1], axis=1) + start
     peaks = inside.ravel()[peak_at[ranked]].astype(np.float64)
-    return Clusters(labels, start, voxels[ranked], totals[ranked], peaks, places, (raw > 0) & (labels == 0))
+    dropped = np.zeros(raw.shape, np.bool_)
+    return Clusters(new[raw], start, voxels[ranked], totals[ranked], peaks, places, dropped)
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:

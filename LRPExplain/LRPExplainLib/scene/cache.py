@@ -56,5 +56,6 @@ def clusters_of(relevance: Any, level: float, selection: Selection) -> Clusters:
     """The regions of a map: the overlay, the hot spots and the findings all ask for the same ones."""
     field = Field(array_of(relevance), matrix_of(relevance, world=True))
     sign, minimum = selection.sign, selection.minimum_cluster_ml
-    key = (voxels_key(relevance), field.voxel_ml, level, sign, minimum)
-    return kept("clusters", key, lambda: find_clusters(field, level, sign, minimum))
+    key = (voxels_key(relevance), field.voxel_ml, level, sign)
+    every = kept("clusters", (*key, 0.0), lambda: find_clusters(field, level, sign))
+    return kept("clusters", (*key, minimum), lambda: every.of_at_least(minimum, field.voxel_ml))

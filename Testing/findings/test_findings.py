@@ -195,6 +195,19 @@ def test_a_hot_spot_names_the_segment_that_holds_most_of_its_relevance() -> None
     assert (second.segment, second.overlap) == ("outside", 1.0)
 
 
+def test_in_steps_the_same_is_found_and_is_there_then() -> None:
+    labels = np.zeros(empty().shape, np.uint8)
+    labels[2:5, 4:7, 6:8] = 7
+    reference = Reference((Layer(labels, {7: "tumour"}), Layer(labels // 7, {1: "again"})))
+    selection = Selection("peak", 5, minimum_cluster_ml=0.2)
+    at_once, bit_by_bit = (findings(two_blocks(), selection, reference) for _ in range(2))
+    assert sum(1 for _ in bit_by_bit.in_steps()) > 6  # each sign, each layer and more in a step of its own
+    assert {"clusters", "shares"} <= vars(bit_by_bit).keys()
+    assert bit_by_bit.shares == at_once.shares
+    for part in ("labels", "voxels", "totals", "peaks", "places", "dropped"):
+        assert np.array_equal(getattr(bit_by_bit.clusters, part), getattr(at_once.clusters, part))
+
+
 def test_the_readout_names_relevance_region_and_segments() -> None:
     labels = np.zeros(empty().shape, np.int16)
     labels[3, 5, 7] = 300

@@ -189,6 +189,25 @@ def test_the_findings_wait_for_what_is_being_presented(
     host.wait(lambda: looked, 5)
 
 
+def test_each_step_of_the_findings_has_its_turn(host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from LRPExplainLib.scene.examination import SceneFindings
+    from LRPExplainLib.scene.process import later
+
+    panel, events, served = opened.panel, [], []
+
+    def in_steps(_found: Any) -> Any:
+        for n in range(3):
+            later(0, lambda n=n: served.append(n))
+            yield
+            events.append(list(served))
+
+    monkeypatch.setattr(SceneFindings, "in_steps", in_steps)
+    panel.findings.update()
+    host.wait(lambda: not panel.findings.pending, 20)
+    assert events == [[0], [0, 1], [0, 1, 2]]
+    assert opened.ui.hotSpotsTable.rowCount == len(panel.findings.found.hot_spots) > 0
+
+
 def test_places_are_given_once_for_all_views_that_another_layout_gives_another_width(
     host: Host, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

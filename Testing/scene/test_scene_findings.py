@@ -95,8 +95,8 @@ def test_each_volume_is_looked_at_once_whatever_the_threshold(tmp_path: Path, mo
 
 def test_regions_are_found_once_whatever_the_smallest_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    real = cache.find_clusters
-    monkeypatch.setattr(cache, "find_clusters", lambda *what: asked.append(what) or real(*what))
+    real = cache.regions_in_steps
+    monkeypatch.setattr(cache, "regions_in_steps", lambda *what: asked.append(what) or real(*what))
     shown = present(build(tmp_path))
     size = findings_of(shown, PEAK).hot_spots[0].ml  # both are as large
     for smallest, count in ((0.0, 2), (size, 2), (1.1 * size, 0), (1.2 * size, 0), (0.9 * size, 2), (0.0, 2)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .field import Field, Index
+from .steps import finished
 
 # voxels that touch by a face, an edge or a corner belong together, as in FSL's cluster
 _FULLY_CONNECTED = True
@@ -74,10 +76,11 @@ def find_clusters(field: Field, level: float, sign: str = "both", minimum_ml: fl
 
     ``sign``: "positive", "negative" or "both"; voxels of opposite sign never share a region.
     """
-    return _every_region(field, level, sign).of_at_least(minimum_ml, field.voxel_ml)
+    return finished(regions_in_steps(field, level, sign)).of_at_least(minimum_ml, field.voxel_ml)
 
 
-def _every_region(field: Field, level: float, sign: str) -> Clusters:
+def regions_in_steps(field: Field, level: float, sign: str) -> Generator[None, None, Clusters]:
+    """`find_clusters` of any size in steps, for who has other things to do in between."""
     values = field.values
     floor = max(level, float(np.finfo(np.float32).tiny))
     positive, negative = values >= floor, values <= -floor
@@ -87,9 +90,11 @@ def _every_region(field: Field, level: float, sign: str) -> Clusters:
     inside, chosen = values[box], selected[box]
     raw = np.zeros(chosen.shape, np.int32)
     for arm in (positive[box] & chosen, negative[box] & chosen):
+        yield
         if arm.any():
             found = sitk.ConnectedComponent(sitk.GetImageFromArray(arm.view(np.uint8)), _FULLY_CONNECTED)
             np.add(sitk.GetArrayViewFromImage(found), raw.max(), out=raw, where=arm, casting="unsafe")
+    yield
     where = np.flatnonzero(raw)
     label, value = raw.ravel()[where], inside.ravel()[where].astype(np.float64)
     count = int(label.max(initial=0)) + 1
@@ -101,6 +106,7 @@ def _every_region(field: Field, level: float, sign: str) -> Clusters:
     peak_at = np.zeros(count, np.int64)
     is_peak = np.flatnonzero(np.abs(value) == strongest[label])[::-1]  # backwards: of equal ones the first stays
     peak_at[label[is_peak]] = where[is_peak]
+    yield
     new = np.zeros(count, np.int32)
     new[ranked] = np.arange(1, count)
     places = np.stack(np.unravel_index(peak_at[ranked], chosen.shape)[::-1], axis=1) + start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,12 +11,13 @@ import numpy as np
 
 from .account import ledger_line, shares_by_input
 from .caution import of_answer, of_input, of_reference
-from .clusters import Clusters, find_clusters
+from .clusters import Clusters, regions_in_steps
 from .field import Field, Index, Point
 from .magnitudes import Magnitudes
 from .profiles import Profile, profiles_of
-from .reference import OUTSIDE, Reference, Share, shares_of
+from .reference import OUTSIDE, Reference, Share, shares_in_steps, shares_of
 from .selection import Selection
+from .steps import finished
 
 MOST = 50  # hot spots that are listed; more than that is speckle
 _LEAST = 0.0005  # share of relevance; a smaller one would be listed as 0.0 %
@@ -123,7 +124,7 @@ class Findings:
     @cached_property
     def clusters(self) -> Clusters:
         """All regions above the threshold."""
-        return find_clusters(self.field, self.level, self.selection.sign, self.selection.minimum_cluster_ml)
+        return finished(self._clusters_in_steps())
 
     @cached_property
     def hot_spots(self) -> tuple[HotSpot, ...]:
@@ -140,6 +141,17 @@ class Findings:
     def shares(self) -> tuple[Share, ...]:
         """Relevance per segment of the reference, and outside all of them; empty without a reference."""
         return tuple(shares_of(self.field, self.reference)) if self.reference is not None else ()
+
+    def in_steps(self) -> Iterator[None]:
+        """Find `clusters`, then `shares`, in steps, for who has other things to do in between."""
+        self.clusters = yield from self._clusters_in_steps()
+        if self.reference is not None:
+            yield
+            self.shares = tuple((yield from shares_in_steps(self.field, self.reference)))
+
+    def _clusters_in_steps(self) -> Generator[None, None, Clusters]:
+        regions = yield from regions_in_steps(self.field, self.level, self.selection.sign)
+        return regions.of_at_least(self.selection.minimum_cluster_ml, self.field.voxel_ml)
 
     @cached_property
     def inputs(self) -> tuple[tuple[str, float, float], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..sentences import Sentences
 from .field import Field, Index
+from .steps import finished
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Share:
 
 
 OUTSIDE = Sentences("findings.reference")("outside")
+_SIGNS = (np.maximum, np.minimum)  # with 0: what is positive, what is negative
 
 
 def shares_of(field: Field, reference: Reference) -> list[Share]:
@@ -65,8 +67,12 @@ def shares_of(field: Field, reference: Reference) -> list[Share]:
 
     Where segments overlap, a voxel counts for each of them, so that rows may add up to more than the whole.
     """
+    return finished(shares_in_steps(field, reference))
+
+
+def shares_in_steps(field: Field, reference: Reference) -> Generator[None, None, list[Share]]:
+    """`shares_of` in steps, for who has other things to do in between."""
     values = np.ascontiguousarray(field.values, np.float32).ravel()
-    signs = (np.maximum(values, 0), np.minimum(values, 0))
     whole = float(np.abs(values).sum(dtype=np.float64))
     count_all = values.size
 
@@ -78,13 +84,18 @@ def shares_of(field: Field, reference: Reference) -> list[Share]:
     rows = []
     uncovered = np.ones(values.shape, bool)
     for layer in reference.layers:
-        labels = np.asarray(layer.labels).ravel()
+        yield
+        where = np.flatnonzero(layer.labels)
+        labels, inside = np.asarray(layer.labels).ravel()[where], values[where]
         length = max([*layer.names, int(labels.max(initial=0))], default=0) + 1
         voxels = np.bincount(labels, minlength=length)
-        positive, negative = (np.bincount(labels, weights=sign, minlength=length) for sign in signs)
+        positive, negative = (np.bincount(labels, weights=sign(inside, 0), minlength=length) for sign in _SIGNS)
         rows += [row(name, float(positive[n]), float(negative[n]), int(voxels[n])) for n, name in layer.names.items()]
         known = np.zeros(length, bool)
         known[list(layer.names)] = True
-        uncovered &= ~known[labels]
-    outside = [float(sign.sum(dtype=np.float64, where=uncovered)) for sign in signs]
+        uncovered[where[known[labels]]] = False
+    outside = []
+    for sign in _SIGNS:
+        yield
+        outside.append(float(sign(values, 0).sum(dtype=np.float64, where=uncovered)))
     return [*rows, row(OUTSIDE, outside[0], outside[1], int(uncovered.sum()))]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any, TypeVar
 
-from ..findings.clusters import Clusters, find_clusters
+from ..findings.clusters import Clusters, regions_in_steps
 from ..findings.field import Field
 from ..findings.magnitudes import Magnitudes
 from ..findings.selection import Selection
+from ..findings.steps import finished
 from .geometry import matrix_of
 from .nodes import array_of
 
@@ -54,8 +55,14 @@ def magnitudes_of(maps: Sequence[Any]) -> Magnitudes:
 
 def clusters_of(relevance: Any, level: float, selection: Selection) -> Clusters:
     """The regions of a map: the overlay, the hot spots and the findings all ask for the same ones."""
+    return finished(clusters_in_steps(relevance, level, selection))
+
+
+def clusters_in_steps(relevance: Any, level: float, selection: Selection) -> Generator[None, None, Clusters]:
+    """`clusters_of` in steps; those of any size are found once, and cut for each smallest size that is asked for."""
     field = Field(array_of(relevance), matrix_of(relevance, world=True))
-    sign, minimum = selection.sign, selection.minimum_cluster_ml
-    key = (voxels_key(relevance), field.voxel_ml, level, sign)
-    every = kept("clusters", (*key, 0.0), lambda: find_clusters(field, level, sign))
-    return kept("clusters", (*key, minimum), lambda: every.of_at_least(minimum, field.voxel_ml))
+    key, least = (voxels_key(relevance), field.voxel_ml, level, selection.sign), selection.minimum_cluster_ml
+    known: Clusters | None = _kept["clusters"].get((*key, 0.0))
+    found = known or (yield from regions_in_steps(field, level, selection.sign))
+    every = kept("clusters", (*key, 0.0), lambda: found)
+    return kept("clusters", (*key, least), lambda: every.of_at_least(least, field.voxel_ml))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..findings.examination import Findings, HotSpot
 from ..findings.field import Field, Point
 from ..findings.reference import Layer, Reference
 from . import display as displays
-from .cache import clusters_of, kept, magnitudes_of, voxels_key
+from .cache import clusters_in_steps, kept, magnitudes_of, voxels_key
 from .explained import altered
 from .geometry import matrix_of, to_world
 from .host import slicer, vtk
@@ -32,10 +32,9 @@ class SceneFindings(Findings):
     altered: tuple[str, ...] = ()  # the names of volumes whose voxels are no longer those that were explained
     pairs: Mapping[int, tuple[Any, Any]] = {}  # of each input that has a map: its node, and the volume's
 
-    @cached_property
-    def clusters(self) -> Clusters:
-        """All regions above the threshold; found once for all who ask."""
-        return clusters_of(self.node, self.level, self.selection)
+    def _clusters_in_steps(self) -> Generator[None, None, Clusters]:
+        """Found once for all who ask."""
+        return clusters_in_steps(self.node, self.level, self.selection)
 
     def _look_at(self, number: int) -> tuple[str, ...]:
         """Threshold and colours are nothing to these: kept as long as map and volume are the same."""

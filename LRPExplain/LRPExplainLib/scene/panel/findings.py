@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +159,15 @@ class FindingsSection(Section):
             if self._steps:
                 self._timer.start(0)
 
+    def _spread(self, work: Iterator[None]) -> Callable[[], None]:
+        """Work that takes several turns."""
+
+        def turn() -> None:
+            if next(work, work) is not work:
+                self._steps.insert(0, turn)
+
+        return turn
+
     def _examine(self) -> None:
         nodes = self.panel.display.nodes
         self._follow(nodes)
@@ -175,6 +184,7 @@ class FindingsSection(Section):
         self._examined = self._state()
         self.ui.readoutLabel.text = readout(None)
         self._steps = [
+            self._spread(self.found.in_steps()),
             self._show_hot_spots, self._invite, self._show_shares, self._show_account,
             *(partial(self.found.of_input, n) for n in range(len(self.found.maps))), self._show_warnings,
             self._write_nodes, self._show_plot,

@@ -71,7 +71,7 @@ class DisplaySection(Section):
         from .. import overlay, presented_of
 
         earlier, self._selected = self._selected, selected
-        over = self.nodes is not None and self.ui.overlayCheckBox.checked
+        over = self.ui.overlayCheckBox.checked  # as it was left, also where no map was selected in between
         try:
             self.nodes = presented_of(selected) if selected else None
         except UserError as error:
@@ -105,6 +105,8 @@ class DisplaySection(Section):
         if self.nodes and self.ui.sideBySideButton.checked:
             self.ui.sideBySideButton.checked = False
         self.nodes = self._selected = None
+        with self._quiet():
+            self.ui.overlayCheckBox.checked = False  # a map of a scene that is loaded next may be out of the views
         self._show()
 
     def apply(self, *_changed: Any) -> None:

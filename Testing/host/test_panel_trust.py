@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
 from LRPExplainLib.errors import UserError
@@ -98,6 +99,43 @@ def test_checks_another_method_and_the_record(
     host.process()
     assert not ui.verdictLabel.text
     assert not ui.resultsComboBox.count
+
+
+def test_the_verdict_on_agreement_says_when_the_reference_was_changed(with_small_model: Person, tmp_path: Path) -> None:
+    person = with_small_model
+    ui, host, panel = person.ui, person.host, person.widget.panel
+    volume = panel.volumes.nodes[0]
+    labels = np.zeros((16, 16, 16), np.uint8)
+    labels[4:8, 4:8, 4:8] = 1
+    drawn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    drawn.CreateDefaultDisplayNodes()
+    segment = drawn.GetSegmentation().AddEmptySegment("tumour", "tumour")
+
+    def draw(part: slice) -> None:
+        labels[part] = 1 - labels[part]
+        slicer.util.updateSegmentBinaryLabelmapFromArray(labels, drawn, segment, volume)
+        host.wait(lambda: not panel.findings.pending, 20)
+
+    draw(slice(8, 9))
+    person.explain()
+    ui.referenceSelector.setCurrentNode(drawn)
+    person.open(ui.trustCollapsibleButton)
+    person.click(ui.agreementButton)
+    host.wait(lambda: not panel.trust.running, 60)
+    assert "Agreement with tumour" in ui.verdictLabel.text
+    assert "The reference is not as it was" not in ui.verdictLabel.text
+    draw(slice(10, 11))
+    assert "The reference is not as it was" in ui.verdictLabel.text
+    draw(slice(10, 11))  # back
+    assert "The reference is not as it was" not in ui.verdictLabel.text
+    draw(slice(10, 11))
+    slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    host.wait(lambda: not panel.findings.pending, 20)
+    assert "The reference is not as it was" in ui.verdictLabel.text
+    person.explain()
+    assert not ui.verdictLabel.text
 
 
 def test_a_place_that_holds_something_else_is_said(with_small_model: Person, tmp_path: Path) -> None:

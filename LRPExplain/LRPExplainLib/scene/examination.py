@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from ..findings.clusters import Clusters
 from ..findings.examination import Findings, HotSpot
 from ..findings.field import Field, Point
-from ..findings.reference import Layer, Reference
+from ..findings.reference import Layer, Reference, shares_of
 from . import display as displays
 from .cache import clusters_in_steps, kept, magnitudes_of, voxels_key
 from .explained import altered
@@ -110,13 +111,30 @@ def findings_of(
 
 def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> Reference:
     """The segments of a segmentation node on the grid of a volume node, both with their parent transforms."""
-    key = (
+    key = _reference_key(segmentation, volume, segment)
+    return kept("references", key, lambda: _resample(segmentation, volume, segment))
+
+
+def held_by(segmentation: Any, relevance: Any, segment: str | None = None) -> str:
+    """What a reference holds of a map, to tell it from one that was edited, also after both were saved and loaded."""
+
+    def make() -> str:
+        field = Field(array_of(relevance), matrix_of(relevance, world=True))
+        *shares, _outside = shares_of(field, reference_on(segmentation, relevance, segment))
+        return json.dumps(
+            [[each.name, *(f"{n:.5g}" for n in (each.ml, each.positive, each.negative))] for each in shares]
+        )
+
+    return kept("held", _reference_key(segmentation, relevance, segment), make)
+
+
+def _reference_key(segmentation: Any, volume: Any, segment: str | None) -> tuple[Any, ...]:
+    return (
         *segmentation_key(segmentation),
         *voxels_key(volume),
         matrix_of(volume, world=True).tobytes(),
         segment or "",
     )
-    return kept("references", key, lambda: _resample(segmentation, volume, segment))
 
 
 def volume_key(node: Any) -> tuple[Any, ...]:

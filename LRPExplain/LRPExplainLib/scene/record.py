@@ -22,6 +22,7 @@ FOCUS = PREFIX + "Focus"
 NAME = PREFIX + "Name"
 PREDICTION = PREFIX + "Prediction"  # what the model predicted, as JSON
 VERDICT = PREFIX + "Verdict"  # what checks found of the map, a sentence a line
+REFERENCE = PREFIX + "Reference"  # what the reference that agreement was checked with held of the map
 INPUT = PREFIX + "Input"  # on a relevance map: the number of its input, of those that the model takes
 _FIRST = PREFIX + "first"
 # nodes that were not made for it, and the map that is shown, which is one of those that were

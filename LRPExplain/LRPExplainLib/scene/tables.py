@@ -266,7 +266,8 @@ def rename(first: Any, old: str, new: str) -> None:
 
 def forget_checks(first: Any) -> None:
     """Remove what checks found of a map whose voxels are others now."""
-    first.RemoveAttribute(record.VERDICT)
+    for told in (record.VERDICT, record.REFERENCE):
+        first.RemoveAttribute(told)
     for role, attribute in {"table": _TABLE, "chart": _CHART, "series": _SERIES}.items():
         made = [node for node in record.linked(first, role) if node is not None]
         checked = [node for node in made if not (node.GetAttribute(attribute) or "").startswith(_OF_FINDINGS)]

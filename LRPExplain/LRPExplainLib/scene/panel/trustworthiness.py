@@ -147,13 +147,16 @@ class TrustSection(Section):
         from .. import checks, record
 
         nodes, reference = self.nodes, self.panel.volumes.reference
-        given = []
+        given, held = [], ""
         if name == "agreement":
+            held = self._held_by_reference()
             chosen = [reference.segment] if reference.segment else reference.node.GetSegmentation().GetSegmentIDs()
             given = [(reference.node, segment) for segment in chosen]
 
         def done(event: dict[str, Any]) -> None:
             nodes.relevance[0].SetAttribute(record.VERDICT, "\n".join(verdicts(event["facts"])))
+            if given:
+                nodes.relevance[0].SetAttribute(record.REFERENCE, held)
             self._finish(write=lambda: checks.write_evaluation(nodes, event["facts"]))
 
         return checks.evaluate(self._session, nodes, [name], given, **self._callbacks(done))
@@ -239,8 +242,9 @@ class TrustSection(Section):
         from ..record import VERDICT
 
         nodes, combo = self.nodes, self.ui.resultsComboBox
-        sentences = nodes.relevance[0].GetAttribute(VERDICT) if nodes is not None else None
-        self.ui.verdictLabel.text = "\n".join(f"• {sentence}" for sentence in (sentences or "").splitlines())
+        told = nodes.relevance[0].GetAttribute(VERDICT) if nodes is not None else None
+        sentences = [*(told or "").splitlines(), *self._other_reference()]
+        self.ui.verdictLabel.text = "\n".join(f"• {sentence}" for sentence in sentences)
         self.ui.verdictLabel.setVisible(bool(sentences))
         found = []
         if nodes is not None:
@@ -256,6 +260,23 @@ class TrustSection(Section):
         if not found:
             self.ui.showResultButton.checked = False  # which brings the user's layout back
         combo.enabled = self.ui.showResultButton.enabled = bool(found)
+
+    def _held_by_reference(self) -> str:
+        from ..examination import held_by
+
+        reference = self.panel.volumes.reference
+        if self.nodes is None or reference.node is None:
+            return ""
+        return held_by(reference.node, self.nodes.relevance[0], reference.segment)
+
+    def _other_reference(self) -> list[str]:
+        """The verdict on agreement is about the reference as it was when that was checked."""
+        from ..record import REFERENCE
+
+        before = self.nodes.relevance[0].GetAttribute(REFERENCE) if self.nodes is not None else None
+        if not before or self._held_by_reference() in ("", before):
+            return []
+        return [_("The reference is not as it was when agreement with it was checked: check it again.")]
 
     def _on_chosen(self) -> None:
         if self.ui.showResultButton.checked:

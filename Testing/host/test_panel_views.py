@@ -13,6 +13,7 @@ import slicer
 import vtk
 from LRPExplainLib.scene import present, present_in_steps
 from LRPExplainLib.scene.nodes import legend_of
+from LRPExplainLib.scene.overlay import hide
 from LRPExplainLib.scene.parts import parts_of
 from LRPExplainLib.scene.record import linked
 from scene.hand_built import LANDMARK, build, head
@@ -260,6 +261,39 @@ def test_side_by_side_the_mouse_reads_the_map_that_it_is_over(host: Host, opened
     assert value(above) == pytest.approx(2 * value(alone), rel=0.01)
     ui.besideSelector.setCurrentNode(None)
     assert read("Red") == alone
+
+
+def test_the_map_is_read_at_once_where_the_mouse_rests(host: Host, opened: Any) -> None:
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    node = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+    node.JumpSliceByOffsetting(*LANDMARK)
+    to_view = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(node.GetXYToRAS(), to_view)
+    crosshair.SetCursorPositionXYZ(to_view.MultiplyPoint((*LANDMARK, 1.0))[:3], node)
+    opened.panel.findings.compute()  # with nobody moving the mouse
+    assert opened.ui.readoutLabel.text.startswith("Relevance ")
+    crosshair.SetCursorPositionInvalid()
+    opened.panel.findings.compute()
+    assert opened.ui.readoutLabel.text.startswith("Move the mouse")
+
+
+def test_a_map_that_is_chosen_after_another_was_deleted_is_shown(host: Host, opened: Any, tmp_path: Path) -> None:
+    ui, panel = opened.ui, opened.panel
+    earlier = panel.display.nodes
+    panel.display.on_result(present(build(tmp_path), earlier.volumes))
+    slicer.mrmlScene.RemoveNode(panel.display.nodes.relevance[0])
+    host.process()
+    assert (ui.relevanceSelector.currentNode(), composite("Red")) == (None, "None")
+    ui.relevanceSelector.setCurrentNode(earlier.relevance[0])
+    assert composite("Red") == earlier.relevance[0].GetID()
+    assert ui.overlayCheckBox.checked
+    host.click(ui.overlayCheckBox)
+    slicer.mrmlScene.RemoveNode(earlier.relevance[0])
+    host.process()
+    again = present(build(tmp_path), earlier.volumes)
+    hide(again)
+    ui.relevanceSelector.setCurrentNode(again.relevance[0])
+    assert (composite("Red"), ui.overlayCheckBox.checked) == ("None", False)  # who does not want it sees none
 
 
 def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:

@@ -199,7 +199,7 @@ class FindingsSection(Section):
             ui.inputsLabel, ui.inputsTable, ui.plotComboBoxLabel, ui.plotComboBox, ui.plotFrame,
         ):  # fmt: skip
             widget.setVisible(False)
-        ui.readoutLabel.text = _("Explain a volume first; what the map says is then listed here.")
+        ui.readoutLabel.text = _("Explain a volume or choose a map; what it says is then listed here.")
 
     def _show_hot_spots(self) -> None:
         spots = self.found.hot_spots
@@ -278,10 +278,13 @@ class FindingsSection(Section):
 
     def _invite(self) -> None:
         """A first look must not find nothing; but the views stay where the user has them."""
-        from ..crosshair import in_view
+        from ..crosshair import cursor, in_view
 
+        under = cursor(self.found.node.GetScene())
         if self.found.hot_spots and not in_view(self.found.node, self.found.level):
             self.ui.readoutLabel.text = _("The slices shown do not cut the relevance: click a hot spot to go there.")
+        elif under is not None:  # the mouse may rest there, as at the crosshair
+            self._show_readout(under)
 
     def _follow(self, nodes: Any) -> None:
         """Read the map under the mouse, in the scene of ``nodes``; None: no longer."""
@@ -350,7 +353,7 @@ def readout(under: Any) -> str:
     if spot is None:
         return ", ".join([*parts, _("below the threshold")]) + "."
     parts.append(
-        _("hot spot {rank} of {volume}, mean {mean}, peak {peak}").format(
+        _("hot spot {rank} ({volume}, mean {mean}, peak {peak})").format(
             rank=spot.rank, volume=millilitres(spot.ml), mean=f"{spot.mean:.3g}", peak=f"{spot.peak:.3g}"
         )
     )

@@ -389,6 +389,31 @@ def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(tmp_path: Path, 
     assert composite_of(scene, "Red").GetForegroundVolumeID() is None
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_views_of_a_single_slice_are_slicers_own_again_when_the_scene_is_closed(tmp_path: Path, axis: int) -> None:
+    """Slicer turns its views back before anybody else hears that the scene is being closed (seen in 5.13)."""
+    application = Application()
+    cut = [slice(None)] * 3
+    cut[axis] = slice(SIZE[axis] // 2, SIZE[axis] // 2 + 1)
+    picture = head()[tuple(cut)]
+    nodes = present(build(tmp_path, [picture]), [add_volume(application.scene, picture, "a slice")])
+    scene = nodes.scene
+
+    def turn_back(*_event: Any) -> None:
+        for name, orientation in SLICE_VIEWS.items():
+            view(scene, name).SetOrientation(orientation)
+
+    tags = [scene.AddObserver(scene.StartCloseEvent, turn_back)]
+    enter(nodes)
+    tags.append(scene.AddObserver(scene.StartCloseEvent, lambda *_event: leave(scene)))  # as the panel does
+    scene.StartState(scene.CloseState)
+    found = {name: view(scene, name).GetOrientation() for name in SLICE_VIEWS}
+    scene.EndState(scene.CloseState)
+    for tag in tags:
+        scene.RemoveObserver(tag)
+    assert found == SLICE_VIEWS
+
+
 def test_views_that_the_user_chose_for_the_outlines_stay_chosen(case: Any) -> None:
     nodes, _ = case
     outlines, legend = nodes.segmentation.GetDisplayNode(), legend_of(nodes.legend)

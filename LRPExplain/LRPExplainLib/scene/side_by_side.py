@@ -93,7 +93,8 @@ def leave(scene: Any) -> None:
     _clear_plain(scene)
     for composite in overlay.composites(scene):
         composite.RemoveAttribute(overlay.PLAIN)
-    _stand_in(scene, before.get("own"), back=True)
+    if not scene.IsClosing():
+        _stand_in(scene, before.get("own"), back=True)
     for name, state in before.get("below", {}).items():
         view = view_nodes.find(scene, name)
         if view is not None:
@@ -195,7 +196,7 @@ class _Link:
     """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to."""
 
     def __init__(self, scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]]) -> None:
-        self._pairs = pairs
+        self._scene, self._pairs = scene, pairs
         self._following = False
         self._settled = not in_slicer()
         if in_slicer():
@@ -215,7 +216,7 @@ class _Link:
 
     def _observe(self, node: Any, act: Any) -> None:
         def changed(*_event: Any) -> None:
-            if self._following:
+            if self._following or self._scene.IsClosing():  # when Slicer brings each view back to its own plane
                 return
             self._following = True
             try:

@@ -20,7 +20,7 @@ from scene.hand_built import LANDMARK, build, head
 
 from host.host import Host
 from host.layout import qMRMLThreeDView
-from host.pythonqt import invokable
+from host.pythonqt import invokable, unwrap
 from host.test_panel_trust import composite
 
 
@@ -328,6 +328,9 @@ def test_a_map_without_hot_spots_points_to_the_volume_that_counts(
     said = opened.ui.hotSpotsLabel.text
     assert said.startswith("No relevance above the threshold")
     assert ("in that of scan2," in said) != deleted
+    findings = unwrap(opened.ui.findingsCollapsibleButton)
+    findings.setChecked(True)
+    assert findings.minimumSizeHint().width() <= 400  # a longer line would take the views' room
     if not deleted:
         opened.ui.relevanceSelector.setCurrentNode(nodes.relevance[1])
         opened.panel.findings.compute()

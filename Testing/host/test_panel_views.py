@@ -12,6 +12,7 @@ import pytest
 import slicer
 import vtk
 from LRPExplainLib.scene import present, present_in_steps
+from LRPExplainLib.scene.layout import LAYOUT
 from LRPExplainLib.scene.nodes import legend_of
 from LRPExplainLib.scene.overlay import hide
 from LRPExplainLib.scene.parts import parts_of
@@ -294,6 +295,38 @@ def test_a_map_that_is_chosen_after_another_was_deleted_is_shown(host: Host, ope
     hide(again)
     ui.relevanceSelector.setCurrentNode(again.relevance[0])
     assert (composite("Red"), ui.overlayCheckBox.checked) == ("None", False)  # who does not want it sees none
+
+
+def test_a_table_is_shown_until_another_layout_is_chosen(host: Host, opened: Any) -> None:
+    ui, manager, kinds = opened.ui, slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    opened.panel.findings.compute()
+    ui.trustCollapsibleButton.collapsed = False
+    host.process()
+    table, mine = kinds.SlicerLayoutFourUpTableView, kinds.SlicerLayoutOneUpRedSliceView
+
+    def state() -> tuple[int, bool, bool]:
+        host.process()
+        return manager.layout, bool(ui.showResultButton.checked), bool(ui.sideBySideButton.checked)
+
+    host.click(ui.showResultButton)
+    assert state() == (table, True, False)
+    manager.setLayout(mine)
+    assert state() == (mine, False, False)
+    for expected in ((table, True, False), (mine, False, False), (table, True, False)):
+        host.click(ui.showResultButton)
+        assert state() == expected
+    for _again in range(2):
+        host.click(ui.sideBySideButton)
+        assert state() == (LAYOUT, False, True)
+        host.click(ui.sideBySideButton)
+        assert state() == (mine, False, False)
+        host.click(ui.showResultButton)
+        assert state() == (table, True, False)
+    host.click(ui.sideBySideButton)
+    host.click(ui.showResultButton)
+    assert state() == (table, True, False)
+    host.click(ui.showResultButton)
+    assert state() == (mine, False, False)
 
 
 def test_a_fill_that_the_user_brings_back_stays(host: Host, opened: Any) -> None:

@@ -9,6 +9,8 @@ from .host import slicer
 from .layout import layout_node
 
 _BEFORE = record.PREFIX + "LayoutBefore"
+_TABLES = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView
+_PLOTS = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView
 
 
 def show(node: Any) -> None:
@@ -16,11 +18,10 @@ def show(node: Any) -> None:
     scene = node.GetScene()
     side_by_side.leave(scene)  # which ends with its layout, and could not be come back to
     layout = layout_node(scene)
-    kind = slicer.vtkMRMLLayoutNode
-    wanted = kind.SlicerLayoutFourUpTableView if node.IsA("vtkMRMLTableNode") else kind.SlicerLayoutFourUpPlotView
-    if layout.GetAttribute(_BEFORE) is None:
-        layout.SetAttribute(_BEFORE, str(layout.GetViewArrangement()))
-    layout.SetViewArrangement(wanted)
+    with record.together(layout):
+        if not shown(scene):
+            layout.SetAttribute(_BEFORE, str(layout.GetViewArrangement()))
+        layout.SetViewArrangement(_TABLES if node.IsA("vtkMRMLTableNode") else _PLOTS)
     selection = scene.GetFirstNodeByClass("vtkMRMLSelectionNode")
     logic = slicer.app.applicationLogic()
     if node.IsA("vtkMRMLTableNode"):
@@ -32,14 +33,15 @@ def show(node: Any) -> None:
 
 
 def back(scene: Any) -> None:
-    """The layout that the user had before."""
-    layout = layout_node(scene)
+    """The layout that the user had before, unless another one was chosen meanwhile."""
+    layout, chosen = layout_node(scene), shown(scene)
     before = layout.GetAttribute(_BEFORE)
-    if before is not None:
-        layout.RemoveAttribute(_BEFORE)
+    layout.RemoveAttribute(_BEFORE)
+    if chosen:
         layout.SetViewArrangement(int(before))
 
 
 def shown(scene: Any) -> bool:
     """Whether the layout is one that `show` chose."""
-    return layout_node(scene).GetAttribute(_BEFORE) is not None
+    layout = layout_node(scene)
+    return layout.GetAttribute(_BEFORE) is not None and layout.GetViewArrangement() in (_TABLES, _PLOTS)

@@ -164,6 +164,8 @@ class DisplaySection(Section):
         from .. import side_by_side
 
         if on:
+            with self._quiet():
+                self.ui.showResultButton.checked = False  # of two layouts to come back to it is the user's own
             reference = self.panel.volumes.reference
             side_by_side.enter(self.nodes, reference.node, reference.segment or None)
             self._put_above()
@@ -195,7 +197,9 @@ class DisplaySection(Section):
     def _on_layout(self, *_event: Any) -> None:
         from ..side_by_side import active
 
-        if self.nodes is not None and self.ui.sideBySideButton.checked and not active(self.nodes.scene):
+        if self._busy or self.nodes is None:
+            return
+        if self.ui.sideBySideButton.checked and not active(self.nodes.scene):
             with self._quiet():
                 self.ui.sideBySideButton.checked = False
 

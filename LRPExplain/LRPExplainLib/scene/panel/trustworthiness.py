@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ...errors import UserError
@@ -285,13 +286,23 @@ class TrustSection(Section):
     def show_result(self, wanted: bool) -> None:
         """The chosen table or plot in Slicer's views, or the user's own layout again."""
         from .. import showing
+        from ..layout import layout_node
 
+        self.removeObservers(self._on_layout)
         if not wanted:
             showing.back(slicer.mrmlScene)
             return
         index = self.ui.resultsComboBox.currentIndex
         if 0 <= index < len(self._results) and self._results[index].GetScene() is not None:
             showing.show(self._results[index])
+            self.addObserver(layout_node(slicer.mrmlScene), vtk.vtkCommand.ModifiedEvent, self._on_layout)
+
+    def _on_layout(self, *_event: Any) -> None:
+        """Another layout, which the user has chosen, ends it; the button then shows so."""
+        from .. import showing
+
+        if not showing.shown(slicer.mrmlScene):
+            self.ui.showResultButton.checked = False
 
 
 def _ignoring(method: Callable[..., None], *given: Any) -> Callable[[Any], None]:

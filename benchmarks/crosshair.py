@@ -34,9 +34,8 @@ from .peers import SUBJECTS, machine
 
 EDGE = 64  # voxels of the second case
 OTHER_MODEL = Path(__file__).parents[1] / "Resources" / "ShortcutModels" / "honest.safetensors"
-_UNTIL_PRESSED = (
-    3.0  # seconds in which somebody who has chosen a model presses Explain; the worker gets ready meanwhile
-)
+# Seconds in which somebody who has chosen a model presses Explain; the worker gets ready meanwhile.
+_UNTIL_PRESSED = 3.0
 
 
 def main() -> None:

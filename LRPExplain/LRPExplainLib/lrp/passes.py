@@ -95,8 +95,8 @@ def forget_layouts(graph: fx.Graph) -> None:
 
 def _keeps_places(x: fx.Node, size: Sequence[int], strides: Sequence[int], offset: int | None = None) -> bool:
     before = x.meta["val"]
-    apart = [(new, old) for n, new, old in zip(size, strides, before.stride(), strict=False) if n > 1]
-    return offset is None and list(size) == list(before.shape) and all(new == old for new, old in apart)
+    same = all(new == old for n, new, old in zip(size, strides, before.stride(), strict=False) if n > 1)
+    return offset is None and list(size) == list(before.shape) and same
 
 
 def writes_in_place(graph: fx.Graph) -> bool:

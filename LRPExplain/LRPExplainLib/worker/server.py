@@ -72,13 +72,11 @@ class Server:
         with loading():
             from .answers import STAGES, Answers  # loads PyTorch: here, and not in Slicer
         self._answers, self._watch = Answers(), Stopwatch(STAGES, time.monotonic)
-        ready = False
         try:
+            self._handle(self._waiting.get())
+            self._answers.get_ready()  # a model has been told of, and somebody looks at it
             while True:
                 self._handle(self._waiting.get())
-                if not ready and self._waiting.empty():  # a model has been told of, and somebody looks at it
-                    self._answers.get_ready()
-                    ready = True
         except OSError:  # nobody hears the answers any more: the listener clears up and ends the process
             listener.join()
 

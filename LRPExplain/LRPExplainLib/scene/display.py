@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
-from . import cleaning, glow, hot_spots, overlay, placing, record
+from . import cleaning, glow, hot_spots, overlay, placing, record, shell
 from .cache import magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
 from .companions import color_table
@@ -34,7 +34,8 @@ class Display:
         color_map: a name in `COLOR_MAPS`.
         threshold_kind, threshold, minimum_cluster_ml, sign: see `findings.Selection`.
         opacity: of the overlay in slice views, 0..1.
-        legend, volume_rendering, hot_spots: whether these are shown (hot spots: as a segmentation).
+        legend, volume_rendering, hot_spots: whether these are shown (in 3D within a shell of the anatomy; hot spots as
+            a segmentation).
         input: which input's map is shown, where there are several.
 
     Raises:
@@ -108,6 +109,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
         if node is not None:
             _set_window(node.GetDisplayNode(), window, colors)
     _set_legend(presented, table, window, display)
+    shell.update(presented, display.volume_rendering)
     glow.update(presented, overlay.displayed_map(first), display, threshold, window)
     hot_spots.update(presented, display)
     if overlay.shown(presented):

@@ -50,7 +50,7 @@ def follow(first: Any) -> None:
     if not volumes:
         return
     pairs = [*zip(volumes, maps, strict=True)]
-    for role in ("prediction", "region", "hotSpots", "cleaned"):
+    for role in ("prediction", "region", "hotSpots", "cleaned", "shell"):
         pairs += [(volumes[0], node) for node in record.linked(first, role)]
     present = [(volume, node) for volume, node in zip(volumes, maps, strict=True) if volume is not None]
     changes = {volume: _change(volume, node) for volume, node in present}

@@ -9,6 +9,7 @@ from .host import in_slicer, slicer
 from .nodes import ROLE_ATTRIBUTE, of_class
 
 _SEEN_IN_3D = ("Model", "Segmentation", "Markups", "VolumeRendering")
+_OURS = ("glow", "shell")  # of the display nodes there
 # On a view node: it has looked at an explanation, and from now on where its user wants it to
 _LOOKED = record.PREFIX + "Looked"
 
@@ -19,7 +20,7 @@ def look(scene: Any, again: bool = False) -> None:
     ``again``: also those that have looked at something else before.
     """
     shown = [node for node in _displays(scene) if _is_seen(node)]
-    if not in_slicer() or not shown or any(node.GetAttribute(ROLE_ATTRIBUTE) != "glow" for node in shown):
+    if not in_slicer() or not shown or any(node.GetAttribute(ROLE_ATTRIBUTE) not in _OURS for node in shown):
         return
     manager = slicer.app.layoutManager()
     for n in range(manager.threeDViewCount if manager is not None else 0):

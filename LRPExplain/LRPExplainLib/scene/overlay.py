@@ -21,8 +21,8 @@ PLAIN = record.PREFIX + "Plain"
 _GIVEN = record.PREFIX + "GivenBackground"
 # On a display node: whether it was visible before the overlay was switched off
 _BEFORE = record.PREFIX + "VisibleBefore"
-# Nodes that come and go with the overlay; the legend, the glow and the hot spots as the display settings say
-_COMPANIONS = ("prediction", "region", "shared", "legend", "hotSpots")
+# Nodes that come and go with the overlay; legend, shell, glow and hot spots as the display settings say
+_COMPANIONS = ("prediction", "region", "shared", "legend", "shell", "hotSpots")
 
 
 def composites(scene: Any) -> list[Any]:
@@ -175,7 +175,7 @@ def keep_out(first: Any) -> None:
 
 
 def companion_displays(first: Any, own: bool = False) -> list[Any]:
-    """Display nodes of what comes and goes with the overlay: outlines, legend, glow; ``own``: not what it shares."""
+    """Displays of what comes and goes with the overlay: outlines, legend, shell, glow; ``own``: not shared ones."""
     found = []
     for role in _COMPANIONS:
         if own and role == "shared":

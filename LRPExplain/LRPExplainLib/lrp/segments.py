@@ -72,7 +72,7 @@ class Segments:
             near = {node: recipes[node] for node in saved if node in recipes and self._within(step, recipes[node])}
             made = self.made_of[step] = near if schedule.remaking else {}
             begins = [made[node].sources if node in made else (node,) for node in saved]
-            self.needs[step] = list(dict.fromkeys(source for sources in begins for source in sources))
+            self.needs[step] = list(dict.fromkeys(node for several in begins for node in several))
         self.again: list[list[fx.Node]] = [[] for _ in bounds]
         self.reads: list[list[fx.Node]] = [[] for _ in bounds]
         self.made: list[set[fx.Node]] = [set() for _ in bounds]
@@ -84,20 +84,22 @@ class Segments:
                 continue
             # a value from before or after the segment cannot be made again with it
             self.kept |= {node for node in read if self.of.get(node) != number}
-            self.made[number] = wanted = read - self.kept
-            missing, reads = set(wanted), set()
-            for step in reversed(steps[begin:end]):
-                if step not in missing:
-                    continue
-                self.again[number].insert(0, step)
-                for source in step.all_input_nodes:
-                    if source in self.kept or self.of.get(source) != number:
-                        reads.add(source)
-                    else:
-                        missing.add(source)
+            self.made[number] = read - self.kept
+            self.again[number], sources = self._leading_to(self.made[number], steps[begin:end])
             # what does not depend on the input is at hand at all times
-            self.reads[number] = [node for node in reads if node in self.of or node.op == "placeholder"]
+            self.reads[number] = [node for node in sources if node in self.of or node.op == "placeholder"]
             self.kept.update(self.reads[number])
+
+    def _leading_to(self, wanted: set[fx.Node], steps: Sequence[fx.Node]) -> tuple[list[fx.Node], set[fx.Node]]:
+        """The steps of a segment that bring these values back, and the values from which they do."""
+        missing, begins = set(wanted), set[fx.Node]()
+        again = []
+        for step in reversed(steps):
+            if step in missing:
+                again.append(step)
+                for source in step.all_input_nodes:
+                    (begins if source in self.kept or self.of.get(source) != self.of[step] else missing).add(source)
+        return again[::-1], begins
 
     def _within(self, step: fx.Node, recipe: Recipe) -> bool:
         return all(source.op == "placeholder" or self.of[source] == self.of[step] for source in recipe.sources)

@@ -1,5 +1,6 @@
 """Around relevance in 3D a faint surface of the anatomy shows where in it that is."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,21 @@ def test_it_lies_around_the_anatomy_and_is_seen_with_the_volume_rendering_alone(
     assert not model.GetDisplayNode().GetVisibility()
     show(shown)
     assert model.GetDisplayNode().GetVisibility()
+
+
+def test_who_hides_or_deletes_it_is_left_in_peace(tmp_path: Path) -> None:
+    shown = present(build(tmp_path))
+    display.apply(shown, IN_3D)
+    model = shell_of(shown)
+    model.GetDisplayNode().SetVisibility(False)
+    display.apply(shown, replace(IN_3D, threshold=50))
+    assert not model.GetDisplayNode().GetVisibility()
+    shown.scene.RemoveNode(model)
+    display.apply(shown, replace(IN_3D, threshold=60))
+    assert shell_of(shown) is None
+    for settings in (FLAT, IN_3D):
+        display.apply(shown, settings)
+    assert shell_of(shown).GetDisplayNode().GetVisibility()
 
 
 def test_it_follows_its_volume_also_when_a_transform_is_hardened(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     window, band = window_for(presented.limit, magnitudes.peak(), threshold)
     table = relevance_colors(band, display.color_map, display.sign)
     chosen = presented.relevance[display.input]
+    turned = display.volume_rendering != read(presented).volume_rendering
     _keep(scene, first, display, chosen)
     colors = color_table(scene, first, "colors")
     set_colors(colors, table)
@@ -109,7 +110,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
         if node is not None:
             _set_window(node.GetDisplayNode(), window, colors)
     _set_legend(presented, table, window, display)
-    shell.update(presented, display.volume_rendering)
+    shell.update(presented, display.volume_rendering, turned)
     glow.update(presented, overlay.displayed_map(first), display, threshold, window)
     hot_spots.update(presented, display)
     if overlay.shown(presented):

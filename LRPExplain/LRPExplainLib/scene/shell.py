@@ -19,14 +19,18 @@ _LEVEL = 0.5
 _OF = record.PREFIX + "of"  # the volume that it is the surface of
 
 
-def update(presented: PresentedNodes, wanted: bool) -> None:
-    """Show it in 3D views or not; made of the explained volume when it is first wanted (of a single slice: never)."""
+def update(presented: PresentedNodes, wanted: bool, turned: bool) -> None:
+    """Show it in 3D views or not; made of the explained volume when it is first wanted (of a single slice: never).
+
+    ``turned``: that was just decided. Else who has hidden or deleted it meanwhile is left in peace.
+    """
     first, volume = presented.relevance[0], presented.volumes[0]
     model = record.linked_one(first, "shell")
-    if wanted and volume is not None and (model is None or model.GetNodeReference(_OF) is not volume):
+    if wanted and volume is not None and (turned if model is None else model.GetNodeReference(_OF) is not volume):
         model = _made(presented, model, volume)
-    if model is not None:
-        overlay.set_visible(first, model.GetDisplayNode(), wanted)
+    shown = model.GetDisplayNode() if model is not None else None
+    if turned and shown is not None:
+        overlay.set_visible(first, shown, wanted)
 
 
 def _made(presented: PresentedNodes, model: Any | None, volume: Any) -> Any | None:

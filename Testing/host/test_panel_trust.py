@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from LRPExplainLib.errors import UserError
+from LRPExplainLib.reporting.record import Record
 from LRPExplainLib.scene import photographs
 from LRPExplainLib.scene.layout import PAIRS
 
@@ -116,6 +117,16 @@ def test_the_verdict_on_agreement_says_when_the_reference_was_changed(with_small
         slicer.util.updateSegmentBinaryLabelmapFromArray(labels, drawn, segment, volume)
         host.wait(lambda: not panel.findings.pending, 20)
 
+    def remarks(name: str) -> list[str]:
+        panel.trust.write_record(tmp_path / name)
+        host.wait(lambda: not panel.trust.running, 60)
+        assert f"The record is {tmp_path / name}" in ui.trustStatusLabel.text
+        record = Record.load(tmp_path / name)
+        assert "agreement" in record.facts["evaluation"]["checks"]
+        told = record.facts.get("remarks", [])
+        assert all(remark in (tmp_path / name).read_text() for remark in told)
+        return told
+
     draw(slice(8, 9))
     person.explain()
     ui.referenceSelector.setCurrentNode(drawn)
@@ -124,11 +135,18 @@ def test_the_verdict_on_agreement_says_when_the_reference_was_changed(with_small
     host.wait(lambda: not panel.trust.running, 60)
     assert "Agreement with tumour" in ui.verdictLabel.text
     assert "The reference is not as it was" not in ui.verdictLabel.text
+    assert remarks("as checked.html") == []
     draw(slice(10, 11))
     assert "The reference is not as it was" in ui.verdictLabel.text
+    (remark,) = remarks("edited.html")
+    assert "edited after agreement with it was measured" in remark
     draw(slice(10, 11))  # back
     assert "The reference is not as it was" not in ui.verdictLabel.text
+    ui.referenceSelector.setCurrentNode(None)  # what was checked is asked for, whatever is chosen now
+    assert remarks("back.html") == []
     draw(slice(10, 11))
+    assert remarks("edited again.html") == [remark]
+    ui.referenceSelector.setCurrentNode(drawn)
     slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.mrmlScene.Clear(0)
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))

@@ -38,7 +38,7 @@ def page(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     """HTML of a record's facts (see record.schema.json) and its pictures (name -> PNG)."""
     parts = [
         _header(facts), _warnings(facts["findings"]), _pictures(facts, pictures), _question(facts),
-        _prediction(facts["prediction"]), _ledger(facts), _hot_spots(facts), _evaluation(facts["evaluation"]),
+        _prediction(facts["prediction"]), _ledger(facts), _hot_spots(facts), _evaluation(facts),
         _provenance(facts), _layers(facts["ledger"]["by_layer"]),
     ]  # fmt: skip
     inside = json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
@@ -77,6 +77,10 @@ def _warnings(found: Mapping[str, Any]) -> str:
             '<p class="quiet">Nothing was found that warns against the map: its ledger closes, and it lies neither in'
             " air nor at the border.</p>"
         )
+    return _listed(sentences)
+
+
+def _listed(sentences: Sequence[str]) -> str:
     return '<ul class="warnings">' + "".join(f"<li>{escape(text)}</li>" for text in sentences) + "</ul>"
 
 
@@ -195,7 +199,8 @@ def _hot_spots(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _evaluation(facts: Mapping[str, Any] | None) -> str:
+def _evaluation(record: Mapping[str, Any]) -> str:
+    facts = record["evaluation"]
     if facts is None:
         return (
             '<h2>Agreement, faithfulness, sanity</h2><p class="quiet">This explanation was not evaluated:'
@@ -209,7 +214,8 @@ def _evaluation(facts: Mapping[str, Any] | None) -> str:
         drawn = f"<h3>Perturbation curves</h3>{legend()}<div class='curves'>{each}</div>"
     missing = [name for name in ("agreement", "faithfulness", "sanity") if name not in facts["checks"]]
     unmade = f'<p class="quiet">Not made: {", ".join(missing)}.</p>' if missing else ""
-    return f"<h2>How far to trust it</h2>{unmade}{html_of('## ' + text)}{drawn}"
+    remarks = _listed(record["remarks"]) if "remarks" in record else ""
+    return f"<h2>How far to trust it</h2>{remarks}{unmade}{html_of('## ' + text)}{drawn}"
 
 
 def _provenance(facts: Mapping[str, Any]) -> str:

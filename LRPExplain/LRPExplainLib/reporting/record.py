@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,6 +138,7 @@ def make_record(
     evaluation: Evaluation | None = None,
     pictures: Mapping[str, bytes] | None = None,
     missing: str | None = None,
+    remarks: Sequence[str] = (),
     with_names: bool = False,
     numbered: bool = False,
 ) -> Record:
@@ -148,6 +149,7 @@ def make_record(
         evaluation: of this explanation.
         pictures: name -> PNG.
         missing: why there are none.
+        remarks: on the evaluation, such as that what it was made with is another one now.
         with_names: keep whole paths, and for DICOM the patient's name and ID, which tell whose volume it is.
         numbered: hide the names of the volumes' files, too, as of those that Slicer wrote: they are called after its
             nodes, and these often after patients. Not together with `with_names`.
@@ -180,6 +182,7 @@ def make_record(
         "relevance": [fingerprint(sitk.GetArrayViewFromImage(image)) for image in explanation.relevance],
         "findings": aliases(findings_facts(explanation, [entry["name"] for entry in told["volumes"]])),
         "evaluation": None if evaluation is None else _told(evaluation, aliases, with_names),
+        **({"remarks": list(remarks)} if remarks else {}),
         "pictures": {
             "views": [{"name": key, "sha256": hashlib.sha256(png).hexdigest()} for key, png in shown.items()],
             "missing": aliases(missing) if not shown else None,

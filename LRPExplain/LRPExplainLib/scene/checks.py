@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import asking, overlay
+from . import agreed, asking, overlay
 from .answers import answer_of, evaluation_beside, evaluation_of, volumes_of
 from .host import tr as _
 from .photographs import photograph
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _RED, _BLUE, _GREEN = (0.84, 0.19, 0.10), (0.10, 0.35, 0.85), (0.0, 0.55, 0.35)
 _COLORS = (_RED, _BLUE, _GREEN)
+_EDITED = (
+    "The reference segmentation was edited after agreement with it was measured:"
+    " the agreement told here is that with the reference as it was before."
+)
 
 
 def evaluate(
@@ -27,6 +31,7 @@ def evaluate(
     presented: PresentedNodes,
     checks: Sequence[str],
     references: Sequence[tuple[Any, str]] = (),
+    on_done: Callable[[dict[str, Any]], None] | None = None,
     **callbacks: Any,
 ) -> Run:
     """Make checks; ``on_done`` gets {"facts"}: evaluation.json, with the checks that were made before.
@@ -46,7 +51,15 @@ def evaluate(
     message = {
         "explanation": str(folder), "checks": list(checks), "references": given, "out": str(evaluation_beside(folder)),
     }  # fmt: skip
-    return session.ask("evaluate", message, **callbacks)
+    first, held = presented.relevance[0], agreed.held(references, presented.relevance[0])
+
+    def done(event: dict[str, Any]) -> None:
+        if "agreement" in checks:
+            agreed.keep(first, list(dict.fromkeys(node for node, _segment in references)), held)
+        if on_done is not None:
+            on_done(event)
+
+    return session.ask("evaluate", message, on_done=done, **callbacks)
 
 
 def compare(
@@ -91,6 +104,7 @@ def record(session: Session, presented: PresentedNodes, path: Path, **callbacks:
     message = {
         "explanation": str(folder), "evaluation": None if evaluation is None else str(evaluation), "out": str(path),
         "pictures": {view: str(file) for view, file in pictures.items()},
+        "remarks": [_EDITED] if evaluation is not None and agreed.changed(presented.relevance[0]) else [],
     }  # fmt: skip
     return session.ask("record", message, **callbacks)
 

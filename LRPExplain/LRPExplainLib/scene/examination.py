@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -115,15 +114,14 @@ def reference_on(segmentation: Any, volume: Any, segment: str | None = None) -> 
     return kept("references", key, lambda: _resample(segmentation, volume, segment))
 
 
-def held_by(segmentation: Any, relevance: Any, segment: str | None = None) -> str:
-    """What a reference holds of a map, to tell it from one that was edited, also after both were saved and loaded."""
+def held_by(segmentation: Any, relevance: Any, segment: str | None = None) -> frozenset[tuple[str, ...]]:
+    """What each segment of a reference holds of a map, after its name: to tell it from one that was edited, also after
+    both were saved and loaded."""
 
-    def make() -> str:
+    def make() -> frozenset[tuple[str, ...]]:
         field = Field(array_of(relevance), matrix_of(relevance, world=True))
         *shares, _outside = shares_of(field, reference_on(segmentation, relevance, segment))
-        return json.dumps(
-            [[each.name, *(f"{n:.5g}" for n in (each.ml, each.positive, each.negative))] for each in shares]
-        )
+        return frozenset((each.name, *(f"{n:.5g}" for n in (each.ml, each.positive, each.negative))) for each in shares)
 
     return kept("held", _reference_key(segmentation, relevance, segment), make)
 

@@ -26,7 +26,7 @@ REFERENCE = PREFIX + "Reference"  # what the reference that agreement was checke
 INPUT = PREFIX + "Input"  # on a relevance map: the number of its input, of those that the model takes
 _FIRST = PREFIX + "first"
 # nodes that were not made for it, and the map that is shown, which is one of those that were
-_OTHERS = {PREFIX + "source", PREFIX + "whole", PREFIX + "shared", PREFIX + "chosen", _FIRST}
+_OTHERS = {PREFIX + role for role in ("source", "whole", "shared", "chosen", "checked")} | {_FIRST}
 # what people look for in the node's attributes; the rest is in FACTS
 _READABLE = {
     "Model": ("model", "name"),

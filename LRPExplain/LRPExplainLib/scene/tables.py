@@ -12,7 +12,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..findings.examination import Findings
 from ..findings.profiles import AXIS_NAMES, Profile
-from . import record
+from . import agreed, record
 from .hierarchy import put_in_folder
 from .host import tr as _
 from .host import vtk
@@ -266,8 +266,8 @@ def rename(first: Any, old: str, new: str) -> None:
 
 def forget_checks(first: Any) -> None:
     """Remove what checks found of a map whose voxels are others now."""
-    for told in (record.VERDICT, record.REFERENCE):
-        first.RemoveAttribute(told)
+    first.RemoveAttribute(record.VERDICT)
+    agreed.forget(first)
     for role, attribute in {"table": _TABLE, "chart": _CHART, "series": _SERIES}.items():
         made = [node for node in record.linked(first, role) if node is not None]
         checked = [node for node in made if not (node.GetAttribute(attribute) or "").startswith(_OF_FINDINGS)]

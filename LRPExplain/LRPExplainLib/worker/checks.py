@@ -82,7 +82,8 @@ def compare_with(message: Message, progress: Progress) -> Message:
 
 
 def record(message: Message, progress: Progress) -> Message:
-    """Write the record to the file "out", with "pictures" (view -> PNG file) and the folder "evaluation", if any."""
+    """Write the record to the file "out", with "pictures" (view -> PNG file) and, if any, the folder "evaluation" and
+    "remarks" on it."""
     out, evaluation = Path(message["out"]), message.get("evaluation")
     progress("writing", 0.2)
     named = bool(message.get("with_names"))
@@ -92,6 +93,7 @@ def record(message: Message, progress: Progress) -> Message:
         Evaluation.load(evaluation) if evaluation else None,
         {view: Path(file).read_bytes() for view, file in message["pictures"].items()},
         message.get("missing"),
+        message.get("remarks") or (),
         with_names=named,
         numbered=not named,
     )

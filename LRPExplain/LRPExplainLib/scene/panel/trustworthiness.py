@@ -148,16 +148,13 @@ class TrustSection(Section):
         from .. import checks, record
 
         nodes, reference = self.nodes, self.panel.volumes.reference
-        given, held = [], ""
+        given = []
         if name == "agreement":
-            held = self._held_by_reference()
             chosen = [reference.segment] if reference.segment else reference.node.GetSegmentation().GetSegmentIDs()
             given = [(reference.node, segment) for segment in chosen]
 
         def done(event: dict[str, Any]) -> None:
             nodes.relevance[0].SetAttribute(record.VERDICT, "\n".join(verdicts(event["facts"])))
-            if given:
-                nodes.relevance[0].SetAttribute(record.REFERENCE, held)
             self._finish(write=lambda: checks.write_evaluation(nodes, event["facts"]))
 
         return checks.evaluate(self._session, nodes, [name], given, **self._callbacks(done))
@@ -262,20 +259,16 @@ class TrustSection(Section):
             self.ui.showResultButton.checked = False  # which brings the user's layout back
         combo.enabled = self.ui.showResultButton.enabled = bool(found)
 
-    def _held_by_reference(self) -> str:
+    def _other_reference(self) -> list[str]:
+        """The verdict on agreement is about the reference as it was when that was checked."""
+        from ..agreed import kept
         from ..examination import held_by
 
         reference = self.panel.volumes.reference
-        if self.nodes is None or reference.node is None:
-            return ""
-        return held_by(reference.node, self.nodes.relevance[0], reference.segment)
-
-    def _other_reference(self) -> list[str]:
-        """The verdict on agreement is about the reference as it was when that was checked."""
-        from ..record import REFERENCE
-
-        before = self.nodes.relevance[0].GetAttribute(REFERENCE) if self.nodes is not None else None
-        if not before or self._held_by_reference() in ("", before):
+        before = kept(self.nodes.relevance[0]) if self.nodes is not None else None
+        if before is None or reference.node is None:
+            return []
+        if before == held_by(reference.node, self.nodes.relevance[0], reference.segment):
             return []
         return [_("The reference is not as it was when agreement with it was checked: check it again.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def test_after_the_shown_map_comes_one_of_the_same_explanation_or_none(
     shown = opened.ui.relevanceSelector.currentNode()
     assert shown is (nodes.relevance[0] if deleted else None)  # the first one had the facts
     assert composite("Red") == (nodes.relevance[0].GetID() if deleted else "None")
+
+
+def test_of_the_maps_that_are_left_the_strongest_is_shown(opened: Any, host: Host, tmp_path: Path) -> None:
+    made = build(tmp_path, [head(), head(), head(), head()])
+    shares = {"absolute_share_by_input": [0.1, 0.2, 0.4, 0.3]}
+    nodes = present(replace(made, ledger=made.ledger | shares), scene=slicer.mrmlScene)
+    opened.panel.display.on_result(nodes)
+    for shown in (nodes.relevance[2], nodes.relevance[3], nodes.relevance[1], nodes.relevance[0]):
+        host.process()
+        assert opened.ui.relevanceSelector.currentNode() is shown
+        assert composite("Red") == shown.GetID()
+        slicer.mrmlScene.RemoveNode(shown)
+    host.process()
+    assert opened.ui.relevanceSelector.currentNode() is None
 
 
 def test_a_deleted_volume_leaves_its_selector_empty(opened: Any, host: Host) -> None:

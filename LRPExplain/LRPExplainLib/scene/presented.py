@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,12 @@ class PresentedNodes:
     def inputs(self) -> tuple[int, ...]:
         """For each map the number of its input, under which the facts know it."""
         return tuple(int(node.GetAttribute(record.INPUT) or n) for n, node in enumerate(self.relevance))
+
+    def strongest(self, among: Sequence[Any]) -> Any:
+        """Of some of its maps the one with most |relevance|; the first of them where that was not recorded."""
+        shares = dict(enumerate(self.facts["ledger"].get("absolute_share_by_input", ())))
+        numbers = dict(zip(self.relevance, self.inputs, strict=True))
+        return max(among, key=lambda node: shares.get(numbers[node], 0.0))
 
     @property
     def hot_spots(self) -> Any | None:

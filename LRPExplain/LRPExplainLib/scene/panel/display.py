@@ -92,13 +92,14 @@ class DisplaySection(Section):
             self.panel.on_display()
 
     def on_removal(self, node: Any) -> None:
-        """A map is about to be deleted: another map of the same explanation is shown then, else none.
+        """A map is about to be deleted: the strongest that is left of the same explanation is shown then, else none.
 
         The selector itself would go to its neighbour, which may be a map of another patient's volume.
         """
         if node is self._selected and self.nodes is not None and self.parameters:
             rest = [each for each in self.nodes.relevance if each.GetScene() is not None and each is not node]
-            self.parameters.relevance = rest[0] if rest and node is not self.nodes.relevance[0] else None
+            goes_on = rest and node is not self.nodes.relevance[0]
+            self.parameters.relevance = self.nodes.strongest(rest) if goes_on else None
 
     def close(self) -> None:
         super().close()

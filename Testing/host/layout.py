@@ -12,6 +12,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 
 from .pythonqt import invokable
+from .widgets.mrml_nodes import qMRMLNodeComboBox
 from .widgets.mrml_widgets import qMRMLPlotView, qMRMLTableView, qMRMLWidget
 
 _SIZE = 400  # pixels, square
@@ -56,12 +57,34 @@ class qMRMLSliceView(_Window, QtWidgets.QWidget):
 
 
 class qMRMLSliceWidget(QtWidgets.QWidget):
-    """Slice node, composite node, logic and view under one roof."""
+    """Slice node, composite node, logic and view under one roof, and of the controller the background's selector.
+
+    That goes to the volume listed before the chosen one when this is deleted, and takes the background along.
+    """
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._logic: Any = None
         self._view = qMRMLSliceView(self)
+        self._background = qMRMLNodeComboBox(self)
+        self._background.setProperty("nodeTypes", ["vtkMRMLVolumeNode"])
+        for name in ("noneEnabled", "editEnabled", "renameEnabled"):
+            self._background.setProperty(name, True)
+        self._background.nodeChosen.connect(self._on_chosen)
+
+    def _control(self, scene: Any) -> tuple[Any, int]:
+        """The controller's selector and the composite node say the same; returns what observes the node."""
+        self._background.setMRMLScene(scene)
+        composite = self.mrmlSliceCompositeNode()
+        return composite, composite.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_composite)
+
+    def _on_chosen(self, node: Any) -> None:
+        self.mrmlSliceCompositeNode().SetBackgroundVolumeID(node.GetID() if node else None)
+
+    def _on_composite(self, composite: Any, _event: str) -> None:
+        blocked = self._background.blockSignals(True)
+        self._background.setCurrentNode(slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or ""))
+        self._background.blockSignals(blocked)
 
     @invokable
     def sliceLogic(self) -> Any:
@@ -198,6 +221,7 @@ class qSlicerLayoutManager(QtCore.QObject):
         widget._logic.SetSliceNode(node)
         widget._logic.ResizeSliceNode(_SIZE, _SIZE)
         widget._view._node = node
+        self._tags.append(widget._control(self._scene))
         return widget
 
     def _make_three_d(self, node: Any) -> qMRMLThreeDWidget:

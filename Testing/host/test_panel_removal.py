@@ -95,6 +95,23 @@ def test_a_deleted_volume_leaves_its_selector_empty(opened: Any, host: Host) -> 
     assert opened.panel.volumes.nodes == [after]
 
 
+@pytest.mark.parametrize("explained", [True, False])
+def test_no_older_map_takes_the_place_of_a_deleted_volume(
+    opened: Any, host: Host, tmp_path: Path, explained: bool
+) -> None:
+    (tmp_path / "other").mkdir()
+    present(build(tmp_path / "other"), scene=slicer.mrmlScene)  # Slicer's own selectors would go to its map
+    mine = present(build(tmp_path), scene=slicer.mrmlScene).volumes[0] if explained else volume("mine")
+    red, yellow, *_rest = composites(slicer.mrmlScene)
+    for view in (red, yellow):
+        view.SetBackgroundVolumeID(mine.GetID())
+    host.process()
+    slicer.mrmlScene.RemoveNode(mine)
+    host.process()
+    assert red.GetBackgroundVolumeID() is None
+    assert yellow.GetBackgroundVolumeID() is None
+
+
 def test_one_of_several_deleted_volumes_leaves_the_others(opened: Any, host: Host) -> None:
     host.wait(lambda: opened.panel.model.facts is not None, 60)
     opened.panel.volumes.show_channels(["T1", "T2", "FLAIR"])

@@ -48,6 +48,25 @@ def test_the_event_loop_is_never_held_longer_than_100_ms_at_128_voxels(person: P
     assert not person.said()
 
 
+def test_a_closed_scene_leaves_no_files_of_its_volumes_and_maps(
+    with_small_model: Person, temporary: Path, tmp_path: Path
+) -> None:
+    person = with_small_model
+    person.explain()
+    person.open(person.ui.trustCollapsibleButton)
+    person.click(person.ui.complexityButton)
+    person.host.wait(lambda: not person.widget.panel.trust.running, 60)
+    session = next(temporary.glob("LRPExplain-*"))
+    before = {entry.name.rpartition("-")[0] for entry in session.iterdir()}
+    assert {"volume", "answer"} <= before, before
+    slicer.mrmlScene.Clear(0)
+    person.host.process()
+    assert [entry.name for entry in session.iterdir() if entry.name.startswith(("volume-", "answer-"))] == []
+    slicer.util.addVolumeFromArray(np.random.default_rng(1).random((16, 16, 16)).astype(np.float32), name="next")
+    person.choose_model(tmp_path / "small.ts")
+    person.explain()  # the same worker goes on
+
+
 def test_cancel_returns_within_a_second_and_leaves_nothing(person: Person) -> None:
     person.load_sample()
     nodes, limit = slicer.mrmlScene.GetNumberOfNodes(), 1.0 * slowness()

@@ -135,8 +135,8 @@ def test_dicom_refers_to_the_slices_that_the_volume_came_from(place: Path, tmp_p
         ask(place, "export-dicom", series=[[]], together=str(together), out=str(tmp_path / "none"))
 
 
-def test_a_map_of_an_earlier_session_is_to_be_explained_again(presented: PresentedNodes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not at hand, as of maps of an earlier session"):
+def test_a_map_that_came_with_a_scene_is_to_be_explained_again(presented: PresentedNodes, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not at hand, as of maps that came with a scene"):
         answers.answer_of(presented)
     first, second = tmp_path / "1", tmp_path / "2"
     for folder in (first, answers.evaluation_beside(first), second):
@@ -157,7 +157,7 @@ def test_a_folder_that_a_scene_file_names_is_not_touched(presented: PresentedNod
     for folder in (somebodys, answers.evaluation_beside(somebodys), answer):
         folder.mkdir()
     presented.relevance[0].SetAttribute("LRPExplain.Answer", str(somebodys))
-    with pytest.raises(UserError, match="not at hand, as of maps of an earlier session"):
+    with pytest.raises(UserError, match="not at hand, as of maps that came with a scene"):
         answers.answer_of(presented)
     answers.keep(presented.relevance[0], answer)
     assert answers.answer_of(presented) == answer

@@ -1,6 +1,7 @@
 """Where the worker's answer to an explanation lies, for checks that need more of it than the scene keeps.
 
-It lies in the session's temporary folder: after Slicer was restarted, the volume has to be explained again first.
+It lies in the session's temporary folder until the scene is closed: in a scene that was loaded, the volume has to be
+explained again first.
 """
 
 from __future__ import annotations
@@ -27,15 +28,26 @@ _known: set[Path] = set()
 def keep(first: Any, folder: Path | None) -> None:
     """Remember the answer's folder on the first map; that of an earlier answer goes. None: there is none."""
     earlier = Path(first.GetAttribute(_ANSWER) or "")
-    if earlier in _known and earlier != folder:
-        _known.remove(earlier)
-        for old in (earlier, evaluation_beside(earlier)):
-            shutil.rmtree(old, ignore_errors=True)
+    if earlier != folder:
+        _remove(earlier)
     if folder is None:
         first.RemoveAttribute(_ANSWER)
     else:
         _known.add(folder)
         first.SetAttribute(_ANSWER, str(folder))
+
+
+def forget() -> None:
+    """Remove the folders of all answers, when their scene was closed."""
+    for folder in list(_known):
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder in _known:
+        _known.remove(folder)
+        for old in (folder, evaluation_beside(folder)):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def answer_of(presented: PresentedNodes) -> Path:
@@ -50,7 +62,7 @@ def answer_of(presented: PresentedNodes) -> Path:
     if folder not in _known or not folder.is_dir():
         raise UserError(
             _(
-                "The answer behind this map is not at hand, as of maps of an earlier session and of those at the"
+                "The answer behind this map is not at hand, as of maps that came with a scene and of those at the"
                 " crosshair: explain the volume again, then check it."
             )
         )

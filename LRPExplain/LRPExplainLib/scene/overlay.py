@@ -136,6 +136,15 @@ def change_background(scene: Any, earlier: Any | None, chosen: Any) -> None:
                 composite.SetAttribute(_GIVEN, after.GetID())
 
 
+def leave_empty(scene: Any, volume: Any) -> None:
+    """Views that show a volume as background or foreground show none there."""
+    for composite in composites(scene):
+        if composite.GetBackgroundVolumeID() == volume.GetID():
+            composite.SetBackgroundVolumeID(None)
+        if composite.GetForegroundVolumeID() == volume.GetID():
+            composite.SetForegroundVolumeID(None)
+
+
 def hide(presented: PresentedNodes) -> None:
     """Take the explanation out of all views: they show again what they showed before, the user's changes included."""
     take_out(presented.scene, presented.relevance[0])

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from ..errors import UserError
 from ..worker.client import MAIN, REPLACED, Client
-from . import asking
+from . import answers, asking
 from .export import export_volume, file_name
 from .process import SlicerProcess, later
 from .saying import said
@@ -31,6 +31,7 @@ def shared_session() -> Session:
     if _shared is None:
         _shared = Session()
         slicer.app.connect("aboutToQuit()", _shared.close)
+        slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndCloseEvent, _shared.forget)
     return _shared
 
 
@@ -206,6 +207,13 @@ class Session:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def forget(self, *_event: Any) -> None:
+        """A scene was closed: the files of its volumes and of its maps go."""
+        answers.forget()
+        for _content, path in self._written.values():
+            shutil.rmtree(path.parent, ignore_errors=True)
+        self._written = {}
+
     def _send(
         self,
         run: Run,
@@ -312,7 +320,6 @@ def _presenting(
     changed meanwhile.
     """
     from ..explanation import Explanation
-    from . import answers
     from .presenting import present_in_steps
 
     kept = False

@@ -44,6 +44,15 @@ def view(scene: Any, name: str) -> Any:
     return scene.GetSingletonNode(name, "vtkMRMLSliceNode")
 
 
+def resize(node: Any, wide: int, high: int) -> None:
+    """As vtkMRMLSliceLogic does."""
+    _width, height, depth = node.GetFieldOfView()
+    modifying = node.StartModify()
+    node.SetDimensions(wide, high, 1)
+    node.SetFieldOfView(height * wide / high, height, depth)
+    node.EndModify(modifying)
+
+
 def composite_of(scene: Any, name: str) -> Any:
     return next(node for node in composites(scene) if node.GetLayoutName() == name)
 
@@ -137,7 +146,7 @@ def test_what_slicer_does_to_a_view_that_is_new_does_not_move_the_users(
     enter(nodes)
     side_by_side._LINKS[id(nodes.scene)].stop()
     monkeypatch.setattr(side_by_side, "in_slicer", lambda: True)
-    side_by_side._link(nodes.scene, side_by_side._pairs(nodes.scene, nodes.application))
+    side_by_side._link(nodes.scene, side_by_side._pairs(nodes.scene, nodes.application), {})
     new = view(nodes.scene, PAIRS["Red"])
     new.SetSliceToRASByNTP(0, 0, 1, -1, 0, 0, 0, 0, 0, 0)
     np.testing.assert_allclose(matrix(mine), before)
@@ -355,8 +364,17 @@ def test_a_single_slice_stands_beside_itself_in_two_views(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("own", "axis"), [("Green", 1), ("Yellow", 0)])
-def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(tmp_path: Path, own: str, axis: int) -> None:
-    """Red stands in for the view that shows it, which has what was done meanwhile; Red itself is as it was."""
+def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(
+    tmp_path: Path, own: str, axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red stands in for the view that shows it, which has what was done meanwhile; Red itself is as it was.
+
+    All of the slice is to be seen there, though the layout gives Red another shape, of which Slicer keeps the height.
+    """
+    timers: list[Any] = []
+    process = types.SimpleNamespace(later=lambda seconds, function: timers.append(function))
+    monkeypatch.setitem(sys.modules, "LRPExplainLib.scene.process", process)
+    monkeypatch.setattr(side_by_side, "in_slicer", lambda: True)
     application = Application()
     cut = [slice(None)] * 3
     cut[axis] = slice(SIZE[axis] // 2, SIZE[axis] // 2 + 1)
@@ -377,14 +395,19 @@ def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(tmp_path: Path, 
         assert view(scene, name).GetOrientation() == SLICE_VIEWS[own]
         np.testing.assert_allclose(matrix(view(scene, name)), kept[own])
     assert (relevance_in(scene, "Red"), relevance_in(scene, "Yellow")) == (False, True)
-    red.SetDimensions(350, 500, 1)
-    red.SetFieldOfView(35, 50, 1)
+    resize(red, 350, 500)
+    wide = max(picture.GetSize()) * 2.0
+    np.testing.assert_allclose(red.GetFieldOfView()[:2], (wide, wide * 500 / 350))
+    for link in timers:
+        link()
+    red.SetFieldOfView(wide / 2, wide / 2 * 500 / 350, 1)  # the user zooms
     composite_of(scene, "Red").SetForegroundVolumeID(other.GetID())
     leave(scene)
     assert all(relevance_in(scene, name) for name in SLICE_VIEWS)
     for name in SLICE_VIEWS:
         np.testing.assert_allclose(matrix(view(scene, name)), kept[name])
-    assert (mine.GetFieldOfView()[:2], red.GetFieldOfView()[:2]) == ((70, 50), (140, 100))
+    assert mine.GetFieldOfView()[:2] == pytest.approx((70, 50))
+    assert red.GetFieldOfView()[:2] == (140, 100)
     assert composite_of(scene, own).GetForegroundVolumeID() == other.GetID()
     assert composite_of(scene, "Red").GetForegroundVolumeID() is None
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import overlay, placing, record, view_nodes
+from .fitting import Shown
 from .host import SLICE_VIEWS, Application, in_slicer, slicer, vtk
 from .layout import BEFORE, LAYOUT, PAIRS, SINGLE_LAYOUT, SINGLE_PAIR, active, entered, layout_node, pairs
 from .outlining import give_back, take_fill
@@ -46,6 +47,9 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     borrowed = {*SINGLE_PAIR, *SINGLE_PAIR.values()} - {own} if own else PAIRS.values()
     views = [view_nodes.find(scene, name) for name in borrowed]
     before["below"] = {view.name: view_nodes.state_of(view) for view in views if view is not None}
+    names = {above: own or above for above in (SINGLE_PAIR if own else PAIRS)}
+    found = {above: view_nodes.find(scene, name) for above, name in names.items()}
+    fits = {above: Shown(view) for above, view in found.items() if view is not None}
     _stand_in(scene, own, back=False)
     if reference is not None:
         before["reference"] = _show_reference(reference, segment)
@@ -58,7 +62,7 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
         above.composite.SetAttribute(overlay.PLAIN, "1")
         beneath.composite.RemoveAttribute(overlay.PLAIN)
     _clear_plain(scene)
-    _link(scene, both)
+    _link(scene, both, fits)
     overlay.show(presented)
     placing.place(scene)
 
@@ -95,6 +99,8 @@ def leave(scene: Any) -> None:
         composite.RemoveAttribute(overlay.PLAIN)
     if not scene.IsClosing():
         _stand_in(scene, before.get("own"), back=True)
+        if link is not None:
+            link.give_back(before.get("own"))
     for name, state in before.get("below", {}).items():
         view = view_nodes.find(scene, name)
         if view is not None:
@@ -113,7 +119,7 @@ def leave(scene: Any) -> None:
 def resume(scene: Any) -> None:
     """After a scene that was saved side by side has been loaded: the pairs follow each other again."""
     if active(scene):
-        _link(scene, _pairs(scene, None))
+        _link(scene, _pairs(scene, None), {})
 
 
 def _stand_in(scene: Any, own: str | None, back: bool) -> None:
@@ -186,17 +192,20 @@ def _restore_reference(scene: Any, undo: dict[str, Any] | None) -> None:
         display.SetSegmentVisibility(undo["segment"], undo["segment_visible"])
 
 
-def _link(scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]]) -> None:
+def _link(scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]], fits: dict[str, Shown]) -> None:
     if id(scene) in _LINKS:
         _LINKS.pop(id(scene)).stop()
-    _LINKS[id(scene)] = _Link(scene, pairs)
+    _LINKS[id(scene)] = _Link(scene, pairs, fits)
 
 
 class _Link:
-    """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to."""
+    """Lets the two views of each pair follow each other at once, whatever Slicer's own view links are set to.
 
-    def __init__(self, scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]]) -> None:
-        self._scene, self._pairs = scene, pairs
+    ``fits``: by the names of the upper views, what these show to begin with.
+    """
+
+    def __init__(self, scene: Any, pairs: list[tuple[ViewNodes, ViewNodes]], fits: dict[str, Shown]) -> None:
+        self._scene, self._pairs, self._fits = scene, pairs, fits
         self._following = False
         self._settled = not in_slicer()
         if in_slicer():
@@ -205,9 +214,9 @@ class _Link:
             later(_SETTLING, self._settle)
         self._observed: list[tuple[Any, int]] = []
         for above, beneath in pairs:
-            _follow(above.node, beneath.node)
+            self._fit(above, beneath)
             _copy_layers(above.composite, beneath.composite)
-            self._observe(above.node, partial(_follow, above.node, beneath.node))
+            self._observe(above.node, partial(self._led, above, beneath))
             self._observe(beneath.node, partial(self._lead, above.node, beneath.node))
             self._observe(above.composite, partial(_copy_layers, above.composite, beneath.composite))
         layout = layout_node(scene)
@@ -233,10 +242,29 @@ class _Link:
         self._following = True
         try:
             for above, beneath in self._pairs:
-                _follow(above.node, beneath.node)
+                self._fit(above, beneath)
         finally:
             self._following = False
         self._settled = True
+
+    def _fit(self, above: ViewNodes, beneath: ViewNodes) -> None:
+        if above.name in self._fits:
+            self._fits[above.name].fit(above.node)
+        _follow(above.node, beneath.node)
+
+    def _led(self, above: ViewNodes, beneath: ViewNodes) -> None:
+        """The view above leads; while Slicer still sets it up, it may only have got another shape."""
+        if self._settled:
+            _follow(above.node, beneath.node)
+        else:
+            self._fit(above, beneath)
+
+    def give_back(self, own: str | None) -> None:
+        """The upper views, or the ``own`` one of a single slice, show what they showed, but for what was zoomed."""
+        for above, _beneath in self._pairs:
+            view = view_nodes.find(self._scene, own) if own else above
+            if above.name in self._fits and view is not None:
+                self._fits[above.name].give_back(above.node, view.node)
 
     def _lead(self, above: Any, beneath: Any) -> None:
         """The view beneath leads as the one above does, but not while Slicer still sets it up: that must not move the

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 from hand_built import build, every_node
-from LRPExplainLib.scene import display, present, presented_of, remove
+from LRPExplainLib.scene import display, present, presented_of, record, remove
 from LRPExplainLib.scene.nodes import by_role
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
@@ -77,17 +77,22 @@ def test_undoing_an_explanation_leaves_nothing_half(tmp_path: Path, undoable: bo
     assert [node for node in rest if not node.IsA("vtkMRMLColorTableNode")] == []
 
 
-def test_undoing_a_deleted_map_brings_it_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_undoing_a_deleted_map_brings_it_back(tmp_path: Path, alone: bool) -> None:
     shown = present(build(tmp_path))
     scene, relevance = shown.scene, shown.relevance[0]
-    for node in every_node(scene):
+    for node in [relevance] if alone else every_node(scene):
         node.SetUndoEnabled(True)
+    shown_by = relevance.GetDisplayNode()
     voxels = slicer.util.arrayFromVolume(relevance).copy()
     scene.SetUndoOn()
     scene.SaveStateForUndo()
     scene.RemoveNode(relevance)
+    if alone:
+        scene.RemoveNode(shown_by)
     scene.Undo()
     (back,) = by_role(scene, "relevance")
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(back), voxels)
     again = presented_of(back)
     display.apply(again, display.Display(opacity=0.5))
+    assert back.GetDisplayNode().GetColorNode() is record.linked_one(back, "colors")

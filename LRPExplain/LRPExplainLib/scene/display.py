@@ -108,7 +108,7 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     cleaning.update(presented, chosen, threshold, display.selection)
     for node in (*presented.relevance, *record.linked(first, "cleaned")):
         if node is not None:
-            _set_window(node.GetDisplayNode(), window, colors)
+            _set_window(node, window, colors)
     _set_legend(presented, table, window, display)
     shell.update(presented, display.volume_rendering, turned)
     glow.update(presented, overlay.displayed_map(first), display, threshold, window)
@@ -126,9 +126,9 @@ def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:
         overlay.set_opacity(scene, first, display.opacity)
 
 
-def _set_window(node: Any, window: float, colors: Any) -> None:
-    if node is None:
-        return
+def _set_window(volume: Any, window: float, colors: Any) -> None:
+    volume.CreateDefaultDisplayNodes()  # where it has none, as a map that undo has brought back alone
+    node = volume.GetDisplayNode()
     modifying = node.StartModify()
     if node.GetColorNodeID() != colors.GetID():
         node.SetAndObserveColorNodeID(colors.GetID())

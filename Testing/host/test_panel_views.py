@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import slicer
 import vtk
-from LRPExplainLib.scene import present, present_in_steps
+from LRPExplainLib.scene import display, present, present_in_steps
 from LRPExplainLib.scene.layout import LAYOUT
 from LRPExplainLib.scene.nodes import legend_of
 from LRPExplainLib.scene.overlay import hide
@@ -440,3 +440,32 @@ def test_a_deleted_map_is_let_go(host: Host, opened: Any) -> None:
     gc.collect()
     held = [each for each in gc.get_referrers(known.Get()) if isinstance(each, dict)] if known.Get() else []
     assert not [each for each in held if known.Get() in each]  # as a key: of what is observed
+
+
+def test_regions_of_a_map_are_found_while_the_threshold_moves_on(
+    host: Host, opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes a second of a large map of noise: nothing waits for a threshold that is left already."""
+    nodes = present(build(tmp_path), scene=slicer.mrmlScene)
+    opened.panel.display.on_result(nodes)
+    ui = opened.ui
+    ui.clusterSpinBox.value = 0.5
+    applied: list[float] = []
+    apply = display.apply
+
+    def note(nodes: Any, wanted: Any) -> None:
+        applied.append(wanted.threshold)
+        apply(nodes, wanted)
+
+    monkeypatch.setattr(display, "apply", note)
+    for threshold in (50, 60, 70):
+        ui.thresholdSlider.value = threshold
+    assert applied == []
+    host.wait(lambda: applied, 20)
+    assert applied == [70]
+    assert display.read(nodes).threshold == 70
+    assert nodes.relevance[0].GetAttribute("LRPExplain.Shown") == "1"
+    ui.thresholdSlider.value = 60  # known by now
+    ui.clusterSpinBox.value = 0
+    assert applied[-1] == 60
+    assert display.read(nodes).minimum_cluster_ml == 0

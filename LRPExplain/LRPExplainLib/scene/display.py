@@ -7,6 +7,7 @@ regions are left out by showing a second volume, in which their voxels are zero 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from ..errors import UserError
 from ..findings.selection import MASS, SIGNS, Selection
 from . import cleaning, glow, hot_spots, overlay, placing, record, shell
-from .cache import magnitudes_of
+from .cache import clusters_in_steps, magnitudes_of
 from .colors import COLOR_MAPS, ENTRIES, FIRE_AND_ICE, ZERO_ROW, relevance_colors, window_for
 from .companions import color_table
 from .nodes import label_legend, legend_of, set_colors
@@ -23,7 +24,7 @@ from .nodes import label_legend, legend_of, set_colors
 if TYPE_CHECKING:
     from .presented import PresentedNodes
 
-__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "chosen_map", "read"]
+__all__ = ["COLOR_MAPS", "SIGNS", "Display", "apply", "chosen_map", "look_up", "read"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ def apply(presented: PresentedNodes, display: Display) -> None:
     if overlay.shown(presented):
         overlay.lay(scene, first)
     placing.place(scene)
+
+
+def look_up(presented: PresentedNodes, display: Display) -> Iterator[None]:
+    """In steps, what takes `apply` the longest, so that it does not hold up anybody then."""
+    if display.minimum_cluster_ml and display.input < len(presented.relevance):
+        level = display.selection.level(magnitudes_of(presented.relevance))
+        yield from clusters_in_steps(presented.relevance[display.input], level, display.selection)
 
 
 def _keep(scene: Any, first: Any, display: Display, chosen: Any) -> None:

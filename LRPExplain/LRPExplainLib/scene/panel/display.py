@@ -28,6 +28,7 @@ class DisplaySection(Section):
         super().__init__(ui, panel)
         self.nodes: Any = None
         self._selected: Any = None
+        self._looking: Iterator[None] | None = None  # for what is to be applied then
         self._busy = False
         for selector in (ui.relevanceSelector, ui.besideSelector):
             selector.addAttribute("vtkMRMLScalarVolumeNode", ROLE_ATTRIBUTE, "relevance")
@@ -111,12 +112,25 @@ class DisplaySection(Section):
         self._show()
 
     def apply(self, *_changed: Any) -> None:
-        """Set what the controls say."""
+        """Set what the controls say; regions of a large map are found in several turns, while a slider moves on."""
         if self.nodes is None or self._busy:
             return
-        from ..display import apply
+        from ..display import look_up
 
-        apply(self.nodes, self.display())
+        wanted = self.display()
+        self._looking = look_up(self.nodes, wanted)
+        self._apply(self._looking, self.nodes, wanted)
+
+    def _apply(self, looking: Iterator[None], nodes: Any, wanted: Any) -> None:
+        if looking is not self._looking or nodes is not self.nodes:  # the controls say something else by now
+            return
+        from ..display import apply
+        from ..process import later
+
+        if next(looking, looking) is not looking:
+            later(0, lambda: self._apply(looking, nodes, wanted))
+            return
+        apply(nodes, wanted)
         self.panel.on_display()
 
     def _on_kind(self, *_index: Any) -> None:

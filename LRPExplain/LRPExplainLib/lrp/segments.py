@@ -79,11 +79,8 @@ class Segments:
         self.kept: set[fx.Node] = set()
         for number, (begin, end) in reversed(list(enumerate(bounds))):
             read = {node for step in steps[begin:end] for node in self.needs[step]}
-            if number == len(bounds) - 1:
-                self.kept |= read
-                continue
-            # a value from before or after the segment cannot be made again with it
-            self.kept |= {node for node in read if self.of.get(node) != number}
+            # the last one is not run again, and a value from before or after a segment cannot be made again with it
+            self.kept |= {node for node in read if number == len(bounds) - 1 or self.of.get(node) != number}
             self.made[number] = read - self.kept
             self.again[number], sources = self._leading_to(self.made[number], steps[begin:end])
             # what does not depend on the input is at hand at all times

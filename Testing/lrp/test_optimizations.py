@@ -165,8 +165,10 @@ def test_pieces_of_unequal_size_hand_on_what_the_whole_does(
     assert [len(part[0, 0]) for (part,) in sums.pieces(y)] == [4, 3]
     found = flow_through(rule, layer, r)
     assert difference(found.relevance[0], whole.relevance[0]) <= 1e-5
+    # what fills no vector PyTorch rounds otherwise in bfloat16 (`add` with alpha), which 2.4 shows here
+    precision = 1e-5 if dtype == torch.float32 else 1e-3
     for a, b in ((found.bias, whole.bias), (found.stabiliser, whole.stabiliser)):
-        assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=1e-5, abs=1e-5)
+        assert sum(map(float, a)) == pytest.approx(sum(map(float, b)), rel=precision, abs=1e-5)
 
 
 @pytest.mark.parametrize("rule", [rules.z_plus(), rules.z_plus(absorb_bias=False), rules.alpha_beta(2, 1)], ids=str)

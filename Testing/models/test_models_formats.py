@@ -229,6 +229,22 @@ def test_metadata_within_torchscript(tmp_path, network):
     torch.testing.assert_close(model.module(x), network(X).permute(0, 1, 4, 3, 2))
 
 
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning])
+def test_torchscript_is_loaded_without_a_warning(tmp_path, network, monkeypatch, category):
+    """That it is deprecated PyTorch says since 2.10, and since 2.14 in a category that Python prints in a terminal."""
+    path, load = tmp_path / "net.ts", torch.jit.load
+    torch.jit.trace(network, X, check_trace=False).save(path)
+
+    def loudly(*given, **how):
+        warnings.warn("`torch.jit.load` is deprecated. Please switch to `torch.export`.", category, stacklevel=2)
+        return load(*given, **how)
+
+    monkeypatch.setattr(torch.jit, "load", loudly)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_model(path).module(X).shape == network(X).shape
+
+
 def test_a_whole_configuration_within_torchscript(tmp_path):
     """MONAI's own export of a bundle, moved elsewhere."""
     content = config([LOAD, CHANNEL_FIRST, *INTENSITY])

@@ -54,7 +54,8 @@ def load_module(source: Source, name: str) -> nn.Module:
         content = rewritten(archive, dict.fromkeys(example))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # of its age, in a category that differs: since PyTorch 2.14 one that Python prints in a terminal
+            warnings.filterwarnings("ignore", "`torch.jit.load`")
             module: nn.Module = torch.jit.load(io.BytesIO(content), map_location="cpu")
     except Exception as error:  # whatever its parser makes of a damaged file
         raise UserError(f"'{name}' could not be loaded as TorchScript ({reason(error)}): export it again.") from error

@@ -1,6 +1,7 @@
 """Imports point one way: `scene`, `cli` -> `explain` -> `models`, `imaging`, `lrp`. Read from source, run nothing."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -215,6 +216,15 @@ def test_the_table_itself_points_one_way() -> None:
 def test_the_host_is_known_to_the_scene_alone(path: Path) -> None:
     if part_of(path) != "scene":
         assert not others(path) & HOST
+
+
+def test_what_is_asked_of_slicer_is_in_slicer_itself_too() -> None:
+    """slicer-core has classes under `slicer` that Slicer has not there (Slicer_PYTHON_MODULES_CONFIG there)."""
+    slicer = pytest.importorskip("slicer")
+    elsewhere = {"slicer_core.vtkITK", "slicer_core.vtkTeem"}
+    asked = {name for path in FILES for name in re.findall(r"\bslicer\.(vtk\w+)", path.read_text(encoding="utf-8"))}
+    assert asked
+    assert not {name for name in asked if getattr(slicer, name).__module__ in elsewhere}
 
 
 @pytest.mark.parametrize("path", sorted((LIBRARY / "lrp").rglob("*.py")), ids=lambda path: path.name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import SimpleITK as sitk
+
 from . import hierarchy, overlay, record
-from .host import slicer, vtk
+from .host import vtk
 
 if TYPE_CHECKING:
     from .presented import PresentedNodes
@@ -58,6 +60,8 @@ def _made(presented: PresentedNodes, model: Any | None, volume: Any) -> Any | No
 
 def _surface(volume: Any) -> Any:
     """The surface around what is not air, in RAS before any parent transform, on a grid of some 2 mm."""
+    from vtkmodules.util.numpy_support import vtk_to_numpy
+
     rates = [max(1, round(_GRID_MM / length)) for length in volume.GetSpacing()]
     coarse = vtk.vtkExtractVOI()  # first of all: to smooth the fine grid of a CT takes seconds
     coarse.SetInputData(volume.GetImageData())
@@ -70,11 +74,9 @@ def _surface(volume: Any) -> Any:
     )
     smooth.Update()
     grid = smooth.GetOutput()
-    level = slicer.vtkITKImageThresholdCalculator()
-    level.SetInputData(grid)
-    level.SetMethodToOtsu()
-    level.Update()
     lowest, _ = grid.GetScalarRange()
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.Execute(sitk.GetImageFromArray(vtk_to_numpy(grid.GetPointData().GetScalars())[None]))
     closed = vtk.vtkImageConstantPad()  # so that the surface is closed where the head leaves the picture
     closed.SetInputData(grid)
     closed.SetConstant(lowest)
@@ -82,7 +84,7 @@ def _surface(volume: Any) -> Any:
     closed.SetOutputWholeExtent(x0 - 1, x1 + 1, y0 - 1, y1 + 1, z0 - 1, z1 + 1)
     contour = vtk.vtkFlyingEdges3D()
     contour.SetInputConnection(closed.GetOutputPort())
-    contour.SetValue(0, lowest + _LEVEL * (level.GetThreshold() - lowest))
+    contour.SetValue(0, lowest + _LEVEL * (otsu.GetThreshold() - lowest))
     contour.ComputeScalarsOff()
     contour.ComputeNormalsOff()
     largest = vtk.vtkPolyDataConnectivityFilter()

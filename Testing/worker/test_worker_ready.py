@@ -27,7 +27,7 @@ import sys
 from LRPExplainLib.worker.answers import Answers
 before = set(sys.modules)
 Answers().get_ready()
-assert any(name.startswith("sympy") for name in set(sys.modules) - before)
+assert len(set(sys.modules) - before) > 100  # which ones depends on PyTorch's version
 from torch import nn, rand
 from LRPExplainLib import lrp
 before = set(sys.modules)

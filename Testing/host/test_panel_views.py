@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import slicer
 import vtk
 from LRPExplainLib.scene import display, present, present_in_steps
-from LRPExplainLib.scene.layout import LAYOUT
+from LRPExplainLib.scene.layout import LAYOUT, SINGLE_LAYOUT
 from LRPExplainLib.scene.nodes import legend_of
 from LRPExplainLib.scene.overlay import hide
 from LRPExplainLib.scene.parts import parts_of
 from LRPExplainLib.scene.record import linked
 from scene.hand_built import LANDMARK, build, head
 
+from host.hands import Person
 from host.host import Host
 from host.layout import qMRMLThreeDView
 from host.pythonqt import invokable, unwrap
@@ -469,3 +471,25 @@ def test_regions_of_a_map_are_found_while_the_threshold_moves_on(
     ui.clusterSpinBox.value = 0
     assert applied[-1] == 60
     assert display.read(nodes).minimum_cluster_ml == 0
+
+
+def test_a_single_coronal_slice_is_explained_and_stands_side_by_side(with_small_model: Person) -> None:
+    """Of a volume of one voxel's depth, as SimpleITK cuts it: from Explain to two views, and back."""
+    person = with_small_model
+    ui, host = person.ui, person.host
+    volume = slicer.util.addVolumeFromArray(np.random.default_rng(0).random((12, 1, 20)).astype(np.float32))
+    volume.SetName("coronal")
+    host.choose(person.volume_selector(), "coronal")
+    person.explain()
+    chosen = ui.relevanceSelector.currentNode()
+    assert chosen.GetImageData().GetDimensions() == (20, 1, 12)
+    assert composite("Green") == chosen.GetID()
+    before = person.views()
+    person.open(ui.displayCollapsibleButton)
+    person.click(ui.sideBySideButton)
+    assert slicer.app.layoutManager().layout == SINGLE_LAYOUT
+    shown = {name: slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode() for name in ("Red", "Yellow")}
+    assert {node.GetOrientation() for node in shown.values()} == {"Coronal"}
+    assert (composite("Red"), composite("Yellow")) == ("None", chosen.GetID())
+    person.click(ui.sideBySideButton)
+    assert person.views() == before

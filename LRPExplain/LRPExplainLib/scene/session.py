@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..worker.client import MAIN, REPLACED, Client
 from . import answers, asking
 from .export import export_volume, file_name
+from .observing import observe
 from .process import SlicerProcess, later
 from .saying import said
 
@@ -31,7 +32,6 @@ def shared_session() -> Session:
     if _shared is None:
         _shared = Session()
         slicer.app.connect("aboutToQuit()", _shared.close)
-        slicer.mrmlScene.AddObserver(slicer.mrmlScene.EndCloseEvent, _shared.forget)
     return _shared
 
 
@@ -113,6 +113,7 @@ class Session:
         nodes = list(volume_nodes)
         for n, node in enumerate(nodes):
             asking.check(node, labels=n > 0)
+        observe(nodes[0].GetScene(), nodes[0].GetScene().EndCloseEvent, self.forget)
         self._count += 1
         try:
             files = [self._export(node) for node in nodes]

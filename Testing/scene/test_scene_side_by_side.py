@@ -396,10 +396,10 @@ def test_a_slice_that_is_not_axial_stands_in_the_same_two_views(
         np.testing.assert_allclose(matrix(view(scene, name)), kept[own])
     assert (relevance_in(scene, "Red"), relevance_in(scene, "Yellow")) == (False, True)
     resize(red, 350, 500)
-    wide = max(picture.GetSize()) * 2.0
-    np.testing.assert_allclose(red.GetFieldOfView()[:2], (wide, wide * 500 / 350))
     for link in timers:
         link()
+    wide = max(picture.GetSize()) * 2.0
+    np.testing.assert_allclose(red.GetFieldOfView()[:2], (wide, wide * 500 / 350))
     red.SetFieldOfView(wide / 2, wide / 2 * 500 / 350, 1)  # the user zooms
     composite_of(scene, "Red").SetForegroundVolumeID(other.GetID())
     leave(scene)

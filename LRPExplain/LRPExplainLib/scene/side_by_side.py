@@ -216,7 +216,7 @@ class _Link:
         for above, beneath in pairs:
             self._fit(above, beneath)
             _copy_layers(above.composite, beneath.composite)
-            self._observe(above.node, partial(self._led, above, beneath))
+            self._observe(above.node, partial(_follow, above.node, beneath.node))
             self._observe(beneath.node, partial(self._lead, above.node, beneath.node))
             self._observe(above.composite, partial(_copy_layers, above.composite, beneath.composite))
         layout = layout_node(scene)
@@ -248,16 +248,10 @@ class _Link:
         self._settled = True
 
     def _fit(self, above: ViewNodes, beneath: ViewNodes) -> None:
+        """Not while a view's node tells of a change: its slice would not be drawn anew (seen in 5.13)."""
         if above.name in self._fits:
             self._fits[above.name].fit(above.node)
         _follow(above.node, beneath.node)
-
-    def _led(self, above: ViewNodes, beneath: ViewNodes) -> None:
-        """The view above leads; while Slicer still sets it up, it may only have got another shape."""
-        if self._settled:
-            _follow(above.node, beneath.node)
-        else:
-            self._fit(above, beneath)
 
     def give_back(self, own: str | None) -> None:
         """The upper views, or the ``own`` one of a single slice, show what they showed, but for what was zoomed."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from hand_built import build, head
+from hand_built import build, head, ras_positions
 from LRPExplainLib.scene import display, load, present, presented_in, save
 from LRPExplainLib.scene.overlay import hide, show
 from LRPExplainLib.scene.record import linked_one
@@ -26,9 +26,7 @@ def bounds(model: Any) -> np.ndarray:
 
 def inside(image: sitk.Image, level: float) -> np.ndarray:
     """The box, in RAS, around the voxels above a level."""
-    indices = np.argwhere(sitk.GetArrayFromImage(image) > level)[:, ::-1]
-    corners = [image.TransformContinuousIndexToPhysicalPoint(each.tolist()) for each in indices.astype(float)]
-    places = np.array(corners) * [-1, -1, 1]
+    places = ras_positions(image)[sitk.GetArrayViewFromImage(image) > level]
     return np.stack([places.min(axis=0), places.max(axis=0)], axis=1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +47,8 @@ class PresentedNodes:
 
     def strongest(self, among: Sequence[Any]) -> Any:
         """Of some of its maps the one with most |relevance|; the first of them where that was not recorded."""
-        shares = dict(enumerate(self.facts["ledger"].get("absolute_share_by_input", ())))
-        numbers = dict(zip(self.relevance, self.inputs, strict=True))
-        return max(among, key=lambda node: shares.get(numbers[node], 0.0))
+        nodes = dict(zip(self.inputs, self.relevance, strict=True))
+        return nodes[strongest_input(self.facts["ledger"], (n for n, node in nodes.items() if node in among))]
 
     @property
     def hot_spots(self) -> Any | None:
@@ -99,6 +98,12 @@ def presented_of(relevance: Any, application: Application | None = None) -> Pres
         application=application,
         facts=facts,
     )
+
+
+def strongest_input(ledger: Mapping[str, Any], among: Iterable[int]) -> int:
+    """Of these inputs' numbers that of the one whose map holds most |relevance|; the first where none was recorded."""
+    shares = dict(enumerate(ledger.get("absolute_share_by_input", ())))
+    return max(among, key=lambda number: shares.get(number, 0.0))
 
 
 def presented_in(scene: Any) -> list[PresentedNodes]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
@@ -17,7 +16,7 @@ from .colors import COLOR_TABLES
 from .companions import add_legend, add_outlines, naming
 from .host import Application, in_slicer, slicer
 from .host import tr as _
-from .presented import PresentedNodes, presented_of
+from .presented import PresentedNodes, presented_of, strongest_input
 from .window import limit_of, strongest_point
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def _completing(
     for _counted in magnitudes.count():
         yield
     first.SetAttribute(record.LIMIT, repr(limit_of(magnitudes)))
-    strongest = _strongest_input(explanation)
+    strongest = strongest_input(explanation.ledger, range(explanation.given))
     if not updated and whole is None:  # of several maps it is the one to look at first
         record.link(first, "chosen", [record.linked(first, "relevance")[strongest]])
     x, y, z = strongest_point(explanation.relevance[strongest])
@@ -135,12 +134,6 @@ def _completing(
     if whole is None and (not updated or first.GetAttribute(record.SHOWN) == "1"):
         overlay.show(shown)
     following.watch(scene)
-
-
-def _strongest_input(explanation: Explanation) -> int:
-    """The number of the given volume whose map holds most |relevance|; the first where that was not recorded."""
-    shares = explanation.ledger.get("absolute_share_by_input", [1.0])[: explanation.given]
-    return int(np.argmax(shares))
 
 
 def remove(presented: PresentedNodes) -> None:

@@ -12,7 +12,7 @@ from .host import vtk
 if TYPE_CHECKING:
     from .presented import PresentedNodes
 
-OPACITY = 0.2
+_OPACITY = 0.2
 _COLOR = (0.85, 0.85, 0.9)
 _GRID_MM = 2.5
 _SMOOTHING_MM = 3.0
@@ -48,7 +48,7 @@ def _made(presented: PresentedNodes, model: Any | None, volume: Any) -> Any | No
         display = record.mark(model.GetDisplayNode(), "shell")
         display.SetVisibility(False)
         display.SetColor(*_COLOR)
-        display.SetOpacity(OPACITY)
+        display.SetOpacity(_OPACITY)
         display.SetBackfaceCulling(False)
         display.SetVisibility2D(False)
         hierarchy.put_in_folder(first, [model])

@@ -47,9 +47,8 @@ def enter(presented: PresentedNodes, reference: Any | None = None, segment: str 
     borrowed = {*SINGLE_PAIR, *SINGLE_PAIR.values()} - {own} if own else PAIRS.values()
     views = [view_nodes.find(scene, name) for name in borrowed]
     before["below"] = {view.name: view_nodes.state_of(view) for view in views if view is not None}
-    names = {above: own or above for above in (SINGLE_PAIR if own else PAIRS)}
-    found = {above: view_nodes.find(scene, name) for above, name in names.items()}
-    fits = {above: Shown(view) for above, view in found.items() if view is not None}
+    uppers = [(above, view_nodes.find(scene, own or above)) for above in (SINGLE_PAIR if own else PAIRS)]
+    fits = {above: Shown(view) for above, view in uppers if view is not None}
     _stand_in(scene, own, back=False)
     if reference is not None:
         before["reference"] = _show_reference(reference, segment)
